@@ -1,0 +1,41 @@
+// The real runtime, on libuv. See loop.h, stream.h, file.h for what each part promises.
+#pragma once
+
+#include <memory>
+
+#include "peer/runtime/runtime.h"
+
+namespace efs {
+
+struct RealOptions {
+  LogLevel log_level = LogLevel::info;
+  int pool_threads = 4;  // UV_THREADPOOL_SIZE
+};
+
+// One event loop and its friends. Constructed and destroyed on the thread that calls run().
+class RealRuntime {
+ public:
+  explicit RealRuntime(const RealOptions& options);
+  ~RealRuntime();
+  RealRuntime(const RealRuntime&) = delete;
+  RealRuntime& operator=(const RealRuntime&) = delete;
+
+  Runtime& runtime();
+  void run();   // until stop()
+  void stop();  // any thread
+  // SIGTERM, SIGINT and SIGHUP reach `handler` on the loop's thread.
+  void on_signal(std::function<void(int)> handler);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Parts that programs use without a loop. Thread-safe, live as long as the process.
+const Clock& real_clock();
+Random& real_random();
+FileSystem& real_files();
+std::unique_ptr<Logger> make_stderr_logger(LogLevel level);
+std::optional<LogLevel> parse_log_level(std::string_view text);
+
+}  // namespace efs
