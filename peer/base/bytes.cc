@@ -40,7 +40,9 @@ std::optional<Id> id_from_hex(std::string_view text) {
   return id;
 }
 
-std::string short_hex(const Id& id) { return to_hex(ByteView(id).first(6)); }
+std::string short_hex(const Id& id) {
+  return to_hex(ByteView(id).first(6));
+}
 
 std::string to_base64(ByteView bytes) {
   constexpr int kVariant = sodium_base64_VARIANT_URLSAFE_NO_PADDING;

@@ -25,8 +25,12 @@ inline ByteView view(std::string_view text) {
 inline std::string_view text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
-inline Bytes to_bytes(ByteView bytes) { return {bytes.begin(), bytes.end()}; }
-inline void append(Bytes& out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+inline Bytes to_bytes(ByteView bytes) {
+  return {bytes.begin(), bytes.end()};
+}
+inline void append(Bytes& out, ByteView bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 // Lower-case hex and back; from_hex is nothing on odd length or a foreign character.
 std::string to_hex(ByteView bytes);
@@ -41,11 +45,13 @@ std::optional<Bytes> from_base64(std::string_view text);
 // Big-endian: keys sort as their numbers do.
 template <typename Int>
 void put_be(std::string& out, Int value) {
-  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8) out.push_back(char(uint64_t(value) >> shift));
+  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8)
+    out.push_back(char(uint64_t(value) >> shift));
 }
 template <typename Int>
 void put_be(Bytes& out, Int value) {
-  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8) out.push_back(uint8_t(uint64_t(value) >> shift));
+  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8)
+    out.push_back(uint8_t(uint64_t(value) >> shift));
 }
 template <typename Int>
 Int get_be(const void* from) {

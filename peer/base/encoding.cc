@@ -11,17 +11,31 @@ struct EncoderSink {
 };
 
 namespace {
-msgpack::packer<EncoderSink> packer(EncoderSink& sink) { return msgpack::packer<EncoderSink>(sink); }
-const msgpack::object& as_object(const void* object) { return *static_cast<const msgpack::object*>(object); }
-bool reference_all(msgpack::type::object_type, std::size_t, void*) { return true; }
+msgpack::packer<EncoderSink> packer(EncoderSink& sink) {
+  return msgpack::packer<EncoderSink>(sink);
+}
+const msgpack::object& as_object(const void* object) {
+  return *static_cast<const msgpack::object*>(object);
+}
+bool reference_all(msgpack::type::object_type, std::size_t, void*) {
+  return true;
+}
 
 void print(std::string& out, const msgpack::object& object) {
   using namespace msgpack::type;
   switch (object.type) {
-    case NIL: out += "nil"; break;
-    case BOOLEAN: out += object.via.boolean ? "true" : "false"; break;
-    case POSITIVE_INTEGER: out += std::to_string(object.via.u64); break;
-    case NEGATIVE_INTEGER: out += std::to_string(object.via.i64); break;
+    case NIL:
+      out += "nil";
+      break;
+    case BOOLEAN:
+      out += object.via.boolean ? "true" : "false";
+      break;
+    case POSITIVE_INTEGER:
+      out += std::to_string(object.via.u64);
+      break;
+    case NEGATIVE_INTEGER:
+      out += std::to_string(object.via.i64);
+      break;
     case STR:
       out += '"';
       out.append(object.via.str.ptr, object.via.str.size);
@@ -53,7 +67,8 @@ void print(std::string& out, const msgpack::object& object) {
       }
       out += '}';
       break;
-    default: out += "?";
+    default:
+      out += "?";
   }
 }
 }  // namespace
@@ -127,8 +142,12 @@ bool Value::get(ByteView& out) const {
   out = {reinterpret_cast<const uint8_t*>(object.via.bin.ptr), object.via.bin.size};
   return true;
 }
-bool Value::is_nil() const { return as_object(object_).type == msgpack::type::NIL; }
-bool Value::is_map() const { return as_object(object_).type == msgpack::type::MAP; }
+bool Value::is_nil() const {
+  return as_object(object_).type == msgpack::type::NIL;
+}
+bool Value::is_map() const {
+  return as_object(object_).type == msgpack::type::MAP;
+}
 
 std::optional<size_t> Value::size() const {
   const auto& object = as_object(object_);
@@ -137,7 +156,9 @@ std::optional<size_t> Value::size() const {
   return std::nullopt;
 }
 
-Value Value::element(size_t index) const { return Value(&as_object(object_).via.array.ptr[index]); }
+Value Value::element(size_t index) const {
+  return Value(&as_object(object_).via.array.ptr[index]);
+}
 
 std::optional<Value> Value::at(std::string_view key, size_t& hint) const {
   const auto& object = as_object(object_);
@@ -146,7 +167,8 @@ std::optional<Value> Value::at(std::string_view key, size_t& hint) const {
   for (uint32_t step = 0; step < count; ++step) {
     const size_t index = (hint + step) % count;
     const auto& pair = object.via.map.ptr[index];
-    if (pair.key.type == msgpack::type::STR && std::string_view(pair.key.via.str.ptr, pair.key.via.str.size) == key) {
+    if (pair.key.type == msgpack::type::STR &&
+        std::string_view(pair.key.via.str.ptr, pair.key.via.str.size) == key) {
       hint = index + 1;
       return Value(&pair.val);
     }
@@ -164,7 +186,9 @@ Document::Document(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Document::Document(Document&&) noexcept = default;
 Document& Document::operator=(Document&&) noexcept = default;
 Document::~Document() = default;
-Value Document::root() const { return Value(&impl_->handle.get()); }
+Value Document::root() const {
+  return Value(&impl_->handle.get());
+}
 
 Result<Document> Document::parse(ByteView bytes, const DecodeLimits& limits) {
   if (bytes.size() > limits.bytes) return fail(Code::too_large, "a message is over its size limit");

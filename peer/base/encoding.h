@@ -21,6 +21,7 @@
 // type mismatch is Code::protocol. Values only: any thread. No exception leaves this header's functions.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <memory>
@@ -40,10 +41,10 @@ namespace efs {
 template <typename Struct, typename Member>
 struct Field {
   std::string_view name;
-  Member Struct::* member;
+  Member Struct::*member;
 };
 template <typename Struct, typename Member>
-constexpr Field<Struct, Member> field(std::string_view name, Member Struct::* member) {
+constexpr Field<Struct, Member> field(std::string_view name, Member Struct::*member) {
   return {name, member};
 }
 template <typename T>
@@ -93,8 +94,8 @@ class Value {
 };
 
 struct DecodeLimits {
-  size_t bytes = 4 << 20;      // of the whole document
-  size_t elements = 1 << 20;   // of one array or map
+  size_t bytes = 4 << 20;     // of the whole document
+  size_t elements = 1 << 20;  // of one array or map
   size_t depth = 16;
 };
 
@@ -137,9 +138,27 @@ void encode_value(Encoder& out, const T& value);
 template <typename T>
 bool decode_value(const Value& in, T& value);
 
+template <typename T>
+bool equal_values(const T& a, const T& b) {
+  if constexpr (HasFields<T>) {
+    return std::apply([&](const auto&... f) { return (... && equal_values(a.*f.member, b.*f.member)); },
+                      T::fields());
+  } else if constexpr (IsVector<T>::value) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const auto& x, const auto& y) { return equal_values(x, y); });
+  } else if constexpr (IsOptional<T>::value) {
+    return a.has_value() == b.has_value() && (!a || equal_values(*a, *b));
+  } else if constexpr (IsVariant<T>::value) {
+    return a.index() == b.index() &&
+           std::visit([&](const auto& x) { return equal_values(x, std::get<std::decay_t<decltype(x)>>(b)); },
+                      a);
+  } else {
+    return a == b;
+  }
+}
 template <HasFields T>
 bool operator==(const T& a, const T& b) {
-  return std::apply([&](const auto&... f) { return (... && (a.*f.member == b.*f.member)); }, T::fields());
+  return equal_values(a, b);
 }
 
 template <HasFields T>
@@ -147,9 +166,9 @@ void encode_fields(Encoder& out, const T& value) {
   static const T defaults{};
   std::apply(
       [&](const auto&... f) {
-        out.map((size_t(0) + ... + size_t(!(value.*f.member == defaults.*f.member))));
+        out.map((size_t(0) + ... + size_t(!equal_values(value.*f.member, defaults.*f.member))));
         auto one = [&](const auto& item) {
-          if (value.*item.member == defaults.*item.member) return;
+          if (equal_values(value.*item.member, defaults.*item.member)) return;
           out.string(item.name);
           encode_value(out, value.*item.member);
         };
@@ -297,7 +316,8 @@ template <typename T>
 Result<T> decode(ByteView bytes, const DecodeLimits& limits = {}) {
   EFS_ASSIGN(auto document, Document::parse(bytes, limits));
   T value{};
-  if (!decode_value(document.root(), value)) return fail(Code::protocol, "a field has a wrong type, range or kind");
+  if (!decode_value(document.root(), value))
+    return fail(Code::protocol, "a field has a wrong type, range or kind");
   return value;
 }
 

@@ -19,45 +19,45 @@ namespace efs {
 enum class Code : uint16_t {
   ok = 0,
   // What a filesystem call can answer.
-  not_found = 1,        // ENOENT
-  exists = 2,           // EEXIST
-  not_directory = 3,    // ENOTDIR
-  is_directory = 4,     // EISDIR
-  not_empty = 5,        // ENOTEMPTY
-  not_permitted = 6,    // EPERM: not the owner, or a thing nobody may do
-  access_denied = 7,    // EACCES: mode bits say no
-  name_too_long = 8,    // ENAMETOOLONG
-  invalid_argument = 9, // EINVAL
-  no_space = 10,        // ENOSPC
-  over_quota = 11,      // EDQUOT
-  read_only = 12,       // EROFS
-  busy = 13,            // EBUSY
-  cross_volume = 14,    // EXDEV
-  too_many_links = 15,  // EMLINK
-  too_large = 16,       // EFBIG; of a message or record: over its limit
-  no_attribute = 17,    // ENODATA
-  range = 18,           // ERANGE: the caller's buffer is too small
-  stale = 19,           // ESTALE: the inode is gone
-  unsupported = 20,     // ENOTSUP
-  io = 21,              // EIO: the disk said so
-  corrupt = 22,         // EIO: a checksum said so
-  loop = 23,            // ELOOP
-  interrupted = 24,     // EINTR
-  bad_handle = 25,      // EBADF
-  no_device = 26,       // ENXIO
+  not_found = 1,         // ENOENT
+  exists = 2,            // EEXIST
+  not_directory = 3,     // ENOTDIR
+  is_directory = 4,      // EISDIR
+  not_empty = 5,         // ENOTEMPTY
+  not_permitted = 6,     // EPERM: not the owner, or a thing nobody may do
+  access_denied = 7,     // EACCES: mode bits say no
+  name_too_long = 8,     // ENAMETOOLONG
+  invalid_argument = 9,  // EINVAL
+  no_space = 10,         // ENOSPC
+  over_quota = 11,       // EDQUOT
+  read_only = 12,        // EROFS
+  busy = 13,             // EBUSY
+  cross_volume = 14,     // EXDEV
+  too_many_links = 15,   // EMLINK
+  too_large = 16,        // EFBIG; of a message or record: over its limit
+  no_attribute = 17,     // ENODATA
+  range = 18,            // ERANGE: the caller's buffer is too small
+  stale = 19,            // ESTALE: the inode is gone
+  unsupported = 20,      // ENOTSUP
+  io = 21,               // EIO: the disk said so
+  corrupt = 22,          // EIO: a checksum said so
+  loop = 23,             // ELOOP
+  interrupted = 24,      // EINTR
+  bad_handle = 25,       // EBADF
+  no_device = 26,        // ENXIO
   // What a peer can answer.
-  unreachable = 40,     // no owner, no quorum, no peer answers
-  timed_out = 41,       // an answer was due and did not come
-  not_owner = 42,       // ask another peer; the locator was stale
-  unauthorized = 43,    // the peer, key, signature or invite does not carry this right
-  expired = 44,         // an invite, record or session that has ended
-  conflict = 45,        // somebody else was first
-  protocol = 46,        // bytes that do not follow the format
-  version = 47,         // a format or feature that this program does not know
-  closed = 48,          // the connection, loop or object is gone
-  cancelled = 49,       // the caller gave up
-  overloaded = 50,      // a bound was reached; try again later
-  recalled = 51,        // a lease was recalled meanwhile; ask again
+  unreachable = 40,   // no owner, no quorum, no peer answers
+  timed_out = 41,     // an answer was due and did not come
+  not_owner = 42,     // ask another peer; the locator was stale
+  unauthorized = 43,  // the peer, key, signature or invite does not carry this right
+  expired = 44,       // an invite, record or session that has ended
+  conflict = 45,      // somebody else was first
+  protocol = 46,      // bytes that do not follow the format
+  version = 47,       // a format or feature that this program does not know
+  closed = 48,        // the connection, loop or object is gone
+  cancelled = 49,     // the caller gave up
+  overloaded = 50,    // a bound was reached; try again later
+  recalled = 51,      // a lease was recalled meanwhile; ask again
 };
 
 struct Error {
@@ -69,11 +69,15 @@ template <typename T>
 using Result = tl::expected<T, Error>;
 using Status = Result<void>;
 
-[[nodiscard]] inline tl::unexpected<Error> fail(Code code) { return tl::unexpected<Error>(Error{code, {}}); }
+[[nodiscard]] inline tl::unexpected<Error> fail(Code code) {
+  return tl::unexpected<Error>(Error{code, {}});
+}
 [[nodiscard]] inline tl::unexpected<Error> fail(Code code, std::string message) {
   return tl::unexpected<Error>(Error{code, std::move(message)});
 }
-[[nodiscard]] inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
+[[nodiscard]] inline tl::unexpected<Error> fail(Error error) {
+  return tl::unexpected<Error>(std::move(error));
+}
 
 // "not found", "exists", ...: for messages and logs.
 std::string_view name_of(Code code);
@@ -85,17 +89,18 @@ Error from_errno(int number, std::string_view what);
 int to_errno(Code code);
 
 // Returns the error of a Result from the enclosing function, else goes on.
-#define EFS_TRY(expression)                                              \
-  do {                                                                   \
-    auto efs_try_result = (expression);                                  \
+#define EFS_TRY(expression)                                                     \
+  do {                                                                          \
+    auto efs_try_result = (expression);                                         \
     if (!efs_try_result) return ::efs::fail(std::move(efs_try_result.error())); \
   } while (false)
 // Assigns the value of a Result: EFS_ASSIGN(auto file, open(path)).
 #define EFS_ASSIGN_JOIN2(a, b) a##b
 #define EFS_ASSIGN_JOIN(a, b) EFS_ASSIGN_JOIN2(a, b)
-#define EFS_ASSIGN(target, expression) EFS_ASSIGN_IN(EFS_ASSIGN_JOIN(efs_result_, __LINE__), target, expression)
-#define EFS_ASSIGN_IN(name, target, expression)       \
-  auto name = (expression);                           \
+#define EFS_ASSIGN(target, expression) \
+  EFS_ASSIGN_IN(EFS_ASSIGN_JOIN(efs_result_, __LINE__), target, expression)
+#define EFS_ASSIGN_IN(name, target, expression)           \
+  auto name = (expression);                               \
   if (!name) return ::efs::fail(std::move(name.error())); \
   target = std::move(*name)
 

@@ -14,7 +14,9 @@ bool sodium_ready() {
 }
 }  // namespace
 
-void Secret::Free::operator()(uint8_t* memory) const { sodium_free(memory); }
+void Secret::Free::operator()(uint8_t* memory) const {
+  sodium_free(memory);
+}
 
 Secret::Secret(size_t length_bytes) : length_(length_bytes) {
   if (length_bytes == 0) return;
@@ -35,6 +37,8 @@ bool Secret::equals(ByteView other) const {
   return other.size() == length_ && (length_ == 0 || sodium_memcmp(data_.get(), other.data(), length_) == 0);
 }
 
-void wipe(std::span<uint8_t> bytes) { sodium_memzero(bytes.data(), bytes.size()); }
+void wipe(std::span<uint8_t> bytes) {
+  sodium_memzero(bytes.data(), bytes.size());
+}
 
 }  // namespace efs

@@ -13,8 +13,8 @@ namespace efs {
 class Secret {
  public:
   Secret() = default;
-  explicit Secret(size_t length_bytes);                 // zeroed
-  static Secret copy_of(ByteView bytes);                // the caller wipes its own copy
+  explicit Secret(size_t length_bytes);   // zeroed
+  static Secret copy_of(ByteView bytes);  // the caller wipes its own copy
   Secret(Secret&&) noexcept = default;
   Secret& operator=(Secret&&) noexcept = default;
   Secret(const Secret&) = delete;

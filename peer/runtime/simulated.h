@@ -16,8 +16,8 @@ namespace efs {
 struct NetworkFaults {
   int64_t latency_min_ns = 200 * kMicrosecond;
   int64_t latency_max_ns = 2 * kMillisecond;
-  double break_chance = 0;      // a segment breaks its connection (what TCP makes of heavy loss)
-  double connect_failure = 0;   // a connect fails or times out
+  double break_chance = 0;        // a segment breaks its connection (what TCP makes of heavy loss)
+  double connect_failure = 0;     // a connect fails or times out
   uint64_t bytes_per_second = 0;  // 0: unlimited
 };
 
@@ -60,10 +60,10 @@ class Simulator {
   void set_paused(const std::string& address, bool paused);
 
   int64_t now_ns() const;
-  bool step();                          // one event; false when none is left
+  bool step();  // one event; false when none is left
   void run_for(int64_t duration_ns);
   bool run_until(const std::function<bool()>& done, int64_t at_most_ns);  // false: time ran out
-  uint64_t trace_hash() const;          // of all events so far
+  uint64_t trace_hash() const;                                            // of all events so far
   Random& random();
 
  private:

@@ -52,7 +52,7 @@ class Stream {
 
 class Listener {
  public:
-  virtual ~Listener() = default;  // stops listening
+  virtual ~Listener() = default;        // stops listening
   virtual Address address() const = 0;  // with the port that was given for port 0
 };
 
@@ -60,8 +60,8 @@ class Network {
  public:
   virtual ~Network() = default;
   // Fails with Code::busy ("port in use") or what else the kernel says, for people.
-  virtual Result<std::unique_ptr<Listener>> listen(const Address& address,
-                                                   std::function<void(std::unique_ptr<Stream>)> on_accept) = 0;
+  virtual Result<std::unique_ptr<Listener>> listen(
+      const Address& address, std::function<void(std::unique_ptr<Stream>)> on_accept) = 0;
   // Resolves names, tries every address; `done` runs exactly once, never inside this call. The returned
   // token cancels when destroyed: then `done` does not run.
   using Pending = std::shared_ptr<void>;

@@ -1,0 +1,112 @@
+// Field-list encoding: round trips, defaults left out, unknown and missing fields, hostile bytes.
+#include "peer/base/encoding.h"
+
+#include <boost/test/unit_test.hpp>
+#include <limits>
+#include <random>
+
+namespace efs {
+namespace {
+
+struct Inner {
+  uint32_t number = 7;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple{field("number", &Inner::number), field("name", &Inner::name)};
+  }
+};
+struct Outer {
+  static constexpr uint16_t kKind = 3;
+  int64_t when = 0;
+  bool flag = true;
+  Id id{};
+  Bytes blob;
+  std::vector<Inner> list;
+  std::optional<Inner> maybe;
+  static constexpr auto fields() {
+    return std::tuple{field("when", &Outer::when), field("flag", &Outer::flag),
+                      field("id", &Outer::id),     field("blob", &Outer::blob),
+                      field("list", &Outer::list), field("maybe", &Outer::maybe)};
+  }
+};
+struct OuterLater {  // a later version: one field gone, one new
+  bool flag = true;
+  std::string added = "default";
+  static constexpr auto fields() {
+    return std::tuple{field("added", &OuterLater::added), field("flag", &OuterLater::flag)};
+  }
+};
+struct Other {
+  static constexpr uint16_t kKind = 4;
+  uint8_t small = 0;
+  static constexpr auto fields() { return std::tuple{field("small", &Other::small)}; }
+};
+
+Outer sample() {
+  Outer outer;
+  outer.when = std::numeric_limits<int64_t>::min();
+  outer.flag = false;
+  outer.id[31] = 9;
+  outer.blob = {1, 2, 3};
+  outer.list = {{1, "a"}, {7, ""}, {std::numeric_limits<uint32_t>::max(), std::string(300, 'x')}};
+  outer.maybe = Inner{};
+  return outer;
+}
+
+BOOST_AUTO_TEST_CASE(round_trip) {
+  auto back = decode<Outer>(encode(sample()));
+  BOOST_REQUIRE(back);
+  BOOST_CHECK(*back == sample());
+  BOOST_CHECK(!(*back == Outer{}));
+}
+
+BOOST_AUTO_TEST_CASE(defaults_take_no_bytes) {
+  BOOST_CHECK_EQUAL(encode(Outer{}).size(), 1u);
+}
+
+BOOST_AUTO_TEST_CASE(other_versions_are_read) {
+  auto later = decode<OuterLater>(encode(sample()));
+  BOOST_REQUIRE(later);
+  BOOST_CHECK_EQUAL(later->flag, false);
+  BOOST_CHECK_EQUAL(later->added, "default");
+}
+
+BOOST_AUTO_TEST_CASE(variants) {
+  using Either = std::variant<Outer, Other>;
+  auto back = decode<Either>(encode(Either(Other{200})));
+  BOOST_REQUIRE(back);
+  BOOST_CHECK_EQUAL(std::get<Other>(*back).small, 200);
+  auto unknown = decode<std::variant<Outer>>(encode(Either(Other{1})));
+  BOOST_REQUIRE(!unknown);
+}
+
+BOOST_AUTO_TEST_CASE(wrong_types_and_ranges_are_refused) {
+  struct Wide {
+    uint64_t small = 0;
+    static constexpr auto fields() { return std::tuple{field("small", &Wide::small)}; }
+  };
+  BOOST_CHECK(!decode<Other>(encode(Wide{256})));
+  BOOST_CHECK(!decode<Outer>(Bytes{0x01}));
+  BOOST_CHECK(!decode<Outer>(Bytes{}));
+  Bytes trailing = encode(sample());
+  trailing.push_back(0);
+  BOOST_CHECK(!decode<Outer>(trailing));
+}
+
+BOOST_AUTO_TEST_CASE(hostile_bytes_never_crash) {
+  std::mt19937_64 random(42);
+  const Bytes good = encode(sample());
+  for (int round = 0; round < 20000; ++round) {
+    Bytes bad = good;
+    for (int flips = 0; flips < 3; ++flips) bad[random() % bad.size()] = uint8_t(random());
+    bad.resize(random() % (bad.size() + 1));
+    auto result = decode<Outer>(bad);
+    if (result) (void)encode(*result);
+  }
+  // A map that claims four billion pairs, arrays nested a thousand deep.
+  BOOST_CHECK(!decode<Outer>(Bytes{0xdf, 0xff, 0xff, 0xff, 0xff}));
+  BOOST_CHECK(!decode<Outer>(Bytes(1000, 0x91)));
+}
+
+}  // namespace
+}  // namespace efs
