@@ -1,0 +1,92 @@
+// Chunks on this peer's disks: immutable bytes under (volume, chunk id).
+//
+// Append-only segment files in one or more stores (directories, each with a marker file, so that an
+// unmounted disk is noticed and never filled), and an index that is rebuilt from the segments when lost.
+// A record is header {format, volume, chunk, length, stored form, SHA-256, CRC32C}, a CRC32C for every
+// 4 KiB of the bytes, and the bytes. Reads check the blocks they touch: Code::corrupt, never bad data.
+//
+// put() returns when the bytes are in the kernel. They survive a kill; after power loss only what sync()
+// covered, or what the caller puts again from its log. Erased space comes back in the background: holes of
+// at least 64 KiB in sealed segments, segments under 30% live rewritten. Nothing that was not erased is
+// ever lost to that, at any step of it.
+//
+// Erasing is in two steps, so that a chunk that is stored again meanwhile stays: condemn() when the
+// operation that freed it is applied, reap() when that operation is checkpointed.
+//
+// Threads: all of it from any thread; hashing is the caller's. Limits: a chunk is 1..1 MiB.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "peer/base/hash.h"
+#include "peer/runtime/file.h"
+#include "peer/runtime/logger.h"
+#include "peer/store/meta_store.h"
+
+namespace efs {
+
+inline constexpr size_t kMaxChunkBytes = 1 << 20;
+
+using ChunkId = Id;
+struct ChunkKey {
+  uint32_t volume = 0;
+  ChunkId chunk{};
+  auto operator<=>(const ChunkKey&) const = default;
+};
+
+struct StoreLocation {
+  std::string directory;
+  uint64_t limit_bytes = 0;  // 0: 80% of what is free at first; 5% of the disk always stays free
+};
+
+struct StoreUsage {
+  std::string directory;
+  uint64_t capacity_bytes = 0;
+  uint64_t used_bytes = 0;
+  uint64_t chunks = 0;
+  bool missing = false;  // its marker is not there: not mounted?
+};
+
+enum class Durability {
+  by_sync,  // the next sync() must cover it
+  by_log,   // the caller's log has the bytes: checkpoint_sync() covers it
+};
+
+class ChunkStore {
+ public:
+  // Makes the markers on first use (`create`); a store whose marker is missing or another's is opened as
+  // missing, reported, and left alone.
+  static Result<std::unique_ptr<ChunkStore>> open(FileSystem& files, std::shared_ptr<MetaEnvironment> index,
+                                                  const std::vector<StoreLocation>& stores, bool create,
+                                                  Logger& log);
+  virtual ~ChunkStore() = default;
+
+  // Does nothing for a chunk that is there. Code::no_space when no store has room.
+  virtual Status put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) = 0;
+  virtual bool contains(const ChunkKey& key) const = 0;
+  virtual Result<uint32_t> length(const ChunkKey& key) const = 0;
+  // offset + out.size() <= length. Code::not_found, Code::corrupt, Code::io.
+  virtual Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const = 0;
+
+  virtual Status sync() = 0;             // every put by_sync before this call
+  virtual Status checkpoint_sync() = 0;  // every put before this call, and the index
+
+  virtual void condemn(const ChunkKey& key) = 0;
+  virtual void reap(std::span<const ChunkKey> keys) = 0;  // those still condemned
+  // Once in a while, from a background thread: give space back, a bounded piece of work a call.
+  virtual Status collect() = 0;
+  // Keys of a volume in order, from `after` (exclusive), at most `limit`: for sweeps and checks.
+  virtual std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
+                                     size_t limit) const = 0;
+
+  virtual std::vector<StoreUsage> usage() const = 0;
+  // How many bytes a write may still bring before Code::no_space.
+  virtual uint64_t available_bytes() const = 0;
+  virtual Status add_store(const StoreLocation& location) = 0;
+  // Offline: every record read and verified; problems as text, for efs-peer check. With `repair`, the index
+  // is rebuilt and bad records are dropped from it.
+  virtual std::vector<std::string> check(bool repair) = 0;
+};
+
+}  // namespace efs

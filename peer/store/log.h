@@ -1,0 +1,55 @@
+// The log of a peer: what every group (volume) appended, in one sequence of files, with one sync for all.
+//
+// Files are prewritten and recycled (a sync of a file that does not grow costs one flush). A record is
+// header {format, length, CRC32C, file sequence, group, term, index} and payload; a record of an earlier
+// use of the file never passes for a new one. Group commit: sync() calls that overlap share one fdatasync.
+//
+// append() returns when the bytes are in the kernel: they survive a kill of the process, and power loss
+// after a sync() that began later. Replay yields, for every group, what was appended and not yet released,
+// in order; it ends at the first record that is not whole, and says so when that lies below a mark that was
+// known to be synced (then the disk lost what it had promised: Code::corrupt, nothing is cut off).
+//
+// Threads: all of it from any thread. Limits: payload 8 MiB.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "peer/runtime/file.h"
+
+namespace efs {
+
+struct LogOptions {
+  uint64_t file_bytes = 64 << 20;
+  uint32_t spare_files = 2;  // kept for reuse beyond what is live
+};
+
+class Log {
+ public:
+  struct Record {
+    uint32_t group = 0;  // volume number
+    uint64_t term = 0;
+    uint64_t index = 0;  // within the group, rising; a lower one supersedes what follows it (Raft truncation)
+    ByteView payload;
+  };
+  // `directory` is made if missing; `replay` is called for every live record. A clean close is marked, so
+  // that unclean_start() is true after a kill or power loss.
+  static Result<std::unique_ptr<Log>> open(FileSystem& files, const std::string& directory,
+                                           const LogOptions& options,
+                                           const std::function<Status(const Record&)>& replay);
+  virtual ~Log() = default;
+
+  virtual Status append(const Record& record) = 0;
+  virtual Status append(std::span<const Record> records) = 0;
+  // Everything whose append() returned before this call is durable. Blocks for one or two flushes.
+  virtual Status sync() = 0;
+  virtual bool dirty() const = 0;  // something was appended since the last sync began
+  // Records of `group` up to `index` are not needed any more (they are in a checkpoint): files that hold
+  // nothing else become spares.
+  virtual void release(uint32_t group, uint64_t index) = 0;
+  virtual Status close_cleanly() = 0;
+  virtual bool unclean_start() const = 0;
+  virtual uint64_t bytes_on_disk() const = 0;
+};
+
+}  // namespace efs

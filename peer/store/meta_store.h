@@ -1,0 +1,77 @@
+// The rows of one volume (or of the peer itself): overlays in memory over an environment on disk.
+//
+// A write transaction is merged into the active overlay when it commits: microseconds, no I/O. checkpoint()
+// freezes that overlay, writes it to the environment in one batch, durably, together with `index` and
+// drops it; meanwhile a second overlay takes what comes. Reads look in the overlays, then in the
+// environment, and see every committed transaction whole.
+//
+// After any stop, kill or power loss the rows are those of the last checkpoint that completed, and
+// checkpointed_index() says which; the caller replays its log from there. The environment is LMDB in its
+// fully synced mode (a map that grows as needed; SIGBUS and MDB_CORRUPTED name the environment), or memory
+// under simulation: MetaEnvironment is that seam.
+//
+// Threads: read() from any; begin()...commit() one at a time (the caller's apply lock); checkpoint() from
+// one background thread, concurrently with both. Limits: key 1..511 bytes (LMDB), value 64 MiB.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "peer/runtime/file.h"
+#include "peer/store/kv.h"
+
+namespace efs {
+
+// The durable part. One writer at a time; snapshots from any thread.
+class MetaEnvironment {
+ public:
+  virtual ~MetaEnvironment() = default;
+  struct Change {
+    Table table;
+    std::string_view key;
+    std::optional<std::string_view> value;  // nothing: erase
+  };
+  // Sorted by (table, key); durable, all or nothing, when it returns.
+  virtual Status write(const std::vector<Change>& changes) = 0;
+  virtual std::unique_ptr<ReadRows> snapshot() const = 0;
+  virtual uint64_t used_bytes() const = 0;
+};
+
+struct MetaOptions {
+  std::vector<std::string> tables;         // name of each Table, by number; at most 32
+  uint64_t max_bytes = uint64_t(1) << 40;  // address space to reserve, not disk
+};
+// An LMDB environment in directory `path` (made if missing). Code::version for one of a newer format.
+Result<std::shared_ptr<MetaEnvironment>> open_lmdb(const std::string& path, const MetaOptions& options);
+// In memory, for simulation. It outlives MetaStores; what write() returned from survives a simulated crash.
+std::shared_ptr<MetaEnvironment> make_memory_environment(const MetaOptions& options);
+
+class MetaStore {
+ public:
+  explicit MetaStore(std::shared_ptr<MetaEnvironment> environment);
+  ~MetaStore();
+
+  // Holds a shared lock: keep it short, never across a wait.
+  std::unique_ptr<ReadRows> read() const;
+
+  // One at a time. commit() publishes; destroying without commit() drops every change.
+  class Transaction : public WriteRows {
+   public:
+    virtual void commit(uint64_t index) = 0;
+  };
+  std::unique_ptr<Transaction> begin();
+
+  uint64_t applied_index() const;       // of the last commit()
+  uint64_t checkpointed_index() const;  // survives
+  // What the active overlay holds: when to checkpoint, and when to make writers wait.
+  uint64_t dirty_bytes() const;
+  uint64_t dirty_transactions() const;
+  Status checkpoint();
+  uint64_t used_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace efs

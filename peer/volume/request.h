@@ -1,0 +1,358 @@
+// What can be asked of a volume: the one protocol between the vfs, the tools, the wire and the log.
+//
+// A Request is sent to the volume's owner (by RPC, or called in the same process); changing ones are
+// stamped by it, logged as they are (but for Write, see there) and applied on every replica. The Reply is
+// one structure for all. Names are checked by the owner, never trusted. Kinds and keys are never reused.
+//
+// Exactly once: a changing request carries its session and a sequence number, rising by one; the owner keeps
+// results from `acknowledged` on, so that a repeated request answers again instead of running twice.
+// Session zero is the owner's own process, which never repeats.
+#pragma once
+
+#include <variant>
+
+#include "peer/volume/types.h"
+
+namespace efs {
+
+// ---- reading ----
+
+struct Lookup {  // -> entry (attributes, or junction)
+  static constexpr uint16_t kKind = 1;
+  InodeNumber parent = 0;
+  std::string name;  // "." and ".." included; ".." of the volume's root is its root
+  static constexpr auto fields() {
+    return std::tuple{field("p", &Lookup::parent), field("n", &Lookup::name)};
+  }
+};
+// Walks several components at once; stops at a junction, a symbolic link, or the first that is missing.
+struct Resolve {  // -> entries: one a component that was found; `walked` says how many
+  static constexpr uint16_t kKind = 2;
+  InodeNumber parent = 0;
+  std::vector<std::string> names;  // at most 256
+  static constexpr auto fields() {
+    return std::tuple{field("p", &Resolve::parent), field("n", &Resolve::names)};
+  }
+};
+struct GetAttributes {
+  static constexpr uint16_t kKind = 3;
+  InodeNumber inode = 0;
+  static constexpr auto fields() { return std::tuple{field("i", &GetAttributes::inode)}; }
+};
+// A mount opens a file: checked against the mode, and the inode stays until Close even when it is unlinked.
+struct Open {  // -> attributes
+  static constexpr uint16_t kKind = 4;
+  InodeNumber inode = 0;
+  uint32_t want = 0;  // R_OK | W_OK | X_OK as access(2); 0: only hold it
+  static constexpr auto fields() { return std::tuple{field("i", &Open::inode), field("w", &Open::want)}; }
+};
+// The mount has no use for these inodes any more (every Open of each, and every lookup, forgotten).
+struct Close {
+  static constexpr uint16_t kKind = 5;
+  std::vector<InodeNumber> inodes;
+  static constexpr auto fields() { return std::tuple{field("i", &Close::inodes)}; }
+};
+struct ReadDirectory {  // -> entries, `end`
+  static constexpr uint16_t kKind = 6;
+  InodeNumber inode = 0;
+  uint64_t cookie = 0;  // 0: from the start; else a DirectoryEntry::cookie
+  uint32_t limit = 1024;
+  bool with_attributes = false;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &ReadDirectory::inode), field("c", &ReadDirectory::cookie),
+                      field("l", &ReadDirectory::limit), field("a", &ReadDirectory::with_attributes)};
+  }
+};
+struct ReadLink {  // -> text
+  static constexpr uint16_t kKind = 7;
+  InodeNumber inode = 0;
+  static constexpr auto fields() { return std::tuple{field("i", &ReadLink::inode)}; }
+};
+struct Read {  // -> payload (shorter only at the end of the file), attributes
+  static constexpr uint16_t kKind = 8;
+  InodeNumber inode = 0;
+  uint64_t offset = 0;
+  uint32_t length = 0;  // at most kMaxWrite
+  static constexpr auto fields() {
+    return std::tuple{field("i", &Read::inode), field("o", &Read::offset), field("l", &Read::length)};
+  }
+};
+struct SeekData {  // -> offset; Code::no_device past the end
+  static constexpr uint16_t kKind = 9;
+  InodeNumber inode = 0;
+  uint64_t offset = 0;
+  bool hole = false;  // SEEK_HOLE instead of SEEK_DATA
+  static constexpr auto fields() {
+    return std::tuple{field("i", &SeekData::inode), field("o", &SeekData::offset),
+                      field("h", &SeekData::hole)};
+  }
+};
+struct GetXattr {  // -> text
+  static constexpr uint16_t kKind = 10;
+  InodeNumber inode = 0;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &GetXattr::inode), field("n", &GetXattr::name)};
+  }
+};
+struct ListXattrs {  // -> names
+  static constexpr uint16_t kKind = 11;
+  InodeNumber inode = 0;
+  static constexpr auto fields() { return std::tuple{field("i", &ListXattrs::inode)}; }
+};
+struct Usage {  // -> usage, available_bytes
+  static constexpr uint16_t kKind = 12;
+  static constexpr auto fields() { return std::tuple{}; }
+};
+// Where a file's bytes are: extents with chunk ids and holders (`efs where`).
+struct Layout {  // -> extents
+  static constexpr uint16_t kKind = 13;
+  InodeNumber inode = 0;
+  uint64_t offset = 0;
+  uint32_t limit = 1024;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &Layout::inode), field("o", &Layout::offset), field("l", &Layout::limit)};
+  }
+};
+// Everything of `inode` (0: of the volume) that was answered before is durable.
+struct Sync {
+  static constexpr uint16_t kKind = 14;
+  InodeNumber inode = 0;
+  static constexpr auto fields() { return std::tuple{field("i", &Sync::inode)}; }
+};
+// Begins or renews a session and says what it holds open: after the owner restarted, or the mount came back.
+struct Hello {  // -> verifier
+  static constexpr uint16_t kKind = 15;
+  std::vector<InodeNumber> open;
+  static constexpr auto fields() { return std::tuple{field("o", &Hello::open)}; }
+};
+struct Goodbye {  // ends the session
+  static constexpr uint16_t kKind = 16;
+  static constexpr auto fields() { return std::tuple{}; }
+};
+
+// ---- changing ----
+
+// mknod, mkdir, symlink, open(O_CREAT). The mode has the umask applied; the type bits say what is made.
+struct Create {  // -> entry, created
+  static constexpr uint16_t kKind = 32;
+  InodeNumber parent = 0;
+  std::string name;
+  uint32_t mode = 0;
+  uint32_t rdev = 0;
+  std::string target;     // of a symbolic link
+  bool exclusive = true;  // false: an existing regular file is answered instead of Code::exists
+  bool open = false;      // held open by the session at once, as by Open
+  static constexpr auto fields() {
+    return std::tuple{field("p", &Create::parent), field("n", &Create::name),
+                      field("m", &Create::mode),   field("r", &Create::rdev),
+                      field("t", &Create::target), field("x", &Create::exclusive),
+                      field("o", &Create::open)};
+  }
+};
+struct Link {  // -> entry
+  static constexpr uint16_t kKind = 33;
+  InodeNumber inode = 0, parent = 0;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &Link::inode), field("p", &Link::parent), field("n", &Link::name)};
+  }
+};
+struct Unlink {  // -> attributes of what was unlinked (nlink after)
+  static constexpr uint16_t kKind = 34;
+  InodeNumber parent = 0;
+  std::string name;
+  bool directory = false;  // rmdir
+  static constexpr auto fields() {
+    return std::tuple{field("p", &Unlink::parent), field("n", &Unlink::name), field("d", &Unlink::directory)};
+  }
+};
+struct Rename {  // -> attributes of what moved; `replaced`: of what was at the target
+  static constexpr uint16_t kKind = 35;
+  InodeNumber parent = 0;
+  std::string name;
+  InodeNumber new_parent = 0;
+  std::string new_name;
+  bool no_replace = false, exchange = false;
+  static constexpr auto fields() {
+    return std::tuple{field("p", &Rename::parent),      field("n", &Rename::name),
+                      field("np", &Rename::new_parent), field("nn", &Rename::new_name),
+                      field("nr", &Rename::no_replace), field("ex", &Rename::exchange)};
+  }
+};
+struct SetAttributes {  // -> attributes
+  static constexpr uint16_t kKind = 36;
+  InodeNumber inode = 0;
+  std::optional<uint32_t> mode, uid, gid;  // mode: permission bits only
+  std::optional<uint64_t> size;
+  std::optional<int64_t> atime_ns, mtime_ns;
+  bool atime_now = false, mtime_now = false;  // stamped by the owner; allowed to who may write
+  bool has_write_handle = false;              // truncation through an open file: no mode check
+  bool clear_suid = false;  // the kernel asks to drop setuid and setgid on this write or truncate
+  static constexpr auto fields() {
+    return std::tuple{field("i", &SetAttributes::inode),      field("m", &SetAttributes::mode),
+                      field("u", &SetAttributes::uid),        field("g", &SetAttributes::gid),
+                      field("s", &SetAttributes::size),       field("ta", &SetAttributes::atime_ns),
+                      field("tm", &SetAttributes::mtime_ns),  field("na", &SetAttributes::atime_now),
+                      field("nm", &SetAttributes::mtime_now), field("h", &SetAttributes::has_write_handle),
+                      field("cs", &SetAttributes::clear_suid)};
+  }
+};
+// Writes the payload (1..kMaxWrite bytes) at `offset`, or at the end.
+//
+// The owner turns it into what is logged: bytes in the log for small ones, chunks stored first for large
+// ones. `durable`: answered only when it survives power loss.
+struct Write {  // -> attributes, offset (where it went)
+  static constexpr uint16_t kKind = 37;
+  InodeNumber inode = 0;
+  uint64_t offset = 0;
+  bool append = false;
+  bool durable = false;
+  bool clear_suid = false;
+  int64_t mtime_ns = 0;  // the mount's, of a buffered write; 0: now. Never before what the inode has
+  uint32_t crc = 0;      // CRC-32C of the payload
+  static constexpr auto fields() {
+    return std::tuple{field("i", &Write::inode),       field("o", &Write::offset),
+                      field("a", &Write::append),      field("d", &Write::durable),
+                      field("cs", &Write::clear_suid), field("tm", &Write::mtime_ns),
+                      field("crc", &Write::crc)};
+  }
+};
+// fallocate's modes: allocate (grow, or keep the size), punch, zero. Holes read as zeros.
+struct Allocate {  // -> attributes
+  static constexpr uint16_t kKind = 38;
+  InodeNumber inode = 0;
+  uint64_t offset = 0, length = 0;
+  bool keep_size = false, punch = false, zero = false;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &Allocate::inode),  field("o", &Allocate::offset),
+                      field("l", &Allocate::length), field("k", &Allocate::keep_size),
+                      field("p", &Allocate::punch),  field("z", &Allocate::zero)};
+  }
+};
+struct SetXattr {
+  static constexpr uint16_t kKind = 39;
+  InodeNumber inode = 0;
+  std::string name;
+  Bytes value;
+  bool create = false, replace = false;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &SetXattr::inode), field("n", &SetXattr::name), field("v", &SetXattr::value),
+                      field("c", &SetXattr::create), field("r", &SetXattr::replace)};
+  }
+};
+struct RemoveXattr {
+  static constexpr uint16_t kKind = 40;
+  InodeNumber inode = 0;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &RemoveXattr::inode), field("n", &RemoveXattr::name)};
+  }
+};
+// Volumes below volumes. The name must be absent or an empty directory. Durable before it is answered.
+struct MakeJunction {  // -> `parents`: the inodes from the root to the directory the junction is in
+  static constexpr uint16_t kKind = 41;
+  std::vector<std::string> path;  // from the volume's root; missing directories on the way are made (0755)
+  Junction junction;
+  static constexpr auto fields() {
+    return std::tuple{field("p", &MakeJunction::path), field("j", &MakeJunction::junction)};
+  }
+};
+struct RemoveJunction {
+  static constexpr uint16_t kKind = 42;
+  std::vector<std::string> path;
+  VolumeId volume{};
+  static constexpr auto fields() {
+    return std::tuple{field("p", &RemoveJunction::path), field("v", &RemoveJunction::volume)};
+  }
+};
+// The root volume only: the register's next entry, as it was signed. Durable before it is answered.
+struct AppendRegister {
+  static constexpr uint16_t kKind = 43;
+  uint64_t index = 0;
+  Bytes entry;
+  static constexpr auto fields() {
+    return std::tuple{field("x", &AppendRegister::index), field("e", &AppendRegister::entry)};
+  }
+};
+
+using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
+                                 SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye>;
+using ChangeRequest = std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
+                                   RemoveXattr, MakeJunction, RemoveJunction, AppendRegister>;
+using RequestBody = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
+                                 SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, Create,
+                                 Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
+                                 MakeJunction, RemoveJunction, AppendRegister>;
+
+struct Request {
+  VolumeId volume{};
+  Credentials who;
+  SessionId session{};
+  uint64_t sequence = 0;      // of a changing request in its session; 0: none
+  uint64_t acknowledged = 0;  // results below this sequence are not needed any more
+  RequestBody body;
+  static constexpr auto fields() {
+    return std::tuple{field("v", &Request::volume),       field("w", &Request::who),
+                      field("s", &Request::session),      field("q", &Request::sequence),
+                      field("a", &Request::acknowledged), field("b", &Request::body)};
+  }
+};
+inline bool changes(const RequestBody& body) {
+  return std::visit([](const auto& one) { return std::decay_t<decltype(one)>::kKind >= 32; }, body);
+}
+
+struct ExtentLayout {
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  Id chunk{};
+  std::vector<Id> holders;
+  static constexpr auto fields() {
+    return std::tuple{field("o", &ExtentLayout::offset), field("l", &ExtentLayout::length),
+                      field("c", &ExtentLayout::chunk), field("h", &ExtentLayout::holders)};
+  }
+};
+
+struct Reply {
+  Code code = Code::ok;
+  std::string message;  // with an error: for people
+  Attributes attributes;
+  std::optional<Junction> junction;     // Lookup: the entry is one, and there are no attributes
+  std::optional<Attributes> parent;     // the directory after a change of its entries
+  std::optional<Attributes> replaced;   // Rename: what was at the target
+  std::vector<DirectoryEntry> entries;  // ReadDirectory, Resolve
+  std::vector<std::string> names;       // ListXattrs
+  std::vector<InodeNumber> parents;     // MakeJunction
+  std::vector<ExtentLayout> extents;    // Layout
+  std::string text;                     // ReadLink, GetXattr
+  uint64_t offset = 0;                  // Write, SeekData
+  uint32_t walked = 0;                  // Resolve
+  bool end = false;                     // ReadDirectory: nothing follows
+  bool created = false;                 // Create: it was not there
+  VolumeUsage usage;
+  uint64_t available_bytes = 0;
+  uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
+                          // new one must send again what was not durable
+  static constexpr auto fields() {
+    return std::tuple{field("c", &Reply::code),
+                      field("m", &Reply::message),
+                      field("a", &Reply::attributes),
+                      field("j", &Reply::junction),
+                      field("p", &Reply::parent),
+                      field("r", &Reply::replaced),
+                      field("e", &Reply::entries),
+                      field("n", &Reply::names),
+                      field("ps", &Reply::parents),
+                      field("x", &Reply::extents),
+                      field("t", &Reply::text),
+                      field("o", &Reply::offset),
+                      field("w", &Reply::walked),
+                      field("z", &Reply::end),
+                      field("k", &Reply::created),
+                      field("u", &Reply::usage),
+                      field("f", &Reply::available_bytes),
+                      field("y", &Reply::verifier)};
+  }
+};
+
+}  // namespace efs
