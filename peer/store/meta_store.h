@@ -66,7 +66,10 @@ class MetaStore {
   // What the active overlay holds: when to checkpoint, and when to make writers wait.
   uint64_t dirty_bytes() const;
   uint64_t dirty_transactions() const;
-  Status checkpoint();
+  // `before_write` runs after the overlay was frozen and before it is written: what the frozen rows refer to
+  // is synced there (chunks, log). When it fails, nothing is written, nothing is lost, and its error is
+  // returned; the frozen overlay is part of the next checkpoint.
+  Status checkpoint(const std::function<Status()>& before_write = {});
   uint64_t used_bytes() const;
 
  private:

@@ -52,6 +52,9 @@ struct Close {
   std::vector<InodeNumber> inodes;
   static constexpr auto fields() { return std::tuple{field("i", &Close::inodes)}; }
 };
+// "." and ".." are not among the entries, whose cookies begin at kFirstCookie: 1 and 2 are left to the
+// caller for these two.
+inline constexpr uint64_t kFirstCookie = 3;
 struct ReadDirectory {  // -> entries, `end`
   static constexpr uint16_t kKind = 6;
   InodeNumber inode = 0;
@@ -121,7 +124,14 @@ struct Sync {
   static constexpr auto fields() { return std::tuple{field("i", &Sync::inode)}; }
 };
 // Begins or renews a session and says what it holds open: after the owner restarted, or the mount came back.
-struct Hello {  // -> verifier
+// A session begins with it, and says it again at least every kSessionRenewal; one that was silent for
+// kSessionSilence (kSessionGrace after the owner's restart) ends: its unlinked open files are freed, and its
+// changing requests answer Code::expired. Whoever gets that draws a new session.
+inline constexpr int64_t kSessionRenewal = int64_t(20) * 1000 * 1000 * 1000;
+inline constexpr int64_t kSessionSilence = int64_t(300) * 1000 * 1000 * 1000;
+inline constexpr int64_t kSessionGrace = int64_t(60) * 1000 * 1000 * 1000;
+inline constexpr size_t kMaxOpenInodes = 1 << 20;  // of one session
+struct Hello {                                     // -> verifier
   static constexpr uint16_t kKind = 15;
   std::vector<InodeNumber> open;
   static constexpr auto fields() { return std::tuple{field("o", &Hello::open)}; }
@@ -200,6 +210,7 @@ struct SetAttributes {  // -> attributes
 };
 // Writes the payload (1..kMaxWrite bytes) at `offset`, or at the end.
 //
+// A session that has the inode open may write (and Read) whatever the mode says now: Open has checked.
 // The owner turns it into what is logged: bytes in the log for small ones, chunks stored first for large
 // ones. `durable`: answered only when it survives power loss.
 struct Write {  // -> attributes, offset (where it went)
