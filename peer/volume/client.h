@@ -16,7 +16,7 @@ namespace efs {
 
 using Payload = Bytes;
 
-struct Answer {
+struct VolumeAnswer {
   Reply reply;
   Payload payload;  // of Read
 };
@@ -25,7 +25,7 @@ class VolumeClient {
  public:
   virtual ~VolumeClient() = default;
 
-  using Done = std::function<void(Answer)>;
+  using Done = std::function<void(VolumeAnswer)>;
   struct Options {
     int64_t timeout_ns = 0;  // 0: the client's own (vfs.unreachable_timeout)
     // Set by the caller when it gave up (an interrupted system call): answered soon with Code::interrupted,
