@@ -1,0 +1,46 @@
+#include "peer/runtime/file.h"
+
+#include <fmt/format.h>
+
+namespace efs {
+
+namespace {
+std::string directory_of(const std::string& path) {
+  size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+Status write_whole(FileSystem& files, const std::string& path, ByteView bytes) {
+  EFS_ASSIGN(auto file, files.open(path, OpenMode::create));
+  EFS_TRY(file->truncate(0));  // what a crash may have left there
+  EFS_TRY(file->write(0, bytes));
+  return file->sync();
+}
+}  // namespace
+
+Result<Bytes> FileSystem::read_file(const std::string& path, size_t limit_bytes) {
+  EFS_ASSIGN(auto file, open(path, OpenMode::read));
+  EFS_ASSIGN(uint64_t size, file->size());
+  if (size > limit_bytes) {
+    return fail(Code::too_large,
+                fmt::format("{} has {} bytes; at most {} are expected there", path, size, limit_bytes));
+  }
+  Bytes bytes(size);
+  EFS_ASSIGN(size_t length, file->read(0, bytes));
+  bytes.resize(length);
+  return bytes;
+}
+
+Status FileSystem::replace_file(const std::string& path, ByteView bytes) {
+  std::string fresh = path + ".new";
+  Status written = write_whole(*this, fresh, bytes);
+  if (written) written = rename(fresh, path);
+  if (!written) {
+    (void)remove(fresh);
+    return written;
+  }
+  return sync_directory(directory_of(path));
+}
+
+}  // namespace efs

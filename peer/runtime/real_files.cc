@@ -1,0 +1,250 @@
+// Files by system calls: whatever the kernel does in part or interrupts is gone on with here.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <limits.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include "peer/runtime/real.h"
+
+namespace efs {
+
+namespace {
+
+constexpr mode_t kFileMode = 0600;  // keys, chunks and logs are for the user that runs the peer
+constexpr size_t kPiecesAtOnce = 64;
+
+template <typename Call>
+auto retry(Call call) {
+  while (true) {
+    auto result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+tl::unexpected<Error> failed(std::string_view call, const std::string& path) {
+  int number = errno;
+  return fail(from_errno(number, fmt::format("{} {}", call, path)));
+}
+
+class RealFile final : public File {
+ public:
+  RealFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const override {
+    size_t done = 0;
+    while (done < out.size()) {
+      ssize_t got = retry(
+          [&] { return ::pread(fd_.get(), out.data() + done, out.size() - done, off_t(offset + done)); });
+      if (got < 0) return failed("read", path_);
+      if (got == 0) break;
+      done += size_t(got);
+    }
+    return done;
+  }
+
+  Status write(uint64_t offset, ByteView bytes) override {
+    while (!bytes.empty()) {
+      ssize_t put = retry([&] { return ::pwrite(fd_.get(), bytes.data(), bytes.size(), off_t(offset)); });
+      if (put < 0) return failed("write", path_);
+      offset += uint64_t(put);
+      bytes = bytes.subspan(size_t(put));
+    }
+    return {};
+  }
+
+  Status write_vector(uint64_t offset, std::span<const ByteView> pieces) override {
+    size_t skip = 0;  // bytes of pieces[0] that are written
+    while (!pieces.empty()) {
+      std::array<iovec, kPiecesAtOnce> vectors;
+      size_t count = std::min(pieces.size(), vectors.size()), bytes = 0;
+      for (size_t i = 0; i < count; ++i) {
+        ByteView rest = i == 0 ? pieces[0].subspan(skip) : pieces[i];
+        vectors[i] = {const_cast<uint8_t*>(rest.data()), rest.size()};
+        bytes += rest.size();
+      }
+      ssize_t put =
+          bytes == 0 ? 0
+                     : retry([&] { return ::pwritev(fd_.get(), vectors.data(), int(count), off_t(offset)); });
+      if (put < 0) return failed("write", path_);
+      offset += uint64_t(put);
+      size_t left = size_t(put), whole = 0;
+      while (whole < count && left >= vectors[whole].iov_len) left -= vectors[whole++].iov_len;
+      skip = whole == 0 ? skip + left : left;
+      pieces = pieces.subspan(whole);
+    }
+    return {};
+  }
+
+  Status sync() override {
+    if (retry([&] { return ::fdatasync(fd_.get()); }) < 0) return failed("sync", path_);
+    return {};
+  }
+
+  Status truncate(uint64_t size) override {
+    if (retry([&] { return ::ftruncate(fd_.get(), off_t(size)); }) < 0) return failed("truncate", path_);
+    return {};
+  }
+
+  // posix_fallocate writes zeros itself where the filesystem has no fallocate.
+  Status allocate(uint64_t offset, uint64_t length) override {
+    int error;
+    do {
+      error = ::posix_fallocate(fd_.get(), off_t(offset), off_t(length));
+    } while (error == EINTR);
+    if (error) return fail(from_errno(error, "allocate " + path_));
+    return {};
+  }
+
+  Status punch(uint64_t offset, uint64_t length) override {
+    int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (retry([&] { return ::fallocate(fd_.get(), how, off_t(offset), off_t(length)); }) < 0)
+      return failed("punch", path_);
+    return {};
+  }
+
+  Result<uint64_t> size() const override {
+    struct stat about;
+    if (::fstat(fd_.get(), &about) < 0) return failed("stat", path_);
+    return uint64_t(about.st_size);
+  }
+
+  Result<uint64_t> allocated_bytes() const override {
+    struct stat about;
+    if (::fstat(fd_.get(), &about) < 0) return failed("stat", path_);
+    return uint64_t(about.st_blocks) * 512;  // stat(2): in units of 512, whatever the block size
+  }
+
+ private:
+  const Descriptor fd_;
+  const std::string path_;
+};
+
+int open_flags(OpenMode mode) {
+  switch (mode) {
+    case OpenMode::read:
+      return O_RDONLY;
+    case OpenMode::read_write:
+      return O_RDWR;
+    case OpenMode::create:
+      return O_RDWR | O_CREAT;
+    case OpenMode::create_new:
+      return O_RDWR | O_CREAT | O_EXCL;
+  }
+  return O_RDONLY;
+}
+
+Descriptor open_descriptor(const std::string& path, int flags) {
+  return Descriptor(retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, kFileMode); }));
+}
+
+class RealFiles final : public FileSystem {
+ public:
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    Descriptor fd = open_descriptor(path, open_flags(mode));
+    if (!fd.valid()) return failed(mode == OpenMode::create_new ? "create" : "open", path);
+    return std::make_unique<RealFile>(std::move(fd), path);
+  }
+
+  Status remove(const std::string& path) override {
+    if (::unlink(path.c_str()) == 0) return {};
+    if (errno == EISDIR && ::rmdir(path.c_str()) == 0) return {};
+    return failed("remove", path);
+  }
+
+  Status rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) < 0) return failed("rename", fmt::format("{} to {}", from, to));
+    return {};
+  }
+
+  Status make_directories(const std::string& path, unsigned mode) override {
+    for (size_t end = 0; end != std::string::npos;) {
+      end = path.find('/', end + 1);
+      std::string part = path.substr(0, end);
+      if (::mkdir(part.c_str(), mode) == 0) continue;
+      int number = errno;
+      struct stat about;
+      if (::stat(part.c_str(), &about) == 0 && S_ISDIR(about.st_mode)) continue;
+      if (number == EEXIST) number = ENOTDIR;
+      return fail(from_errno(number, "make directory " + part));
+    }
+    return {};
+  }
+
+  Result<std::vector<std::string>> list(const std::string& path) override {
+    std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+    if (!directory) return failed("list", path);
+    std::vector<std::string> names;
+    while (true) {
+      errno = 0;
+      const dirent* entry = ::readdir(directory.get());
+      if (!entry) break;
+      std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    if (errno != 0) return failed("list", path);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  bool exists(const std::string& path) override {
+    struct stat about;
+    return ::lstat(path.c_str(), &about) == 0;
+  }
+
+  Status sync_directory(const std::string& path) override {
+    Descriptor fd = open_descriptor(path, O_RDONLY | O_DIRECTORY);
+    if (!fd.valid()) return failed("open directory", path);
+    if (retry([&] { return ::fsync(fd.get()); }) < 0) return failed("sync directory", path);
+    return {};
+  }
+
+  Result<DiskSpace> space(const std::string& path) override {
+    struct statvfs about;
+    if (retry([&] { return ::statvfs(path.c_str(), &about); }) < 0) return failed("statvfs", path);
+    // Without what the filesystem keeps back for root, for a peer that runs as root too.
+    return DiskSpace{.total_bytes = uint64_t(about.f_blocks) * about.f_frsize,
+                     .free_bytes = uint64_t(about.f_bavail) * about.f_frsize};
+  }
+
+  Result<std::shared_ptr<void>> lock(const std::string& path) override {
+    auto fd = std::make_shared<Descriptor>(open_descriptor(path, O_RDWR | O_CREAT));
+    if (!fd->valid()) return failed("open", path);
+    if (retry([&] { return ::flock(fd->get(), LOCK_EX | LOCK_NB); }) == 0) return std::shared_ptr<void>(fd);
+    if (errno == EWOULDBLOCK) return fail(Code::busy, path + " is locked by another process");
+    return failed("lock", path);
+  }
+};
+
+}  // namespace
+
+FileSystem& real_files() {
+  static RealFiles files;
+  return files;
+}
+
+}  // namespace efs

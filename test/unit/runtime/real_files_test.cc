@@ -1,0 +1,118 @@
+// Real files: what file.h promises, on the disk under /tmp.
+#include <sys/stat.h>
+
+#include <boost/test/unit_test.hpp>
+
+#include "peer/runtime/real.h"
+#include "test/unit/runtime/temporary_directory.h"
+
+namespace efs {
+namespace {
+
+BOOST_AUTO_TEST_CASE(files_read_and_write) {
+  TemporaryDirectory directory;
+  FileSystem& files = real_files();
+  std::string path = directory / "file";
+  BOOST_CHECK(files.open(path, OpenMode::read).error().code == Code::not_found);
+  BOOST_CHECK(files.open(path, OpenMode::read_write).error().message.find(path) != std::string::npos);
+  auto file = *files.open(path, OpenMode::create_new);
+  BOOST_CHECK(files.open(path, OpenMode::create_new).error().code == Code::exists);
+  struct stat about;
+  BOOST_REQUIRE(stat(path.c_str(), &about) == 0);
+  BOOST_CHECK_EQUAL(about.st_mode & 0777, 0600u);
+
+  BOOST_CHECK(file->write(5, view("hello")));
+  Bytes out(20, 1);
+  BOOST_CHECK_EQUAL(*file->read(0, out), 10u);
+  BOOST_CHECK(text(ByteView(out).first(10)) == std::string_view("\0\0\0\0\0hello", 10));
+  BOOST_CHECK_EQUAL(*file->read(10, out), 0u);
+  BOOST_CHECK_EQUAL(*file->size(), 10u);
+  BOOST_CHECK(file->sync());
+  BOOST_CHECK(file->truncate(7));
+  BOOST_CHECK_EQUAL(*file->size(), 7u);
+
+  auto reader = *files.open(path, OpenMode::read);
+  BOOST_CHECK(!reader->write(0, view("x")));
+}
+
+BOOST_AUTO_TEST_CASE(vectors_of_any_length) {
+  TemporaryDirectory directory;
+  auto file = *real_files().open(directory / "file", OpenMode::create);
+  std::vector<Bytes> pieces;
+  Bytes whole;
+  for (int i = 0; i < 1500; ++i) {
+    pieces.emplace_back(size_t(i % 7 == 0 ? 0 : i % 977), uint8_t(i));
+    append(whole, pieces.back());
+  }
+  std::vector<ByteView> views(pieces.begin(), pieces.end());
+  BOOST_REQUIRE(file->write_vector(3, views));
+  BOOST_CHECK(file->write_vector(0, {}));
+  Bytes out(whole.size() + 3);
+  BOOST_CHECK_EQUAL(*file->read(0, out), out.size());
+  BOOST_CHECK(std::equal(whole.begin(), whole.end(), out.begin() + 3));
+}
+
+BOOST_AUTO_TEST_CASE(space_is_allocated_and_punched) {
+  TemporaryDirectory directory;
+  auto file = *real_files().open(directory / "file", OpenMode::create);
+  BOOST_CHECK(file->allocate(0, 1 << 20));
+  BOOST_CHECK_EQUAL(*file->size(), 1u << 20);
+  BOOST_CHECK(file->write(0, Bytes(1 << 20, 7)));
+  BOOST_CHECK(file->sync());
+  uint64_t before = *file->allocated_bytes();
+  BOOST_CHECK(before >= 1 << 20);
+  BOOST_CHECK(file->punch(256 << 10, 512 << 10));
+  BOOST_CHECK(*file->allocated_bytes() <= before - (512 << 10));
+  BOOST_CHECK_EQUAL(*file->size(), 1u << 20);
+  Bytes out(1);
+  BOOST_CHECK(file->read(300 << 10, out));
+  BOOST_CHECK_EQUAL(out[0], 0);
+  auto space = *real_files().space(directory.path());
+  BOOST_CHECK(space.total_bytes > space.free_bytes && space.free_bytes > 0);
+}
+
+BOOST_AUTO_TEST_CASE(names) {
+  TemporaryDirectory directory;
+  FileSystem& files = real_files();
+  BOOST_CHECK(files.make_directories(directory / "a/b/c", 0700));
+  BOOST_CHECK(files.make_directories(directory / "a/b/c", 0700));
+  BOOST_CHECK(files.exists(directory / "a/b"));
+  BOOST_CHECK(files.replace_file(directory / "a/two", view("2")));
+  BOOST_CHECK(files.replace_file(directory / "a/one", view("1")));
+  BOOST_CHECK(files.make_directories(directory / "a/one/x", 0700).error().code == Code::not_directory);
+  BOOST_CHECK((*files.list(directory / "a") == std::vector<std::string>{"b", "one", "two"}));
+  BOOST_CHECK(files.rename(directory / "a/one", directory / "a/two"));
+  BOOST_CHECK(files.sync_directory(directory / "a"));
+  BOOST_CHECK(!files.exists(directory / "a/one"));
+  BOOST_CHECK(text(*files.read_file(directory / "a/two")) == "1");
+  BOOST_CHECK(files.read_file(directory / "a/two", 0).error().code == Code::too_large);
+  BOOST_CHECK(files.remove(directory / "a").error().code == Code::not_empty);
+  BOOST_CHECK(files.remove(directory / "a/two"));
+  BOOST_CHECK(files.remove(directory / "a/two").error().code == Code::not_found);
+  BOOST_CHECK(files.remove(directory / "a/b/c"));
+  BOOST_CHECK(files.list(directory / "none").error().code == Code::not_found);
+}
+
+BOOST_AUTO_TEST_CASE(replacing_leaves_nothing_beside) {
+  TemporaryDirectory directory;
+  FileSystem& files = real_files();
+  BOOST_CHECK(files.replace_file(directory / "f", Bytes(100, 1)));
+  BOOST_CHECK(files.replace_file(directory / "f", Bytes(10, 2)));
+  BOOST_CHECK(*files.read_file(directory / "f") == Bytes(10, 2));
+  BOOST_CHECK((*files.list(directory.path()) == std::vector<std::string>{"f"}));
+  BOOST_CHECK(!files.replace_file(directory / "none/f", Bytes(10)));
+}
+
+BOOST_AUTO_TEST_CASE(locks) {
+  TemporaryDirectory directory;
+  auto held = real_files().lock(directory / "lock");
+  BOOST_REQUIRE(held);
+  auto second = real_files().lock(directory / "lock");
+  BOOST_REQUIRE(!second);
+  BOOST_CHECK(second.error().code == Code::busy);
+  held->reset();
+  BOOST_CHECK(real_files().lock(directory / "lock"));
+}
+
+}  // namespace
+}  // namespace efs
