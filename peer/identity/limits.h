@@ -32,6 +32,8 @@ inline constexpr size_t kMaxEntryBytes = 256 << 10;
 inline constexpr size_t kMaxRecordBytes = 64 << 10;
 inline constexpr size_t kMaxDepth = 12;
 
+// The year 2116: sums of stamps and lives stay far from overflow.
+inline constexpr int64_t kMaxStampNs = int64_t(1) << 62;
 // A joining peer's clock, and a record's maker's, may differ from the owner's by this much.
 inline constexpr int64_t kMaxClockDifferenceNs = 5 * kMinute;
 // A proposal must have been made within this many entries of where it is ordered.
