@@ -10,8 +10,12 @@
 // fully synced mode (a map that grows as needed; SIGBUS and MDB_CORRUPTED name the environment), or memory
 // under simulation: MetaEnvironment is that seam.
 //
-// Threads: read() from any; begin()...commit() one at a time (the caller's apply lock); checkpoint() from
-// one background thread, concurrently with both. Limits: key 1..511 bytes (LMDB), value 64 MiB.
+// A checkpoint that fails (a full disk) loses nothing: its rows stay in memory, readable, and the next one
+// writes them again.
+//
+// Threads: read() from any, it waits for nobody and nobody for it; begin()...commit() one at a time (the
+// caller's apply lock); checkpoint() from one background thread, concurrently with both. Limits: key 1..511
+// bytes (LMDB), value 64 MiB: the caller checks, a longer one is asserted.
 #pragma once
 
 #include <memory>
@@ -21,6 +25,11 @@
 #include "peer/store/kv.h"
 
 namespace efs {
+
+inline constexpr size_t kMaxTables = 32;
+inline constexpr size_t kMaxKeyBytes = 511;
+inline constexpr size_t kMaxValueBytes = 64 << 20;
+inline constexpr Table kStoreTable = 255;  // the store's own rows: format, index of the last checkpoint
 
 // The durable part. One writer at a time; snapshots from any thread.
 class MetaEnvironment {
@@ -46,12 +55,16 @@ Result<std::shared_ptr<MetaEnvironment>> open_lmdb(const std::string& path, cons
 // In memory, for simulation. It outlives MetaStores; what write() returned from survives a simulated crash.
 std::shared_ptr<MetaEnvironment> make_memory_environment(const MetaOptions& options);
 
+// The index that the environment's last write() carried; 0 in a new one.
+Result<uint64_t> read_checkpointed_index(const MetaEnvironment& environment);
+
 class MetaStore {
  public:
   explicit MetaStore(std::shared_ptr<MetaEnvironment> environment);
   ~MetaStore();
 
-  // Holds a shared lock: keep it short, never across a wait.
+  // One moment, whole, for as long as it lives (not longer than the store). It pins memory and pages of the
+  // environment: keep it short, never across a wait.
   std::unique_ptr<ReadRows> read() const;
 
   // One at a time. commit() publishes; destroying without commit() drops every change.
