@@ -1,7 +1,8 @@
 // A read pins the two overlays and a snapshot of the environment, taken together under a lock of
 // nanoseconds; a commit adds a version to the active overlay; a checkpoint
 //   1. freezes the active overlay (a new one takes what comes),
-//   2. writes the frozen one to the environment, with its index, in one durable step,
+//   2. lets the caller sync what its rows refer to, and writes it to the environment, with its index, in one
+//   durable step,
 //   3. drops it.
 // A read that began before 3 has the frozen rows over an environment with or without them: the same rows.
 // One that began before 1 has an environment from before 2. When 2 fails (a full disk), the frozen overlay
@@ -165,7 +166,7 @@ struct MetaStore::Impl {
   }
   void commit(const Staged& rows, uint64_t index);
   bool freeze();
-  Status write_frozen();
+  Status write_frozen(const std::function<Status()>& before_write);
 
   const std::shared_ptr<MetaEnvironment> environment;
   // Taken in this order: checkpoint_mutex, commit_mutex, state_mutex.
@@ -195,7 +196,8 @@ bool MetaStore::Impl::freeze() {
   return true;
 }
 
-Status MetaStore::Impl::write_frozen() {
+Status MetaStore::Impl::write_frozen(const std::function<Status()>& before_write) {
+  if (before_write) EFS_TRY(before_write());
   std::vector<MetaEnvironment::Change> changes;
   frozen->for_each([&](Table table, std::string_view key, Overlay::Value value) {
     changes.push_back({table, key, value});
@@ -307,11 +309,11 @@ uint64_t MetaStore::dirty_transactions() const {
   return impl_->active->version();
 }
 
-Status MetaStore::checkpoint() {
+Status MetaStore::checkpoint(const std::function<Status()>& before_write) {
   std::lock_guard lock(impl_->checkpoint_mutex);
-  if (impl_->frozen != nullptr) EFS_TRY(impl_->write_frozen());
+  if (impl_->frozen != nullptr) EFS_TRY(impl_->write_frozen(before_write));
   if (!impl_->freeze()) return {};
-  return impl_->write_frozen();
+  return impl_->write_frozen(before_write);
 }
 
 uint64_t MetaStore::used_bytes() const {

@@ -194,6 +194,24 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_on_a_full_disk_loses_nothing_and_is_tried_agai
   BOOST_TEST((all_rows(*disk->snapshot(), kFirst) == RowMap{{"a", "1"}, {"b", "2"}}));
 }
 
+BOOST_AUTO_TEST_CASE(what_the_rows_refer_to_is_synced_first_and_its_failure_stops_the_checkpoint) {
+  auto environment = make_memory_environment(options());
+  MetaStore store(environment);
+  put_one(store, "a", "1", 1);
+  auto failing = store.checkpoint([] { return Status(fail(Code::io, "no sync")); });
+  BOOST_TEST((failing.error().code == Code::io));
+  BOOST_TEST(all_rows(*environment->snapshot(), kFirst).empty());
+  BOOST_TEST(value_of(*store.read(), kFirst, "a").value() == "1");
+  put_one(store, "b", "2", 2);
+  bool synced = false;
+  BOOST_REQUIRE(store.checkpoint([&] {
+    synced = true;
+    return Status();
+  }));
+  BOOST_TEST(synced);
+  BOOST_TEST((all_rows(*environment->snapshot(), kFirst) == RowMap{{"a", "1"}, {"b", "2"}}));
+}
+
 BOOST_AUTO_TEST_CASE(a_full_map_is_no_space_and_what_was_there_stays) {
   TemporaryDirectory directory;
   auto small = options();
