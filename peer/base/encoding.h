@@ -163,11 +163,11 @@ bool operator==(const T& a, const T& b) {
 
 template <HasFields T>
 void encode_fields(Encoder& out, const T& value) {
-  static const T defaults{};
+  [[maybe_unused]] static const T defaults{};
   std::apply(
       [&](const auto&... f) {
         out.map((size_t(0) + ... + size_t(!equal_values(value.*f.member, defaults.*f.member))));
-        auto one = [&](const auto& item) {
+        [[maybe_unused]] auto one = [&](const auto& item) {
           if (equal_values(value.*item.member, defaults.*item.member)) return;
           out.string(item.name);
           encode_value(out, value.*item.member);

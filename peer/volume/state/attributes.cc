@@ -1,0 +1,148 @@
+// Attributes and extended attributes.
+#include <algorithm>
+
+#include "peer/volume/state/change.h"
+
+namespace efs {
+
+namespace {
+constexpr uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
+constexpr std::string_view kAccessAcl = "system.posix_acl_access";
+constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
+}  // namespace
+
+// As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking).
+void Change::drop_suid(InodeRow& row) {
+  if (row.is_directory()) return;
+  row.mode &= ~kSetUid;
+  if (row.mode & kGroupExecute) row.mode &= ~kSetGid;
+}
+
+Status Change::set_mode(InodeRow& row, uint32_t mode) {
+  mode &= 07777;
+  if ((mode & kSetGid) && who_.uid != 0 && !in_group(who_, row.gid)) {
+    if (!who_.groups_known) return fail(Code::not_permitted);
+    mode &= ~kSetGid;
+  }
+  row.mode = (row.mode & ~07777u) | mode;
+  return {};
+}
+
+Status Change::apply(const SetAttributes& request) {
+  EFS_ASSIGN(InodeRow * found, edit(request.inode));
+  InodeRow& row = *found;
+  const bool owner = owns(row, who_);
+  if (request.mode && !owner) return fail(Code::not_permitted);
+  if (request.uid && who_.uid != 0 && !(owner && *request.uid == row.uid)) return fail(Code::not_permitted);
+  if (request.gid && who_.uid != 0 && !(owner && (*request.gid == row.gid || in_group(who_, *request.gid))))
+    return fail(Code::not_permitted);
+  if ((request.atime_ns || request.mtime_ns) && !owner && !(request.size && request.has_write_handle))
+    return fail(Code::not_permitted);
+  if ((request.atime_now || request.mtime_now) && !owner && !operation_.held && !allowed(row, who_, kWrite))
+    return fail(Code::access_denied);
+  if (request.size) {
+    if (row.is_directory()) return fail(Code::is_directory);
+    if (!row.is_regular()) return fail(Code::invalid_argument);
+    if (*request.size > kMaxFileSize) return fail(Code::too_large);
+    if (!request.has_write_handle && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
+    EFS_TRY(resize(request.inode, row, *request.size));
+    row.mtime_ns = stamp_.time_ns;
+  }
+  if (request.uid) row.uid = *request.uid;
+  if (request.gid) row.gid = *request.gid;
+  if (request.clear_suid || request.uid || request.gid) drop_suid(row);
+  if (request.mode) EFS_TRY(set_mode(row, *request.mode));
+  if (request.atime_ns) row.atime_ns = *request.atime_ns;
+  if (request.mtime_ns) row.mtime_ns = *request.mtime_ns;
+  if (request.atime_now) row.atime_ns = stamp_.time_ns;
+  if (request.mtime_now) row.mtime_ns = stamp_.time_ns;
+  touch(row);
+  changed(request.inode, request.size.has_value());
+  reply_.attributes = attributes(request.inode);
+  return {};
+}
+
+// xattr(7): who may set what.
+Status Change::may_set_xattr(const InodeRow& row, std::string_view name) const {
+  if (name.size() > kMaxXattrName) return fail(Code::range);
+  if (name.find('\0') != name.npos) return fail(Code::invalid_argument);
+  if (name.starts_with("user.") && name.size() > 5) {
+    if (!row.is_regular() && !row.is_directory()) return fail(Code::not_permitted);
+    if (row.is_directory() && (row.mode & 01000) && !owns(row, who_)) return fail(Code::not_permitted);
+    if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
+    return {};
+  }
+  if ((name.starts_with("trusted.") && name.size() > 8) ||
+      (name.starts_with("security.") && name.size() > 9)) {
+    if (who_.uid != 0) return fail(Code::not_permitted);
+    return {};
+  }
+  if (name == kAccessAcl || name == kDefaultAcl) {
+    if (!owns(row, who_)) return fail(Code::not_permitted);
+    if (row.is_symlink()) return fail(Code::unsupported);
+    return {};
+  }
+  return fail(Code::unsupported);
+}
+
+// An access ACL of the three base entries says what the mode says, and becomes it. linux/posix_acl_xattr.h:
+// a version (2), then entries {tag, permissions, id}, little-endian.
+Status Change::set_access_acl(InodeRow& row, const Bytes& acl) {
+  constexpr size_t kHeader = 4, kEntry = 8;
+  constexpr uint16_t kOwner = 1, kGroup = 4, kOther = 32;
+  if (acl.size() < kHeader || (acl.size() - kHeader) % kEntry != 0 || get_le<uint32_t>(acl.data()) != 2)
+    return fail(Code::invalid_argument);
+  uint32_t mode = 0, seen = 0;
+  for (size_t at = kHeader; at < acl.size(); at += kEntry) {
+    const auto tag = get_le<uint16_t>(&acl[at]);
+    const auto permissions = get_le<uint16_t>(&acl[at + 2]);
+    if (permissions > 7) return fail(Code::invalid_argument);
+    if (tag != kOwner && tag != kGroup && tag != kOther) return fail(Code::unsupported);
+    if (seen & tag) return fail(Code::invalid_argument);
+    seen |= tag;
+    mode |= uint32_t(permissions) << (tag == kOwner ? 6 : tag == kGroup ? 3 : 0);
+  }
+  if (seen != (kOwner | kGroup | kOther)) return fail(Code::invalid_argument);
+  return set_mode(row, (row.mode & 07000) | mode);
+}
+
+Status Change::apply(const SetXattr& request) {
+  EFS_ASSIGN(InodeRow * row, edit(request.inode));
+  EFS_TRY(may_set_xattr(*row, request.name));
+  if (request.value.size() > kMaxXattrValue) return fail(Code::range);
+  if (request.create && request.replace) return fail(Code::invalid_argument);
+  if (request.name == kDefaultAcl) return fail(Code::unsupported);
+  const std::string key = name_key(request.inode, request.name);
+  if (request.name == kAccessAcl) {
+    EFS_TRY(set_access_acl(*row, request.value));
+  } else {
+    EFS_ASSIGN(auto existing, rows_.get(kXattrs, key));
+    if (existing && request.create) return fail(Code::exists);
+    if (!existing && request.replace) return fail(Code::no_attribute);
+    if (!existing) {
+      if (row->xattr_bytes + request.name.size() + 1 > kMaxXattrs) return fail(Code::no_space);
+      row->xattr_bytes += uint32_t(request.name.size() + 1);
+    }
+    rows_.put(kXattrs, key, text(request.value));
+  }
+  touch(*row);
+  changed(request.inode, false);
+  reply_.attributes = attributes(request.inode);
+  return {};
+}
+
+Status Change::apply(const RemoveXattr& request) {
+  EFS_ASSIGN(InodeRow * row, edit(request.inode));
+  EFS_TRY(may_set_xattr(*row, request.name));
+  const std::string key = name_key(request.inode, request.name);
+  EFS_ASSIGN(auto existing, rows_.get(kXattrs, key));
+  if (!existing) return fail(Code::no_attribute);
+  rows_.erase(kXattrs, key);
+  row->xattr_bytes -= std::min<uint32_t>(row->xattr_bytes, uint32_t(request.name.size() + 1));
+  touch(*row);
+  changed(request.inode, false);
+  reply_.attributes = attributes(request.inode);
+  return {};
+}
+
+}  // namespace efs

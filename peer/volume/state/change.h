@@ -1,0 +1,119 @@
+// One operation being applied: the inodes it has loaded, the volume's state row, and the helpers that the
+// operations share. Internal to the state machine.
+#pragma once
+
+#include <deque>
+
+#include "peer/volume/state/machine.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+class Change {
+ public:
+  Change(WriteRows& rows, const Stamp& stamp, const Operation& operation, Effects& effects)
+      : rows_(rows),
+        view_(rows),
+        stamp_(stamp),
+        operation_(operation),
+        who_(operation.who),
+        effects_(effects) {}
+
+  Reply run();
+
+ private:
+  // entries.cc
+  Status apply(const Create& request);
+  Status apply(const Link& request);
+  Status apply(const Unlink& request);
+  Status apply(const Rename& request);
+  // junctions.cc
+  Status apply(const MakeJunction& request);
+  Status apply(const RemoveJunction& request);
+  Status apply(const AppendRegister& request);
+  // attributes.cc
+  Status apply(const SetAttributes& request);
+  Status apply(const SetXattr& request);
+  Status apply(const RemoveXattr& request);
+  // content.cc
+  Status apply(const WriteExtents& request);
+  Status apply(const Allocate& request);
+  // house.cc
+  Status apply(const OpenSession& request);
+  Status apply(const EndSessions& request);
+  Status apply(const ReleaseOrphans& request);
+  Status apply(const FreeChunks& request);
+  Status apply(const ReclaimExtents& request);
+  Status apply(const ReserveInodes& request);
+  Status apply(const FormatVolume& request);
+
+  // change.cc: inodes
+  Result<InodeRow*> edit(InodeNumber inode);       // Code::stale
+  Result<InodeRow*> directory(InodeNumber inode);  // also not_directory; not_found when it was removed
+  Result<InodeRow*> writable_directory(InodeNumber inode);  // also access_denied
+  Result<std::pair<InodeNumber, InodeRow*>> make_inode(uint32_t mode, uint32_t uid, uint32_t gid);
+  Attributes attributes(InodeNumber inode);  // of an inode that was edited
+  void touch_content(InodeRow& row);         // mtime, ctime, change
+  void touch(InodeRow& row);                 // ctime, change
+  Status drop_inode(InodeNumber inode);      // it has no name and no holder left
+  Status last_name_gone(InodeNumber inode);  // to its holders, or dropped
+
+  // change.cc: entries. `parent` is the directory's row.
+  void add_entry(InodeNumber parent, InodeRow& row, std::string_view name, EntryRow entry);
+  void erase_entry(InodeNumber parent, std::string_view name, const EntryRow& entry);
+  void replace_entry(InodeNumber parent, std::string_view name, const EntryRow& old, EntryRow entry);
+  Status may_remove(const InodeRow& parent, const InodeRow& victim) const;  // the sticky bit
+
+  // content.cc
+  Status cut(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end);
+  Status fill(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end);
+  void put_extent(InodeNumber inode, InodeRow& row, const ExtentRow& extent);
+  Status name_chunk(const Id& chunk, uint32_t length, uint64_t times);
+  Status unname_chunk(const Id& chunk, uint64_t times);
+  Result<Id> store_bytes(Bytes bytes);
+  Status spill(InodeNumber inode, InodeRow& row);
+  Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
+  Status write_access(const InodeRow& row) const;
+  void drop_suid(InodeRow& row);
+  Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
+
+  // attributes.cc
+  Status set_mode(InodeRow& row, uint32_t mode);
+  Status set_access_acl(InodeRow& row, const Bytes& acl);
+  Status may_set_xattr(const InodeRow& row, std::string_view name) const;
+
+  // house.cc
+  Status drop_session(const SessionId& session);
+  Status release_orphan(const SessionId& session, InodeNumber inode);
+
+  // change.cc: the frame
+  Status begin();
+  Result<bool> answered_before();
+  Status remember();
+  void finish();
+  Result<const VolumeCharter*> charter();
+  void changed(InodeNumber inode, bool content) { effects_.changes.push_back({inode, content, 0, {}}); }
+  void changed_entry(InodeNumber parent, std::string_view name, InodeNumber inode) {
+    effects_.changes.push_back({inode, false, parent, std::string(name)});
+  }
+  bool is_house() const;  // an operation of the owner's own
+
+  struct Loaded {
+    InodeNumber inode;
+    InodeRow row;
+    bool gone = false;
+  };
+
+  WriteRows& rows_;
+  View view_;
+  const Stamp& stamp_;
+  const Operation& operation_;
+  const Credentials& who_;
+  Effects& effects_;
+  StateRow state_;
+  std::deque<Loaded> loaded_;
+  std::optional<VolumeCharter> charter_;
+  Reply reply_;
+};
+
+}  // namespace efs

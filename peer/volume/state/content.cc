@@ -1,0 +1,249 @@
+// What files hold: small content in the inode, extents of chunks, zeros that are allocated, holes.
+#include <algorithm>
+
+#include "peer/base/hash.h"
+#include "peer/volume/state/change.h"
+
+namespace efs {
+
+// ---- references to chunks ----
+
+Status Change::name_chunk(const Id& chunk, uint32_t length, uint64_t times) {
+  EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
+  ChunkRow row;
+  row.length = length;
+  if (found) {
+    EFS_ASSIGN(row, ChunkRow::decode(*found));
+    if (row.length != length) return fail(Code::corrupt, "one chunk is named with two lengths");
+  }
+  if (row.references == 0) {
+    effects_.named.push_back(chunk);
+    state_.usage.stored_bytes += row.length;
+    if (found) rows_.erase(kDead, id_key(chunk));
+  }
+  row.references += times;
+  rows_.put(kChunks, id_key(chunk), row.encode());
+  return {};
+}
+
+Status Change::unname_chunk(const Id& chunk, uint64_t times) {
+  EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
+  if (!found) return fail(Code::corrupt, "an extent names a chunk that the volume does not know");
+  EFS_ASSIGN(auto row, ChunkRow::decode(*found));
+  if (row.references < times) return fail(Code::corrupt, "a chunk has fewer references than extents");
+  row.references -= times;
+  if (row.references == 0) {
+    rows_.put(kDead, id_key(chunk), "");
+    state_.usage.stored_bytes -= row.length;
+  }
+  rows_.put(kChunks, id_key(chunk), row.encode());
+  return {};
+}
+
+Result<Id> Change::store_bytes(Bytes bytes) {
+  EFS_ASSIGN(const VolumeCharter* volume, charter());
+  const Id hash = sha256(bytes);
+  const Id chunk = chunk_id(volume->chunk_key, hash);
+  effects_.store.push_back({chunk, hash, std::move(bytes)});
+  return chunk;
+}
+
+// ---- extents ----
+
+void Change::put_extent(InodeNumber inode, InodeRow& row, const ExtentRow& extent) {
+  rows_.put(kExtents, pair_key(inode, extent.end), extent.encode());
+  row.covered += extent.end - extent.start;
+  state_.usage.bytes += extent.end - extent.start;
+}
+
+// Makes [start, end) a hole: extents inside go, those that reach over its ends are cut.
+Status Change::cut(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
+  if (start >= end || !row.has_extents()) return {};
+  std::vector<ExtentRow> overlapping;
+  EFS_TRY(view_.extents(inode, start, [&](const ExtentRow& extent) {
+    if (extent.start >= end) return false;
+    overlapping.push_back(extent);
+    return true;
+  }));
+  for (const ExtentRow& extent : overlapping) {
+    rows_.erase(kExtents, pair_key(inode, extent.end));
+    row.covered -= extent.end - extent.start;
+    state_.usage.bytes -= extent.end - extent.start;
+    uint64_t pieces = 0;
+    if (extent.start < start) {
+      ExtentRow left = extent;
+      left.end = start;
+      put_extent(inode, row, left);
+      ++pieces;
+    }
+    if (extent.end > end) {
+      ExtentRow right = extent;
+      right.start = end;
+      if (right.chunk) right.chunk_offset += uint32_t(end - extent.start);
+      put_extent(inode, row, right);
+      ++pieces;
+    }
+    if (!extent.chunk || pieces == 1) continue;
+    if (pieces == 0) {
+      EFS_TRY(unname_chunk(*extent.chunk, 1));
+    } else {
+      EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(*extent.chunk)));
+      if (!found) return fail(Code::corrupt, "an extent names a chunk that the volume does not know");
+      EFS_ASSIGN(auto chunk, ChunkRow::decode(*found));
+      EFS_TRY(name_chunk(*extent.chunk, chunk.length, 1));
+    }
+  }
+  return {};
+}
+
+// Covers the holes of [start, end) with allocated zeros.
+Status Change::fill(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
+  std::vector<std::pair<uint64_t, uint64_t>> holes;
+  uint64_t at = start;
+  EFS_TRY(view_.extents(inode, start, [&](const ExtentRow& extent) {
+    if (extent.start >= end) return false;
+    if (extent.start > at) holes.emplace_back(at, extent.start);
+    at = extent.end;
+    return at < end;
+  }));
+  if (at < end) holes.emplace_back(at, end);
+  for (auto [from, to] : holes) {
+    ExtentRow zeros;
+    zeros.start = from;
+    zeros.end = to;
+    put_extent(inode, row, zeros);
+  }
+  return {};
+}
+
+// Moves small content out of the inode, into a chunk.
+Status Change::spill(InodeNumber inode, InodeRow& row) {
+  if (row.content.empty()) return {};
+  ExtentRow extent;
+  extent.end = row.content.size();
+  EFS_ASSIGN(extent.chunk, store_bytes(to_bytes(view(row.content))));
+  EFS_TRY(name_chunk(*extent.chunk, uint32_t(row.content.size()), 1));
+  row.covered -= row.content.size();
+  state_.usage.bytes -= row.content.size();
+  row.content.clear();
+  put_extent(inode, row, extent);
+  return {};
+}
+
+Status Change::resize(InodeNumber inode, InodeRow& row, uint64_t size) {
+  if (size < row.content.size()) {
+    state_.usage.bytes -= row.content.size() - size;
+    row.covered = size;
+    row.content.resize(size);
+  } else if (size < row.size) {
+    EFS_TRY(cut(inode, row, size, UINT64_MAX));
+  }
+  row.size = size;
+  return {};
+}
+
+Result<uint64_t> Change::free_extents(InodeNumber inode, uint64_t limit) {
+  std::vector<ExtentRow> found;
+  EFS_TRY(view_.extents(inode, 0, [&](const ExtentRow& extent) {
+    found.push_back(extent);
+    return found.size() < limit;
+  }));
+  for (const ExtentRow& extent : found) {
+    rows_.erase(kExtents, pair_key(inode, extent.end));
+    if (extent.chunk) EFS_TRY(unname_chunk(*extent.chunk, 1));
+  }
+  return uint64_t(found.size());
+}
+
+// ---- operations ----
+
+Status Change::write_access(const InodeRow& row) const {
+  if (row.is_directory()) return fail(Code::is_directory);
+  if (!row.is_regular()) return fail(Code::invalid_argument);
+  if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
+  return {};
+}
+
+Status Change::apply(const WriteExtents& request) {
+  EFS_ASSIGN(InodeRow * found, edit(request.inode));
+  InodeRow& row = *found;
+  EFS_TRY(write_access(row));
+  uint64_t length = request.bytes.size();
+  for (const ChunkReference& chunk : request.chunks) length += chunk.length;
+  if (length == 0 || request.bytes.size() > kMaxBytesInLog ||
+      (!request.bytes.empty() && !request.chunks.empty()))
+    return fail(Code::invalid_argument);
+  const uint64_t offset = request.append ? row.size : request.offset;
+  if (offset > kMaxFileSize || length > kMaxFileSize - offset) return fail(Code::too_large);
+  const uint64_t end = offset + length;
+
+  if (!row.has_extents() && end <= kInlineBytes && !request.bytes.empty()) {
+    const size_t before = row.content.size();
+    if (before < end) row.content.resize(end);
+    std::copy(request.bytes.begin(), request.bytes.end(), row.content.begin() + ptrdiff_t(offset));
+    row.covered += row.content.size() - before;
+    state_.usage.bytes += row.content.size() - before;
+  } else {
+    // Small content that is overwritten whole need not be kept.
+    if (offset == 0 && end >= row.content.size()) {
+      row.covered -= row.content.size();
+      state_.usage.bytes -= row.content.size();
+      row.content.clear();
+    }
+    EFS_TRY(spill(request.inode, row));
+    EFS_TRY(cut(request.inode, row, offset, end));
+    std::vector<ChunkReference> chunks = request.chunks;
+    if (!request.bytes.empty()) {
+      EFS_ASSIGN(Id chunk, store_bytes(request.bytes));
+      chunks.push_back({chunk, uint32_t(length)});
+    }
+    ExtentRow extent;
+    extent.end = offset;
+    for (const ChunkReference& chunk : chunks) {
+      if (chunk.length == 0 || chunk.length > kMaxWrite) return fail(Code::invalid_argument);
+      extent.start = extent.end;
+      extent.end += chunk.length;
+      extent.chunk = chunk.chunk;
+      EFS_TRY(name_chunk(chunk.chunk, chunk.length, 1));
+      put_extent(request.inode, row, extent);
+    }
+  }
+  row.size = std::max(row.size, end);
+  if (request.clear_suid) drop_suid(row);
+  const int64_t before_ns = row.mtime_ns;
+  touch_content(row);
+  if (request.mtime_ns != 0) row.mtime_ns = std::max(before_ns, request.mtime_ns);
+  changed(request.inode, true);
+  reply_.attributes = attributes(request.inode);
+  reply_.offset = offset;
+  return {};
+}
+
+// fallocate(2): allocated zeros count in st_blocks and are data to SEEK_DATA; holes do not and are not.
+Status Change::apply(const Allocate& request) {
+  EFS_ASSIGN(InodeRow * found, edit(request.inode));
+  InodeRow& row = *found;
+  if (!row.is_regular()) return fail(row.is_directory() ? Code::is_directory : Code::no_device);
+  EFS_TRY(write_access(row));
+  if (request.length == 0 || (request.punch && (request.zero || !request.keep_size)))
+    return fail(request.length == 0 ? Code::invalid_argument : Code::unsupported);
+  if (request.offset > kMaxFileSize || request.length > kMaxFileSize - request.offset)
+    return fail(Code::too_large);
+  const uint64_t end = request.offset + request.length;
+  if (request.punch) {
+    for (uint64_t at = request.offset; at < std::min<uint64_t>(end, row.content.size()); ++at)
+      row.content[at] = 0;
+    EFS_TRY(cut(request.inode, row, request.offset, end));
+  } else {
+    EFS_TRY(spill(request.inode, row));
+    if (request.zero) EFS_TRY(cut(request.inode, row, request.offset, end));
+    EFS_TRY(fill(request.inode, row, request.offset, end));
+    if (!request.keep_size) row.size = std::max(row.size, end);
+  }
+  touch_content(row);
+  changed(request.inode, true);
+  reply_.attributes = attributes(request.inode);
+  return {};
+}
+
+}  // namespace efs

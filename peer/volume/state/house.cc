@@ -1,0 +1,107 @@
+// What the owner itself asks: sessions, orphans, freeing, inode numbers, a new volume.
+#include <algorithm>
+
+#include "peer/volume/state/change.h"
+
+namespace efs {
+
+Status Change::apply(const OpenSession&) {
+  EFS_ASSIGN(auto found, rows_.get(kSessions, session_key(operation_.session)));
+  if (found) return {};
+  SessionRow row;
+  row.since_ns = stamp_.time_ns;
+  rows_.put(kSessions, session_key(operation_.session), text(encode(row)));
+  return {};
+}
+
+Status Change::release_orphan(const SessionId& session, InodeNumber inode) {
+  const std::string key = session_key(session, inode);
+  EFS_ASSIGN(auto found, rows_.get(kOrphans, key));
+  if (!found) return {};
+  rows_.erase(kOrphans, key);
+  EFS_ASSIGN(InodeRow * row, edit(inode));
+  if (row->holders > 0 && --row->holders == 0) return drop_inode(inode);
+  return {};
+}
+
+Status Change::drop_session(const SessionId& session) {
+  std::vector<std::string> results;
+  EFS_TRY(rows_.scan(kSessions, session_key(session), [&](std::string_view key, std::string_view) {
+    if (!key.starts_with(text(session))) return false;
+    results.emplace_back(key);
+    return true;
+  }));
+  for (const auto& key : results) rows_.erase(kSessions, key);
+  std::vector<InodeNumber> orphans;
+  EFS_TRY(rows_.scan(kOrphans, session_key(session), [&](std::string_view key, std::string_view) {
+    if (!key.starts_with(text(session))) return false;
+    orphans.push_back(trailing_number(key));
+    return true;
+  }));
+  for (InodeNumber inode : orphans) EFS_TRY(release_orphan(session, inode));
+  return {};
+}
+
+Status Change::apply(const EndSessions& request) {
+  for (const SessionId& session : request.sessions) EFS_TRY(drop_session(session));
+  return {};
+}
+
+Status Change::apply(const ReleaseOrphans& request) {
+  for (InodeNumber inode : request.inodes) EFS_TRY(release_orphan(request.session, inode));
+  return {};
+}
+
+Status Change::apply(const FreeChunks& request) {
+  for (const Id& chunk : request.chunks) {
+    EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
+    if (!found) continue;
+    EFS_ASSIGN(auto row, ChunkRow::decode(*found));
+    if (row.references > 0) continue;
+    rows_.erase(kChunks, id_key(chunk));
+    rows_.erase(kDead, id_key(chunk));
+    effects_.freed.push_back(chunk);
+  }
+  return {};
+}
+
+Status Change::apply(const ReclaimExtents&) {
+  std::optional<InodeNumber> inode;
+  EFS_TRY(rows_.scan(kReclaim, "", [&](std::string_view key, std::string_view) {
+    inode = leading_number(key);
+    return false;
+  }));
+  if (!inode) return {};
+  EFS_ASSIGN(uint64_t freed, free_extents(*inode, kExtentsPerStep));
+  if (freed < kExtentsPerStep) rows_.erase(kReclaim, number_key(*inode));
+  return {};
+}
+
+Status Change::apply(const ReserveInodes& request) {
+  if (request.until < state_.reserved_inodes) return fail(Code::invalid_argument);
+  if (request.skip) state_.next_inode = state_.reserved_inodes;
+  state_.reserved_inodes = request.until;
+  return {};
+}
+
+Status Change::apply(const FormatVolume& request) {
+  EFS_ASSIGN(auto existing, read_charter(rows_));
+  if (existing) return fail(Code::exists);
+  rows_.put(kMeta, kCharterKey, text(encode(request.charter)));
+  InodeRow root;
+  root.mode = 0040000 | (request.mode & 07777);
+  root.uid = request.uid;
+  root.gid = request.gid;
+  root.nlink = 2;
+  root.parent = kRootInode;
+  root.next_cookie = kFirstCookie;
+  root.generation = root.change = 1;
+  root.atime_ns = root.mtime_ns = root.ctime_ns = root.btime_ns = stamp_.time_ns;
+  loaded_.push_back({kRootInode, root});
+  state_ = {};
+  state_.usage.files = 1;
+  state_.reserved_inodes = state_.next_inode + kInodeBlock;
+  return {};
+}
+
+}  // namespace efs

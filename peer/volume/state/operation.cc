@@ -1,0 +1,26 @@
+#include "peer/volume/state/operation.h"
+
+namespace efs {
+
+namespace {
+constexpr uint8_t kOperationFormat = 1;
+}
+
+Bytes encode_operation(const Operation& operation) {
+  Bytes out{kOperationFormat};
+  if (const auto* write = std::get_if<WriteExtents>(&operation.body)) out.reserve(256 + write->bytes.size());
+  encode_to(out, operation);
+  return out;
+}
+
+Result<Operation> decode_operation(ByteView record) {
+  if (record.empty() || record[0] != kOperationFormat)
+    return fail(Code::version, "an operation in the log has a format that this program does not know");
+  auto operation = decode<Operation>(record.subspan(1));
+  if (!operation)
+    return fail(Code::version, "an operation in the log cannot be read (" + operation.error().message +
+                                   "): it is damaged, or of a kind that a newer program wrote");
+  return operation;
+}
+
+}  // namespace efs

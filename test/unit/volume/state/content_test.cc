@@ -1,0 +1,262 @@
+// What files hold, and their attributes: sizes, holes, allocation, times, permissions, xattrs.
+#include <boost/test/unit_test.hpp>
+
+#include "map_rows.h"
+
+using namespace efs;
+using namespace efs::test;
+
+namespace {
+constexpr uint32_t kFile = 0100644;
+
+SetAttributes size_of(InodeNumber inode, uint64_t size) {
+  SetAttributes set;
+  set.inode = inode;
+  set.size = size;
+  return set;
+}
+Bytes acl_of(std::vector<std::array<uint16_t, 2>> entries) {
+  Bytes acl(4 + entries.size() * 8, 0xff);
+  put_le<uint32_t>(acl.data(), 2);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    put_le<uint16_t>(&acl[4 + i * 8], entries[i][0]);
+    put_le<uint16_t>(&acl[6 + i * 8], entries[i][1]);
+  }
+  return acl;
+}
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(content)
+
+BOOST_AUTO_TEST_CASE(small_files_live_in_their_inode) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  BOOST_TEST(volume.write(file, 0, "hello").attributes.size == 5u);
+  BOOST_TEST(volume.chunks.empty());
+  volume.write(file, 10, "x");
+  BOOST_TEST(volume.content(file) == std::string("hello\0\0\0\0\0x", 11));
+  BOOST_TEST(volume.usage().bytes == 11u);
+  BOOST_TEST(volume.attributes(file).blocks == 8u);
+  volume.write(file, 2040, std::string(20, 'y'));
+  BOOST_TEST(volume.chunks.size() == 2u);
+  BOOST_TEST(volume.content(file) ==
+             std::string("hello\0\0\0\0\0x", 11) + std::string(2029, '\0') + std::string(20, 'y'));
+  BOOST_TEST(volume.usage().bytes == 31u);
+}
+
+BOOST_AUTO_TEST_CASE(equal_chunks_are_stored_once) {
+  TestVolume volume;
+  auto one = volume.make(kRootInode, "1", kFile);
+  auto two = volume.make(kRootInode, "2", kFile);
+  volume.write(one, 0, std::string(10000, 'x'));
+  volume.write(two, 0, std::string(10000, 'x'));
+  BOOST_TEST(volume.chunks.size() == 1u);
+  BOOST_TEST(volume.usage().stored_bytes == 10000u);
+  BOOST_TEST(volume.usage().bytes == 20000u);
+  volume.run(Unlink{kRootInode, "1", false});
+  BOOST_TEST(volume.usage().stored_bytes == 10000u);
+  const Id chunk = volume.chunks.begin()->first;
+  volume.run(FreeChunks{{chunk}});
+  BOOST_TEST(volume.chunks.size() == 1u);
+  volume.run(Unlink{kRootInode, "2", false});
+  BOOST_TEST(volume.usage().stored_bytes == 0u);
+  // Named again before it was freed: it stays.
+  auto three = volume.make(kRootInode, "3", kFile);
+  volume.write(three, 0, std::string(10000, 'x'));
+  volume.run(FreeChunks{{chunk}});
+  BOOST_TEST(volume.content(three).size() == 10000u);
+  volume.run(Unlink{kRootInode, "3", false});
+  volume.run(FreeChunks{{chunk}});
+  BOOST_TEST(volume.chunks.empty());
+}
+
+BOOST_AUTO_TEST_CASE(holes_truncation_and_allocation) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  volume.write(file, 1 << 30, std::string(8192, 'x'));
+  BOOST_TEST(volume.attributes(file).blocks == 16u);
+  BOOST_TEST(volume.ask(SeekData{file, 0, false}).offset == uint64_t(1 << 30));
+  BOOST_TEST(volume.ask(SeekData{file, 0, true}).offset == 0u);
+  BOOST_TEST(volume.ask(SeekData{file, 1 << 30, true}).offset == uint64_t(1 << 30) + 8192);
+  BOOST_TEST(volume.ask(SeekData{file, (1 << 30) + 8192, false}).code == Code::no_device);
+  volume.run(size_of(file, (1 << 30) + 100));
+  BOOST_TEST(volume.usage().bytes == 100u);
+  volume.run(size_of(file, (1 << 30) + 200));
+  BOOST_TEST(volume.usage().bytes == 100u);
+  BOOST_TEST(volume.ask(SeekData{file, (1 << 30) + 100, false}).code == Code::no_device);
+  Allocate allocate;
+  allocate.inode = file;
+  allocate.offset = (1 << 30) - 4096;
+  allocate.length = 8192;
+  allocate.keep_size = true;
+  volume.run(allocate);
+  BOOST_TEST(volume.usage().bytes == 8192u);
+  BOOST_TEST(volume.attributes(file).size == uint64_t(1 << 30) + 200);
+  allocate.keep_size = false;
+  volume.run(allocate);
+  BOOST_TEST(volume.attributes(file).size == uint64_t(1 << 30) + 4096);
+  allocate.punch = allocate.keep_size = true;
+  allocate.offset = (1 << 30) + 50;
+  allocate.length = 10;
+  volume.run(allocate);
+  BOOST_TEST(volume.usage().bytes == 8182u);
+  allocate.keep_size = false;
+  BOOST_TEST(volume.run(allocate).code == Code::unsupported);
+  allocate.length = 0;
+  BOOST_TEST(volume.run(allocate).code == Code::invalid_argument);
+  BOOST_TEST(volume.run(size_of(file, uint64_t(INT64_MAX) + 1)).code == Code::too_large);
+  BOOST_TEST(volume.run(size_of(kRootInode, 0)).code == Code::is_directory);
+  volume.run(size_of(file, 0));
+  BOOST_TEST(volume.usage().bytes == 0u);
+  BOOST_TEST(volume.usage().stored_bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(appends_go_to_the_end) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  WriteExtents write;
+  write.inode = file;
+  write.append = true;
+  write.offset = 77;
+  write.bytes = {'a', 'b'};
+  BOOST_TEST(volume.run(write).offset == 0u);
+  BOOST_TEST(volume.run(write).offset == 2u);
+  BOOST_TEST(volume.content(file) == "abab");
+  write.mtime_ns = 5;
+  auto before = volume.attributes(file).mtime_ns;
+  BOOST_TEST(volume.run(write).attributes.mtime_ns == before);
+  BOOST_TEST(volume.attributes(file).ctime_ns == volume.now_ns);
+  write.bytes.clear();
+  BOOST_TEST(volume.run(write).code == Code::invalid_argument);
+}
+
+BOOST_AUTO_TEST_CASE(deleting_a_file_of_many_extents_takes_steps) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  for (uint64_t i = 0; i < kExtentsPerStep + 10; ++i)
+    volume.write(file, i * 10000, i == 0 ? std::string(3000, 'x') : "y" + std::to_string(i));
+  volume.run(Unlink{kRootInode, "f", false});
+  BOOST_TEST(volume.usage().bytes == 0u);
+  BOOST_TEST(volume.usage().stored_bytes > 0u);
+  volume.run(ReclaimExtents{});
+  BOOST_TEST(volume.usage().stored_bytes == 0u);
+  for (auto& [key, value] : volume.rows.rows) BOOST_TEST((key.first != kExtents && key.first != kReclaim));
+}
+
+BOOST_AUTO_TEST_CASE(permissions_of_content) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", 0100640, user(5));
+  BOOST_TEST(volume.write(file, 0, "x", user(6)).code == Code::access_denied);
+  BOOST_TEST(volume.ask(Read{file, 0, 10}, user(6)).code == Code::access_denied);
+  BOOST_TEST(volume.ask(Read{file, 0, 10}, user(6, {5})).code == Code::ok);
+  BOOST_TEST(volume.ask(Read{file, 0, 10}, user(6), true).code == Code::ok);
+  BOOST_TEST(volume.run(size_of(file, 9), user(6)).code == Code::access_denied);
+  auto handle = size_of(file, 9);
+  handle.has_write_handle = true;
+  BOOST_TEST(volume.run(handle, user(6)).code == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(chmod_chown_utimens) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile, user(5));
+  SetAttributes set;
+  set.inode = file;
+  set.mode = 06755;
+  BOOST_TEST(volume.run(set, user(6)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(set, user(5)).attributes.mode == 0106755u);
+  SetAttributes own;
+  own.inode = file;
+  own.uid = 6;
+  BOOST_TEST(volume.run(own, user(5)).code == Code::not_permitted);
+  own.uid.reset();
+  own.gid = 77;
+  BOOST_TEST(volume.run(own, user(5)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(own, user(5, {77})).attributes.mode == 0100755u);
+  BOOST_TEST(volume.run(set, user(5)).attributes.mode == 0104755u);
+  auto unknown = user(5);
+  unknown.groups_known = false;
+  BOOST_TEST(volume.run(set, unknown).code == Code::not_permitted);
+  WriteExtents write;
+  write.inode = file;
+  write.bytes = {1};
+  write.clear_suid = true;
+  BOOST_TEST(volume.run(write, user(5)).attributes.mode == 0100755u);
+  SetAttributes times;
+  times.inode = file;
+  times.mtime_ns = 1234567890123456789;
+  BOOST_TEST(volume.run(times, user(6)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(times, user(5)).attributes.mtime_ns == 1234567890123456789);
+  SetAttributes now;
+  now.inode = file;
+  now.atime_now = now.mtime_now = true;
+  BOOST_TEST(volume.run(now, user(6)).code == Code::access_denied);
+  BOOST_TEST(volume.run(now, user(5)).attributes.mtime_ns == volume.now_ns);
+}
+
+BOOST_AUTO_TEST_CASE(xattrs) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile, user(5));
+  SetXattr set;
+  set.inode = file;
+  set.name = "user.a";
+  set.value = {1, 2, 3};
+  set.replace = true;
+  BOOST_TEST(volume.run(set).code == Code::no_attribute);
+  set.replace = false;
+  set.create = true;
+  BOOST_TEST(volume.run(set, user(6)).code == Code::access_denied);
+  BOOST_TEST(volume.run(set, user(5)).code == Code::ok);
+  BOOST_TEST(volume.run(set).code == Code::exists);
+  BOOST_TEST(volume.ask(GetXattr{file, "user.a"}).text == "\1\2\3");
+  BOOST_TEST(volume.ask(GetXattr{file, "user.b"}).code == Code::no_attribute);
+  set.create = false;
+  set.name = "trusted.x";
+  BOOST_TEST(volume.run(set, user(5)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(set).code == Code::ok);
+  BOOST_TEST(volume.ask(ListXattrs{file}).names.size() == 2u);
+  BOOST_TEST(volume.ask(ListXattrs{file}, user(5)).names.size() == 1u);
+  set.name = "other.x";
+  BOOST_TEST(volume.run(set).code == Code::unsupported);
+  set.name = "user.big";
+  set.value = Bytes(kMaxXattrValue + 1);
+  BOOST_TEST(volume.run(set).code == Code::range);
+  set.value = Bytes(10);
+  set.name = "user." + std::string(251, 'x');
+  BOOST_TEST(volume.run(set).code == Code::range);
+  Code last = Code::ok;
+  for (int i = 0; i < 400 && last == Code::ok; ++i) {
+    set.name = "user." + std::string(200, 'x') + std::to_string(i);
+    last = volume.run(set).code;
+  }
+  BOOST_TEST(last == Code::no_space);
+  BOOST_TEST(volume.run(RemoveXattr{file, "user.a"}).code == Code::ok);
+  BOOST_TEST(volume.run(RemoveXattr{file, "user.a"}).code == Code::no_attribute);
+  volume.run(Unlink{kRootInode, "f", false});
+  for (auto& [key, value] : volume.rows.rows) BOOST_TEST(key.first != kXattrs);
+}
+
+BOOST_AUTO_TEST_CASE(a_minimal_acl_is_the_mode) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile, user(5));
+  SetXattr set;
+  set.inode = file;
+  set.name = "system.posix_acl_access";
+  set.value = acl_of({{1, 6}, {4, 4}, {32, 0}});
+  BOOST_TEST(volume.run(set, user(6)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(set, user(5)).attributes.mode == 0100640u);
+  set.value = acl_of({{1, 6}, {2, 4}, {4, 4}, {16, 4}, {32, 0}});
+  BOOST_TEST(volume.run(set, user(5)).code == Code::unsupported);
+  set.value = acl_of({{1, 6}});
+  BOOST_TEST(volume.run(set, user(5)).code == Code::invalid_argument);
+}
+
+BOOST_AUTO_TEST_CASE(inode_numbers_come_from_what_was_reserved) {
+  TestVolume volume;
+  auto first = volume.make(kRootInode, "a", kFile);
+  volume.run(ReserveInodes{kInodeBlock * 3, true});
+  auto second = volume.make(kRootInode, "b", kFile);
+  BOOST_TEST(second == kInodeBlock + 2);
+  BOOST_TEST(first == 2u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
