@@ -346,7 +346,7 @@ BOOST_AUTO_TEST_CASE(a_session_gets_each_answer_once) {
   auto first = volume.run(create);
   auto again = volume.run(create);
   BOOST_TEST(volume.effects.repeated);
-  BOOST_TEST(again == first);
+  BOOST_TEST((again == first));
   create.sequence = 2;
   BOOST_TEST(volume.run(create).code == Code::exists);
   create.sequence = 3;
