@@ -138,12 +138,13 @@ class TreeCopy {
       return fail(Code::invalid_argument, "both are the same file");
     EFS_ASSIGN(Target target, open_target(tree_, to, from.attributes.mode & 0777 & ~context_.umask));
     uint64_t end = 0;
-    EFS_TRY(each_piece(tree_, from, [&](uint64_t offset, const Bytes& bytes) -> Status {
+    auto take = [&](uint64_t offset, const Bytes& bytes) -> Status {
       EFS_TRY(tree_.write(target.node, offset, bytes));
       end = offset + bytes.size();
       progress_.add(bytes.size());
       return {};
-    }));
+    };
+    EFS_TRY(each_piece(tree_, from, take));
     touched_.insert(target.node.volume);
     return finish_target(tree_, target, from.attributes, end, options_, context_.umask);
   }

@@ -210,12 +210,13 @@ class Get {
     Descriptor file(open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode | S_IWUSR));
     if (!file) return fail(from_errno(errno, "create " + to));
     uint64_t end = 0;
-    EFS_TRY(each_piece(tree_, from, [&](uint64_t offset, const Bytes& bytes) -> Status {
+    auto take = [&](uint64_t offset, const Bytes& bytes) -> Status {
       EFS_TRY(write_all(file.get(), to, offset, bytes));
       end = offset + bytes.size();
       progress_.add(bytes.size());
       return {};
-    }));
+    };
+    EFS_TRY(each_piece(tree_, from, take));
     if (from.attributes.size > end && ftruncate(file.get(), off_t(from.attributes.size)) != 0)
       return fail(from_errno(errno, "set the size of " + to));
     // Only what was made here: what somebody had there keeps its mode.

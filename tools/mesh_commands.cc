@@ -227,7 +227,7 @@ void add_later(CommandLine& line, CLI::App* group, const std::string& name, cons
   auto* command =
       line.add(group ? *group : line.app(), name, group ? "" : kPlaces, what + " (not built yet)", example);
   command->add_option("ARGUMENT", *rest, "")->expected(0, -1);
-  command->add_flag("--accept-loss", "")->group("");
+  command->add_flag("--accept-loss")->group("");
   command->add_option("--from", *rest, "")->group("");
   std::string title = group ? group->get_name() + " " + name : name;
   line.on(command, [rest, title, what, instead]() -> Status {
