@@ -180,8 +180,8 @@ void encode_fields(Encoder& out, const T& value) {
 template <HasFields T>
 bool decode_fields(const Value& in, T& value) {
   if (!in.is_map()) return false;
-  size_t hint = 0;
-  auto one = [&](const auto& item) {
+  [[maybe_unused]] size_t hint = 0;
+  [[maybe_unused]] auto one = [&](const auto& item) {
     auto found = in.at(item.name, hint);
     return !found || decode_value(*found, value.*item.member);
   };
