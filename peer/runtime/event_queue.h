@@ -51,6 +51,16 @@ class EventQueue {
   const Payload& next() const { return *slots_[heap_[0].slot].payload; }
   Payload pop() { return take(0); }
 
+  // All for which `chosen` says so, in no order; takes the time of a look at each.
+  template <typename Predicate>
+  std::vector<Payload> take_if(Predicate chosen) {
+    std::vector<Payload> taken;
+    for (size_t index = 0; index < slots_.size(); ++index) {
+      if (slots_[index].payload && chosen(*slots_[index].payload)) taken.push_back(take(slots_[index].place));
+    }
+    return taken;
+  }
+
   // Everything, in no order; the queue is empty afterwards.
   std::vector<Payload> take_all() {
     std::vector<Payload> all;

@@ -1,8 +1,9 @@
 // The simulated runtime: many hosts in one process, one thread, virtual time.
 //
 // One queue of events, ordered by (time, order of scheduling), drives everything; every choice comes from
-// one seed, so one seed run twice gives the same trace (trace_hash()). Pool work runs as an event of its
-// own, later. A host's clock drifts and jumps; its disk (SimulatedDisk) lives on when the host dies.
+// one seed, so one seed run twice gives the same trace (trace_hash()): as long as what runs on it never acts
+// in an order of addresses (a map keyed by pointers). Pool work runs as an event of its own, later. A host's
+// clock drifts and jumps; its disk (SimulatedDisk) lives on when the host dies.
 #pragma once
 
 #include <functional>
@@ -47,8 +48,11 @@ class Simulator {
 
   // A host with an address of its own ("10.0.0.N"); its runtime lives until remove_host().
   Runtime& add_host(const std::string& address, SimulatedDisk& disk);
-  // Its streams break, its timers and tasks are dropped. Destroy what runs on it first.
-  void remove_host(const std::string& address);
+  // The process is gone: its timers and tasks are dropped, and what they hold with them. Destroy what runs on
+  // it first (that closes its streams, and the others hear of it). `silently`: the machine lost power;
+  // nothing that it still had to send arrives, nobody answers there, and others find out by timeouts, or when
+  // it is back.
+  void remove_host(const std::string& address, bool silently = false);
 
   NetworkFaults& faults();
   // Hosts in different groups cannot reach each other; an address in no group is in group 0.
@@ -58,6 +62,9 @@ class Simulator {
   void jump_wall(const std::string& address, int64_t by_ns);
   // A paused host runs nothing; its events wait (SIGSTOP).
   void set_paused(const std::string& address, bool paused);
+
+  // Where the log of all hosts goes; by default nowhere.
+  void set_log(std::function<void(const std::string& address, LogLevel, std::string_view)> log);
 
   int64_t now_ns() const;
   bool step();  // one event; false when none is left

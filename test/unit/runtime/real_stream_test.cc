@@ -14,6 +14,8 @@
 namespace efs {
 namespace {
 
+BOOST_AUTO_TEST_SUITE(real_streams)
+
 constexpr int64_t kPatience = 20 * kSecond;
 
 struct Fixture {
@@ -345,6 +347,7 @@ BOOST_FIXTURE_TEST_CASE(a_dropped_token_cancels, Fixture) {
   loop.post([&] { later.reset(); });  // dialling by now
   loop.after(20 * kMillisecond, [&] { real.stop(); });
   real.run();
+  BOOST_CHECK(!later);
 }
 
 BOOST_FIXTURE_TEST_CASE(port_in_use, Fixture) {
@@ -387,6 +390,8 @@ BOOST_FIXTURE_TEST_CASE(unix_sockets_in_use_and_left_behind, Fixture) {
   BOOST_REQUIRE(!missing);
   BOOST_CHECK(missing.error().code == Code::not_found);
 }
+
+BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
 }  // namespace efs
