@@ -7,7 +7,7 @@
 //   sync      one thread flushes for all that wait; every later record carries how far that went (Mark)
 //   release   files with nothing that is still needed become spares
 //   open      replay, file by file in the order of their sequences, to the first place without a whole
-//             record. Whatever stands behind that place is undone (headers zeroed, durably), only then the
+//             record. Whatever stands behind that place is undone (marked as empty, durably), only then the
 //             place is closed with an `end`, and a fresh file is begun: so nothing that this replay passed
 //             over can come back in a later one. When a Mark lies beyond the place, the disk has lost what
 //             it had promised: Code::corrupt, and nothing is touched.
@@ -26,6 +26,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "peer/store/directory.h"
 #include "peer/store/log_format.h"
 
 namespace efs {
@@ -43,12 +44,15 @@ constexpr size_t kZeroBytes = 1 << 20;
 struct LogFile {
   std::string path;
   std::unique_ptr<File> file;
-  uint64_t sequence = 0;
+  uint64_t use = 0;
+  uint64_t sequence = 0;  // 0: holds nothing
   uint64_t size = 0;
   std::map<uint32_t, uint64_t> last_index;  // of each group, in this file
   // Files with records that records in this one superseded: they must lose theirs first, or they would be
   // replayed as if they counted.
   std::vector<uint64_t> supersedes;
+  // The other way round: up to where the log must be on the disk before what was superseded here may go.
+  uint64_t superseded_at = 0;
 };
 using LogFilePointer = std::shared_ptr<LogFile>;
 
@@ -81,7 +85,7 @@ class FileLog final : public Log {
   // Files. Only prepare() and grow() write, and neither to a file that is live.
   Result<LogFilePointer> create_file();
   Status grow(LogFile& file, uint64_t size);
-  Status prepare(LogFile& file, uint64_t sequence, const Mark& mark);
+  Status prepare(LogFile& file, const FileHeader& header);
   void prepare_ahead();
   Result<LogFilePointer> take_next(std::unique_lock<std::mutex>& lock);
   LogFilePointer take_spare();
@@ -140,7 +144,8 @@ Error about(const std::string& path, const Error& error) {
 }
 
 Status FileLog::open(const std::function<Status(const Record&)>& replay) {
-  EFS_TRY(files_.make_directories(directory_, 0700));
+  EFS_TRY(make_durable_directory(files_, directory_));
+  EFS_TRY(files_.sync_directory(directory_));  // a name that outlived a kill may be in the kernel alone
   EFS_TRY(find_files());
   bool first_start = live_.empty();
   EFS_TRY(replay_all(replay));
@@ -171,7 +176,7 @@ Status FileLog::find_files() {
     if (auto loaded = load(file, header); !loaded) return fail(about(file->path, loaded.error()));
     furthest_ = std::max(furthest_, header.mark);
     next_sequence_ = std::max(next_sequence_, header.sequence + 1);
-    if (header.sequence == 0) {
+    if (header.empty) {
       spares_.push_back(file);
     } else if (!live_.emplace(header.sequence, file).second) {
       return fail(Code::corrupt, fmt::format("log file {} and {} have the same sequence {}", file->path,
@@ -184,10 +189,16 @@ Status FileLog::find_files() {
 Status FileLog::load(const LogFilePointer& file, FileHeader& header) {
   EFS_ASSIGN(file->file, files_.open(file->path, OpenMode::read_write));
   EFS_ASSIGN(file->size, file->file->size());
-  ByteArray<log_format::kFileHeaderBytes> bytes{};
+  Bytes bytes(log_format::kFileHeadersBytes);
   EFS_TRY(file->file->read(0, bytes));
   EFS_ASSIGN(header, log_format::decode_file_header(bytes));
-  file->sequence = header.sequence;
+  if (header.use == 0) {  // new, or has it lost its headers?
+    bytes.resize(log_format::kFirstRecord + log_format::kHeaderBytes + log_format::kMaxPayload);
+    EFS_ASSIGN(size_t got, file->file->read(0, bytes));
+    EFS_ASSIGN(header, log_format::decode_file_header(ByteView(bytes).first(got)));
+  }
+  file->use = header.use;
+  file->sequence = header.empty ? 0 : header.sequence;
   return {};
 }
 
@@ -241,18 +252,20 @@ void FileLog::note_marks_beyond(ByteView bytes, uint64_t offset, uint64_t sequen
 
 Status FileLog::undo_what_follows() {
   for (auto at = live_.upper_bound(end_.sequence); at != live_.end(); at = live_.erase(at)) {
-    EFS_TRY(prepare(*at->second, 0, {}));
+    EFS_TRY(prepare(*at->second, {0, at->first, true, {}}));
     spares_.push_back(at->second);
   }
-  if (live_.empty() || end_is_closed_) return {};
-  current_ = live_.rbegin()->second;
-  offset_ = end_.offset;
-  if (offset_ + kEndBytes > current_->size) EFS_TRY(grow(*current_, offset_ + kEndBytes));
-  EFS_TRY(write_control(Kind::end));
-  auto synced = current_->file->sync();
-  current_.reset();
-  unsynced_.clear();
-  return synced;
+  if (!live_.empty() && !end_is_closed_) {
+    current_ = live_.rbegin()->second;
+    offset_ = end_.offset;
+    EFS_TRY(grow(*current_, offset_ + kEndBytes));
+    EFS_TRY(write_control(Kind::end));
+    current_.reset();
+    unsynced_.clear();
+  }
+  // What survived a kill may be in the kernel alone.
+  for (const auto& [sequence, file] : live_) EFS_TRY(file->file->sync());
+  return {};
 }
 
 // ---- files ----
@@ -283,13 +296,16 @@ Status FileLog::grow(LogFile& file, uint64_t size) {
 }
 
 // Durable before the first record of that use: a file is never seen with the records of two.
-Status FileLog::prepare(LogFile& file, uint64_t sequence, const Mark& mark) {
-  auto header = log_format::encode(FileHeader{sequence, mark});
-  EFS_TRY(file.file->write(0, header));
+Status FileLog::prepare(LogFile& file, const FileHeader& header) {
+  FileHeader next = header;
+  next.use = file.use + 1;
+  EFS_TRY(file.file->write(log_format::header_offset(next.use), log_format::encode(next)));
   EFS_TRY(file.file->sync());
-  file.sequence = sequence;
+  file.use = next.use;
+  file.sequence = next.empty ? 0 : next.sequence;
   file.last_index.clear();
   file.supersedes.clear();
+  file.superseded_at = 0;
   return {};
 }
 
@@ -307,8 +323,7 @@ Result<LogFilePointer> FileLog::take_next(std::unique_lock<std::mutex>& lock) {
   if (prepared_ != nullptr) return std::exchange(prepared_, nullptr);
   preparing_ = true;
   LogFilePointer file = take_spare();
-  uint64_t sequence = next_sequence_++;
-  Mark mark = mark_;
+  FileHeader header{0, next_sequence_++, false, mark_};
   lock.unlock();
   Status made;
   bool fresh = file == nullptr;
@@ -321,7 +336,7 @@ Result<LogFilePointer> FileLog::take_next(std::unique_lock<std::mutex>& lock) {
     }
   }
   if (made) made = grow(*file, options_.file_bytes);
-  if (made) made = prepare(*file, sequence, mark);
+  if (made) made = prepare(*file, header);
   lock.lock();
   preparing_ = false;
   changed_.notify_all();
@@ -389,6 +404,7 @@ void FileLog::account(LogFile& file, uint32_t group, uint64_t index) {
         held->second = index - 1;
       }
       file.supersedes.push_back(sequence);
+      earlier->superseded_at = appended_;
     }
   }
   last->second = index;
@@ -441,9 +457,9 @@ Status FileLog::write_batch(std::span<const Record> records) {
     bytes += log_format::record_bytes(record.payload.size());
   }
   EFS_TRY(current_->file->write_vector(offset_, pieces));
-  for (const Record& record : records) account(*current_, record.group, record.index);
   offset_ += bytes;
   appended_ += bytes;
+  for (const Record& record : records) account(*current_, record.group, record.index);
   if (unsynced_.empty() || unsynced_.back() != current_) unsynced_.push_back(current_);
   return {};
 }
@@ -540,6 +556,7 @@ void FileLog::free_files() {
            });
   };
   auto needed = [&](const LogFile& file) {
+    if (file.superseded_at > synced_) return true;
     for (const auto& [group, last] : file.last_index) {
       auto released = released_.find(group);
       if (released == released_.end() || released->second < last) return true;

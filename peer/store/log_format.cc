@@ -25,32 +25,44 @@ uint32_t checksum_without(ByteView bytes, size_t at) {
 
 ByteArray<kFileHeaderBytes> encode(const FileHeader& header) {
   ByteArray<kFileHeaderBytes> bytes{};
-  if (header.sequence == 0) return bytes;
   std::memcpy(bytes.data(), kMagic.data(), kMagic.size());
   put_le(&bytes[8], kFileFormat);
   put_le(&bytes[16], header.sequence);
   put_le(&bytes[24], header.mark.sequence);
   put_le(&bytes[32], header.mark.offset);
+  put_le(&bytes[40], header.use);
+  bytes[48] = header.empty ? 1 : 0;
   put_le(&bytes[kFileChecksum], checksum_without(bytes, kFileChecksum));
   return bytes;
 }
 
 Result<FileHeader> decode_file_header(ByteView bytes) {
-  if (std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; })) return FileHeader{};
-  if (bytes.size() < kFileHeaderBytes || text(bytes.first(kMagic.size())) != kMagic)
-    return fail(Code::corrupt, "it is no log file");
-  bytes = bytes.first(kFileHeaderBytes);
-  if (get_le<uint32_t>(&bytes[kFileChecksum]) != checksum_without(bytes, kFileChecksum))
-    return fail(Code::corrupt, "its header is damaged");
-  if (auto format = get_le<uint32_t>(&bytes[8]); format != kFileFormat)
-    return fail(Code::version,
-                fmt::format("it has format {}, this program knows {}: start it with the version of "
-                            "efs-peer that wrote it, or a newer one",
-                            format, kFileFormat));
-  FileHeader header;
-  header.sequence = get_le<uint64_t>(&bytes[16]);
-  header.mark = {get_le<uint64_t>(&bytes[24]), get_le<uint64_t>(&bytes[32])};
-  return header;
+  FileHeader newest;
+  bool damaged = false;
+  for (uint64_t at = 0; at + kFileHeaderBytes <= std::min(bytes.size(), kFileHeadersBytes); at += 512) {
+    ByteView one = bytes.subspan(at, kFileHeaderBytes);
+    if (std::all_of(one.begin(), one.end(), [](uint8_t byte) { return byte == 0; })) continue;
+    if (text(one.first(kMagic.size())) != kMagic ||
+        get_le<uint32_t>(&one[kFileChecksum]) != checksum_without(one, kFileChecksum)) {
+      damaged = true;
+      continue;
+    }
+    if (auto format = get_le<uint32_t>(&one[8]); format != kFileFormat)
+      return fail(Code::version,
+                  fmt::format("it has format {}, this program knows {}: start it with the version of "
+                              "efs-peer that wrote it, or a newer one",
+                              format, kFileFormat));
+    FileHeader header;
+    header.sequence = get_le<uint64_t>(&one[16]);
+    header.mark = {get_le<uint64_t>(&one[24]), get_le<uint64_t>(&one[32])};
+    header.use = get_le<uint64_t>(&one[40]);
+    header.empty = one[48] != 0;
+    if (header.use > newest.use) newest = header;
+  }
+  // Records without a header are a header that the disk has lost.
+  if (damaged && newest.use == 0 && parse(bytes, kFirstRecord, 0))
+    return fail(Code::corrupt, "its headers are damaged");
+  return newest;
 }
 
 ByteArray<kHeaderBytes> encode(const RecordHeader& header, ByteView payload) {
@@ -77,7 +89,7 @@ std::optional<Parsed> parse(ByteView file, uint64_t offset, uint64_t sequence) {
   header.length = get_le<uint32_t>(&bytes[4]);
   header.sequence = get_le<uint64_t>(&bytes[16]);
   bool plausible = bytes[0] == kRecordFormat && bytes[1] >= uint8_t(Kind::record) &&
-                   bytes[1] <= uint8_t(Kind::start) && header.sequence == sequence &&
+                   bytes[1] <= uint8_t(Kind::start) && (sequence == 0 || header.sequence == sequence) &&
                    header.length <= kMaxPayload && header.length <= file.size() - offset - kHeaderBytes;
   if (!plausible) return std::nullopt;
   found.payload = file.subspan(offset + kHeaderBytes, header.length);

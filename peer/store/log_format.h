@@ -10,7 +10,8 @@ namespace efs::log_format {
 
 inline constexpr uint32_t kFileFormat = 1;
 inline constexpr uint8_t kRecordFormat = 1;
-inline constexpr size_t kFileHeaderBytes = 64;  // within one sector: written whole or not at all
+inline constexpr size_t kFileHeaderBytes = 64;
+inline constexpr size_t kFileHeadersBytes = 1024;  // two places, 512 bytes apart, written in turn
 inline constexpr uint64_t kFirstRecord = 4096;
 inline constexpr size_t kHeaderBytes = 56;
 inline constexpr size_t kMaxPayload = 8 << 20;
@@ -23,11 +24,17 @@ struct Mark {
 };
 
 struct FileHeader {
-  uint64_t sequence = 0;  // 0: not prepared, holds nothing
+  uint64_t use = 0;       // counts the headers of this file: the highest that is whole counts
+  uint64_t sequence = 0;  // of the records in it; never used again, by any file
+  bool empty = true;      // whatever records follow do not count
   Mark mark;
 };
 ByteArray<kFileHeaderBytes> encode(const FileHeader& header);
-// Code::corrupt, Code::version; all zeros are sequence 0.
+inline uint64_t header_offset(uint64_t use) {
+  return use % 2 * 512;
+}
+// From the beginning of a file. A write that was cut leaves the header before it; where there was none, the
+// file is new (use 0). Code::corrupt, Code::version.
 Result<FileHeader> decode_file_header(ByteView bytes);
 
 enum class Kind : uint8_t {
@@ -57,7 +64,7 @@ struct Parsed {
   RecordHeader header;
   ByteView payload;
 };
-// The record at `offset` of a file's contents, when a whole one of that sequence is there.
+// The record at `offset` of a file's contents, when a whole one of that sequence (0: any) is there.
 std::optional<Parsed> parse(ByteView file, uint64_t offset, uint64_t sequence);
 
 }  // namespace efs::log_format
