@@ -88,6 +88,8 @@ std::vector<PeerStats> Rpc::stats() const {
     one.rtt_ns = peer->rtt_ns;
     one.wall_offset_ns = peer->wall_offset_ns;
     one.version = peer->version;
+    for (const auto& [number, connection] : impl_->connections)
+      one.sessions += connection->opened_ok && connection->info.id == id;
     one.last_error = peer->last_error;
     one.calls_waiting = peer->waiting.size();
     one.bytes_sent = peer->bytes_sent;

@@ -58,6 +58,7 @@ using Caller = PeerInfo;
 struct PeerStats {
   PeerId id{};
   bool connected = false;
+  size_t sessions = 0;  // open ones, those included that are about to close
   std::optional<int64_t> rtt_ns;
   std::optional<int64_t> wall_offset_ns;  // its wall clock minus ours
   std::optional<Address> address;
@@ -69,6 +70,8 @@ struct PeerStats {
 
 struct RpcLimits {
   size_t half_open = 64;                  // sessions in their handshake; the oldest gives way
+  size_t sessions_per_peer = 4;           // the oldest gives way
+  size_t unknown_sessions = 64;           // with peers that are not admitted; the oldest gives way
   size_t waiting_calls = 4096;            // a peer, without a session or a window
   size_t waiting_bytes = 64 << 20;        // a peer
   size_t queued_answer_bytes = 16 << 20;  // a session: above, requests wait to be handled

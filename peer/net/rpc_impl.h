@@ -123,6 +123,7 @@ struct Rpc::Impl {
   void route_dialled(const PeerId& id, const Address& address, const Result<PeerId>& result);
   Status identified(Connection& connection);
   void opened(Connection& connection);
+  void bound_sessions(const Connection& newest);
   void settle(Peer& peer, Connection& connection);
   void broken(Connection& connection, const Error& error, std::string_view reason);
   void end(Connection& connection, const Error& error, bool tell);

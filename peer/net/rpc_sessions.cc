@@ -156,6 +156,7 @@ void Rpc::Impl::opened(Connection& connection) {
   bool was_up = std::exchange(peer.up, true);
   arm_tick();
   settle(peer, connection);
+  bound_sessions(connection);
   uint64_t number = connection.number;
   finish_attempt(std::exchange(connection.attempt, 0), id);
   if (!was_up && find_connection(number) && options.on_peer_up) options.on_peer_up(connection.info);
@@ -174,6 +175,27 @@ void Rpc::Impl::settle(Peer& peer, Connection& connection) {
   bool keep_new = mine_old == mine_new || mine_new == keep_mine;
   if (!keep_new) peer.current = old;
   retire(keep_new ? *old : connection);
+}
+
+// An honest peer has two for a moment; whoever opens more, or comes as one unknown peer after another,
+// takes the place of its own earlier ones.
+void Rpc::Impl::bound_sessions(const Connection& newest) {
+  Connection *oldest_own = nullptr, *oldest_unknown = nullptr;
+  size_t own = 0, unknown = 0;
+  for (auto& [number, connection] : connections) {
+    if (!connection->opened_ok || connection.get() == &newest) continue;
+    if (connection->info.id == newest.info.id) {
+      if (!oldest_own) oldest_own = connection.get();
+      ++own;
+    } else if (connection->info.admission == Admission::unknown && !connection->session->initiator()) {
+      if (!oldest_unknown) oldest_unknown = connection.get();
+      ++unknown;
+    }
+  }
+  const Error error{Code::overloaded, "newer sessions took its place"};
+  if (own >= options.limits.sessions_per_peer) broken(*oldest_own, error, "too many sessions");
+  if (newest.info.admission == Admission::unknown && unknown >= options.limits.unknown_sessions)
+    broken(*oldest_unknown, error, "too many unknown peers");
 }
 
 void Rpc::Impl::retire(Connection& connection) {
