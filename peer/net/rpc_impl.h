@@ -1,5 +1,6 @@
 // The inside of Rpc (rpc.h): who is connected, which calls wait or are out, which requests are handled.
-// rpc.cc: calls; rpc_sessions.cc: dialling, settling, ending; rpc_serve.cc: requests of others.
+// rpc.cc: calls; rpc_sessions.cc: dialling, settling, ending; rpc_upkeep.cc: pings; rpc_serve.cc: requests of
+// others.
 #pragma once
 
 #include <deque>
@@ -131,6 +132,8 @@ struct Rpc::Impl {
   void retire(Connection& connection);
   void check_retired(Connection& connection);
   void drop(const PeerId& id, const Error& error);
+
+  // ---- rpc_upkeep.cc ----
   void recheck_admissions();
   void arm_tick();
   void tick();
