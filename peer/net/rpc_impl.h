@@ -130,6 +130,7 @@ struct Rpc::Impl {
   void end(Connection& connection, const Error& error, bool tell);
   void bury(Connection& connection, const Error& error, bool tell);
   void retire(Connection& connection);
+  void hand_back(Connection& connection);
   void check_retired(Connection& connection);
   void drop(const PeerId& id, const Error& error);
 

@@ -199,6 +199,12 @@ void Rpc::Impl::bound_sessions(const Connection& newest) {
 }
 
 void Rpc::Impl::retire(Connection& connection) {
+  hand_back(connection);
+  check_retired(connection);
+}
+
+// Nothing new goes over it, and what has not left yet takes another.
+void Rpc::Impl::hand_back(Connection& connection) {
   connection.retired = true;
   Peer* peer = find_peer(connection.info.id);
   if (peer && peer->current == &connection) peer->current = nullptr;
@@ -217,7 +223,6 @@ void Rpc::Impl::retire(Connection& connection) {
     peer->waiting.push_back(id);
     peer->waiting_bytes += call->second.message.header.total();
   }
-  check_retired(connection);
 }
 
 void Rpc::Impl::check_retired(Connection& connection) {
@@ -260,8 +265,7 @@ void Rpc::Impl::end(Connection& connection, const Error& error, bool tell) {
   const PeerId id = connection.info.id;
   const bool was_open = connection.opened_ok;
   std::vector<CallId> lost;
-  retire(connection);  // hands back what was never sent
-  if (!find_connection(connection.number)) return;
+  hand_back(connection);
   for (const auto& [call, bytes] : connection.asked) lost.push_back(call);
   std::sort(lost.begin(), lost.end());
   std::vector<std::shared_ptr<Responder::Pending>> given_up;

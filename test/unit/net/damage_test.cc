@@ -33,7 +33,14 @@ class Proxy {
     }));
   }
   bool ended() const { return !links_.empty() && links_.back()->ended; }
-  void hang_up() { links_.clear(); }
+  void hang_up() {
+    for (auto& link : links_) {  // their callbacks hold the link
+      link->client.reset();
+      link->server.reset();
+    }
+    links_.clear();
+  }
+  ~Proxy() { hang_up(); }
 
  private:
   struct Link {
@@ -89,7 +96,7 @@ Outcome run(Proxy::Change change, bool hang_up_after = false) {
     if (!answer) break;
   }
   if (hang_up_after) proxy.hang_up();
-  mesh.sim.run_for(kSecond);
+  mesh.sim.run_for(6 * kSecond);  // a handshake that lacks bytes ends then
   outcome.refusals = mesh[1].rpc->refusals();
   proxy.hang_up();
   mesh[0].rpc->set_route(mesh[1].id, {mesh[1].address()});
