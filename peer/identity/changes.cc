@@ -27,9 +27,7 @@ struct Describe {
     return fmt::format("admit peer {} ({}) as {}{}, uids {}, under {}", c.name,
                        short_hex(peer_id_of(request->key)), name_of(certificate->role),
                        certificate->rights.operate ? " and operator" : "", to_text(certificate->rights.uids),
-                       certificate->rights.under.empty()
-                           ? "nothing"
-                           : fmt::format("{}", fmt::join(certificate->rights.under, ", ")));
+                       under_text(certificate->rights));
   }
   std::string operator()(const RevokePeer& c) const { return "revoke peer " + short_hex(c.peer); }
   std::string operator()(const ForgetPeer& c) const { return "remove peer " + short_hex(c.peer); }

@@ -96,6 +96,12 @@ std::string to_text(const UidRange& range) {
   return fmt::format("{}-{}", range.first, range.last);
 }
 
+std::string under_text(const Rights& rights) {
+  std::string out;
+  for (const std::string& prefix : rights.under) out += (out.empty() ? "" : ", ") + prefix;
+  return out.empty() ? "nothing" : out;
+}
+
 Status check_rights(Role role, const Rights& rights) {
   if (role != Role::server && role != Role::client)
     return fail(Code::version, "a role that this program does not know; install a newer efs");

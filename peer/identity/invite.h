@@ -47,6 +47,7 @@ struct Rights {
     return std::tuple{field("o", &Rights::operate), field("u", &Rights::uids), field("p", &Rights::under)};
   }
 };
+std::string under_text(const Rights& rights);  // "/a, /b", or "nothing"
 // Fails on a bad prefix, too many of them, or rights that the role cannot have.
 Status check_rights(Role role, const Rights& rights);
 

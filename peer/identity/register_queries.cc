@@ -313,12 +313,9 @@ Status RegisterState::may_create_volume(const PublicKey& key, std::string_view p
   for (const std::string& under : maker->rights.under) {
     if (prefix_covers(under, prefix)) return {};
   }
-  return fail(
-      Code::unauthorized,
-      fmt::format("the peer {} may not make a volume at {}: its invite allows {}", maker->name, prefix,
-                  maker->rights.under.empty()
-                      ? "none"
-                      : fmt::format("those below {}", fmt::join(maker->rights.under, ", "))));
+  return fail(Code::unauthorized,
+              fmt::format("the peer {} may not make a volume at {}: its invite allows those below {}",
+                          maker->name, prefix, under_text(maker->rights)));
 }
 
 Status RegisterState::may_remove_volume(const PublicKey& key, const VolumeFacts& volume) const {

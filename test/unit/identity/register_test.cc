@@ -693,7 +693,7 @@ BOOST_AUTO_TEST_CASE(who_may_make_a_volume) {
   check_refused(state.may_create_volume(second.public_key(), "/own/x", on_first), Code::unauthorized,
                 "on itself only");
   check_refused(state.may_create_volume(bare.public_key(), "/own/x", {peer_id_of(bare.public_key())}),
-                Code::unauthorized, "allows none");
+                Code::unauthorized, "those below nothing");
   check_ok(state.may_create_volume(operating.public_key(), "/anywhere", on_first));
   check_ok(state.may_create_volume(admin.public_key(), "/data/x", on_first));
   check_refused(state.may_create_volume(admin.public_key(), "/dat", on_first), Code::unauthorized,
