@@ -366,4 +366,14 @@ struct Reply {
   }
 };
 
+inline Reply error_reply(Error error) {
+  Reply reply;
+  reply.code = error.code;
+  reply.message = std::move(error.message);
+  return reply;
+}
+inline Reply error_reply(Code code, std::string message = {}) {
+  return error_reply(Error{code, std::move(message)});
+}
+
 }  // namespace efs

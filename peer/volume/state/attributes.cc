@@ -12,13 +12,13 @@ constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
 }  // namespace
 
 // As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking).
-void Change::drop_suid(InodeRow& row) {
+void OperationRun::drop_suid(InodeRow& row) {
   if (row.is_directory()) return;
   row.mode &= ~kSetUid;
   if (row.mode & kGroupExecute) row.mode &= ~kSetGid;
 }
 
-Status Change::set_mode(InodeRow& row, uint32_t mode) {
+Status OperationRun::set_mode(InodeRow& row, uint32_t mode) {
   mode &= 07777;
   if ((mode & kSetGid) && who_.uid != 0 && !in_group(who_, row.gid)) {
     if (!who_.groups_known) return fail(Code::not_permitted);
@@ -28,7 +28,7 @@ Status Change::set_mode(InodeRow& row, uint32_t mode) {
   return {};
 }
 
-Status Change::apply(const SetAttributes& request) {
+Status OperationRun::apply(const SetAttributes& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
   const bool owner = owns(row, who_);
@@ -63,7 +63,7 @@ Status Change::apply(const SetAttributes& request) {
 }
 
 // xattr(7): who may set what.
-Status Change::may_set_xattr(const InodeRow& row, std::string_view name) const {
+Status OperationRun::may_set_xattr(const InodeRow& row, std::string_view name) const {
   if (name.size() > kMaxXattrName) return fail(Code::range);
   if (name.find('\0') != name.npos) return fail(Code::invalid_argument);
   if (name.starts_with("user.") && name.size() > 5) {
@@ -87,7 +87,7 @@ Status Change::may_set_xattr(const InodeRow& row, std::string_view name) const {
 
 // An access ACL of the three base entries says what the mode says, and becomes it. linux/posix_acl_xattr.h:
 // a version (2), then entries {tag, permissions, id}, little-endian.
-Status Change::set_access_acl(InodeRow& row, const Bytes& acl) {
+Status OperationRun::set_access_acl(InodeRow& row, const Bytes& acl) {
   constexpr size_t kHeader = 4, kEntry = 8;
   constexpr uint16_t kOwner = 1, kGroup = 4, kOther = 32;
   if (acl.size() < kHeader || (acl.size() - kHeader) % kEntry != 0 || get_le<uint32_t>(acl.data()) != 2)
@@ -106,7 +106,7 @@ Status Change::set_access_acl(InodeRow& row, const Bytes& acl) {
   return set_mode(row, (row.mode & 07000) | mode);
 }
 
-Status Change::apply(const SetXattr& request) {
+Status OperationRun::apply(const SetXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
   EFS_TRY(may_set_xattr(*row, request.name));
   if (request.value.size() > kMaxXattrValue) return fail(Code::range);
@@ -131,7 +131,7 @@ Status Change::apply(const SetXattr& request) {
   return {};
 }
 
-Status Change::apply(const RemoveXattr& request) {
+Status OperationRun::apply(const RemoveXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
   EFS_TRY(may_set_xattr(*row, request.name));
   const std::string key = name_key(request.inode, request.name);

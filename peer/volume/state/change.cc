@@ -7,10 +7,10 @@
 namespace efs {
 
 Reply apply(WriteRows& rows, const Stamp& stamp, const Operation& operation, Effects& effects) {
-  return Change(rows, stamp, operation, effects).run();
+  return OperationRun(rows, stamp, operation, effects).run();
 }
 
-Reply Change::run() {
+Reply OperationRun::run() {
   auto step = [&]() -> Status {
     EFS_TRY(begin());
     EFS_ASSIGN(bool answered, answered_before());
@@ -19,28 +19,23 @@ Reply Change::run() {
     finish();
     return remember();
   };
-  if (auto status = step(); !status) {
-    Reply failed;
-    failed.code = status.error().code;
-    failed.message = std::move(status.error().message);
-    return failed;
-  }
+  if (auto status = step(); !status) return error_reply(std::move(status.error()));
   return std::move(reply_);
 }
 
-Status Change::begin() {
+Status OperationRun::begin() {
   if (std::holds_alternative<FormatVolume>(operation_.body)) return {};
   EFS_ASSIGN(state_, read_state(rows_));
   return {};
 }
 
-bool Change::is_house() const {
+bool OperationRun::is_house() const {
   return std::visit([](const auto& body) { return std::decay_t<decltype(body)>::kKind >= 64; },
                     operation_.body);
 }
 
 // A request of a session runs once: its result is kept under its sequence until it is acknowledged.
-Result<bool> Change::answered_before() {
+Result<bool> OperationRun::answered_before() {
   if (operation_.sequence == 0 || is_house()) return false;
   EFS_ASSIGN(auto found, rows_.get(kSessions, session_key(operation_.session)));
   if (!found) return fail(Code::expired);
@@ -70,13 +65,13 @@ Result<bool> Change::answered_before() {
   return false;
 }
 
-Status Change::remember() {
+Status OperationRun::remember() {
   if (operation_.sequence == 0 || is_house()) return {};
   rows_.put(kSessions, session_key(operation_.session, operation_.sequence), text(encode(reply_)));
   return {};
 }
 
-void Change::finish() {
+void OperationRun::finish() {
   for (const Loaded& one : loaded_) {
     if (!one.gone) rows_.put(kInodes, number_key(one.inode), one.row.encode());
   }
@@ -85,7 +80,7 @@ void Change::finish() {
   rows_.put(kMeta, kStateKey, state_.encode());
 }
 
-Result<const VolumeCharter*> Change::charter() {
+Result<const VolumeCharter*> OperationRun::charter() {
   if (!charter_) {
     EFS_ASSIGN(charter_, read_charter(rows_));
     if (!charter_) return fail(Code::corrupt, "the volume has no charter");
@@ -95,7 +90,7 @@ Result<const VolumeCharter*> Change::charter() {
 
 // ---- inodes ----
 
-Result<InodeRow*> Change::edit(InodeNumber inode) {
+Result<InodeRow*> OperationRun::edit(InodeNumber inode) {
   for (Loaded& one : loaded_) {
     if (one.inode != inode) continue;
     if (one.gone) return fail(Code::stale);
@@ -106,20 +101,21 @@ Result<InodeRow*> Change::edit(InodeNumber inode) {
   return &loaded_.back().row;
 }
 
-Result<InodeRow*> Change::directory(InodeNumber inode) {
+Result<InodeRow*> OperationRun::directory(InodeNumber inode) {
   EFS_ASSIGN(InodeRow * row, edit(inode));
   if (!row->is_directory()) return fail(Code::not_directory);
   if (row->nlink == 0) return fail(Code::not_found);
   return row;
 }
 
-Result<InodeRow*> Change::writable_directory(InodeNumber inode) {
+Result<InodeRow*> OperationRun::writable_directory(InodeNumber inode) {
   EFS_ASSIGN(InodeRow * row, directory(inode));
   if (!allowed(*row, who_, kWrite | kExecute)) return fail(Code::access_denied);
   return row;
 }
 
-Result<std::pair<InodeNumber, InodeRow*>> Change::make_inode(uint32_t mode, uint32_t uid, uint32_t gid) {
+Result<std::pair<InodeNumber, InodeRow*>> OperationRun::make_inode(uint32_t mode, uint32_t uid,
+                                                                   uint32_t gid) {
   if (state_.next_inode >= state_.reserved_inodes) return fail(Code::overloaded);
   if (state_.next_inode >> kInodeBits != 0)
     return fail(Code::no_space, "the volume has given all its inode numbers");
@@ -138,24 +134,24 @@ Result<std::pair<InodeNumber, InodeRow*>> Change::make_inode(uint32_t mode, uint
   return std::pair(inode, &loaded_.back().row);
 }
 
-Attributes Change::attributes(InodeNumber inode) {
+Attributes OperationRun::attributes(InodeNumber inode) {
   for (const Loaded& one : loaded_) {
     if (one.inode == inode) return attributes_of(inode, one.row);
   }
   return {};
 }
 
-void Change::touch_content(InodeRow& row) {
+void OperationRun::touch_content(InodeRow& row) {
   row.mtime_ns = row.ctime_ns = stamp_.time_ns;
   ++row.change;
 }
 
-void Change::touch(InodeRow& row) {
+void OperationRun::touch(InodeRow& row) {
   row.ctime_ns = stamp_.time_ns;
   ++row.change;
 }
 
-Status Change::drop_inode(InodeNumber inode) {
+Status OperationRun::drop_inode(InodeNumber inode) {
   auto loaded = std::find_if(loaded_.begin(), loaded_.end(), [&](auto& one) { return one.inode == inode; });
   if (loaded == loaded_.end() || loaded->gone) return fail(Code::stale);
   std::vector<std::string> names;
@@ -178,7 +174,7 @@ Status Change::drop_inode(InodeNumber inode) {
   return {};
 }
 
-Status Change::last_name_gone(InodeNumber inode) {
+Status OperationRun::last_name_gone(InodeNumber inode) {
   EFS_ASSIGN(InodeRow * row, edit(inode));
   row->nlink = 0;
   if (operation_.holders.empty()) return drop_inode(inode);
@@ -189,7 +185,7 @@ Status Change::last_name_gone(InodeNumber inode) {
 
 // ---- entries ----
 
-void Change::add_entry(InodeNumber parent, InodeRow& row, std::string_view name, EntryRow entry) {
+void OperationRun::add_entry(InodeNumber parent, InodeRow& row, std::string_view name, EntryRow entry) {
   entry.cookie = row.next_cookie++;
   entry.name.clear();
   rows_.put(kEntries, name_key(parent, name), entry.encode());
@@ -198,14 +194,15 @@ void Change::add_entry(InodeNumber parent, InodeRow& row, std::string_view name,
   changed_entry(parent, name, 0);
 }
 
-void Change::erase_entry(InodeNumber parent, std::string_view name, const EntryRow& entry) {
+void OperationRun::erase_entry(InodeNumber parent, std::string_view name, const EntryRow& entry) {
   rows_.erase(kEntries, name_key(parent, name));
   rows_.erase(kCookies, pair_key(parent, entry.cookie));
   changed_entry(parent, name, entry.inode);
 }
 
 // The name keeps its place in the directory and leads elsewhere.
-void Change::replace_entry(InodeNumber parent, std::string_view name, const EntryRow& old, EntryRow entry) {
+void OperationRun::replace_entry(InodeNumber parent, std::string_view name, const EntryRow& old,
+                                 EntryRow entry) {
   entry.cookie = old.cookie;
   entry.name.clear();
   rows_.put(kEntries, name_key(parent, name), entry.encode());
@@ -214,7 +211,7 @@ void Change::replace_entry(InodeNumber parent, std::string_view name, const Entr
   changed_entry(parent, name, old.inode);
 }
 
-Status Change::may_remove(const InodeRow& parent, const InodeRow& victim) const {
+Status OperationRun::may_remove(const InodeRow& parent, const InodeRow& victim) const {
   if ((parent.mode & 01000) == 0 || owns(parent, who_) || owns(victim, who_)) return {};
   return fail(Code::not_permitted);
 }

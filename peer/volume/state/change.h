@@ -9,9 +9,9 @@
 
 namespace efs {
 
-class Change {
+class OperationRun {
  public:
-  Change(WriteRows& rows, const Stamp& stamp, const Operation& operation, Effects& effects)
+  OperationRun(WriteRows& rows, const Stamp& stamp, const Operation& operation, Effects& effects)
       : rows_(rows),
         view_(rows),
         stamp_(stamp),
@@ -105,7 +105,7 @@ class Change {
   };
 
   WriteRows& rows_;
-  View view_;
+  RowsView view_;
   const Stamp& stamp_;
   const Operation& operation_;
   const Credentials& who_;

@@ -8,7 +8,7 @@ namespace efs {
 
 // ---- references to chunks ----
 
-Status Change::name_chunk(const Id& chunk, uint32_t length, uint64_t times) {
+Status OperationRun::name_chunk(const Id& chunk, uint32_t length, uint64_t times) {
   EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
   ChunkRow row;
   row.length = length;
@@ -26,7 +26,7 @@ Status Change::name_chunk(const Id& chunk, uint32_t length, uint64_t times) {
   return {};
 }
 
-Status Change::unname_chunk(const Id& chunk, uint64_t times) {
+Status OperationRun::unname_chunk(const Id& chunk, uint64_t times) {
   EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
   if (!found) return fail(Code::corrupt, "an extent names a chunk that the volume does not know");
   EFS_ASSIGN(auto row, ChunkRow::decode(*found));
@@ -40,7 +40,7 @@ Status Change::unname_chunk(const Id& chunk, uint64_t times) {
   return {};
 }
 
-Result<Id> Change::store_bytes(Bytes bytes) {
+Result<Id> OperationRun::store_bytes(Bytes bytes) {
   EFS_ASSIGN(const VolumeCharter* volume, charter());
   const Id hash = sha256(bytes);
   const Id chunk = chunk_id(volume->chunk_key, hash);
@@ -50,14 +50,14 @@ Result<Id> Change::store_bytes(Bytes bytes) {
 
 // ---- extents ----
 
-void Change::put_extent(InodeNumber inode, InodeRow& row, const ExtentRow& extent) {
+void OperationRun::put_extent(InodeNumber inode, InodeRow& row, const ExtentRow& extent) {
   rows_.put(kExtents, pair_key(inode, extent.end), extent.encode());
   row.covered += extent.end - extent.start;
   state_.usage.bytes += extent.end - extent.start;
 }
 
 // Makes [start, end) a hole: extents inside go, those that reach over its ends are cut.
-Status Change::cut(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
+Status OperationRun::cut(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
   if (start >= end || !row.has_extents()) return {};
   std::vector<ExtentRow> overlapping;
   EFS_TRY(view_.extents(inode, start, [&](const ExtentRow& extent) {
@@ -97,7 +97,7 @@ Status Change::cut(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t en
 }
 
 // Covers the holes of [start, end) with allocated zeros.
-Status Change::fill(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
+Status OperationRun::fill(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t end) {
   std::vector<std::pair<uint64_t, uint64_t>> holes;
   uint64_t at = start;
   EFS_TRY(view_.extents(inode, start, [&](const ExtentRow& extent) {
@@ -117,7 +117,7 @@ Status Change::fill(InodeNumber inode, InodeRow& row, uint64_t start, uint64_t e
 }
 
 // Moves small content out of the inode, into a chunk.
-Status Change::spill(InodeNumber inode, InodeRow& row) {
+Status OperationRun::spill(InodeNumber inode, InodeRow& row) {
   if (row.content.empty()) return {};
   ExtentRow extent;
   extent.end = row.content.size();
@@ -130,7 +130,7 @@ Status Change::spill(InodeNumber inode, InodeRow& row) {
   return {};
 }
 
-Status Change::resize(InodeNumber inode, InodeRow& row, uint64_t size) {
+Status OperationRun::resize(InodeNumber inode, InodeRow& row, uint64_t size) {
   if (size < row.content.size()) {
     state_.usage.bytes -= row.content.size() - size;
     row.covered = size;
@@ -142,7 +142,7 @@ Status Change::resize(InodeNumber inode, InodeRow& row, uint64_t size) {
   return {};
 }
 
-Result<uint64_t> Change::free_extents(InodeNumber inode, uint64_t limit) {
+Result<uint64_t> OperationRun::free_extents(InodeNumber inode, uint64_t limit) {
   std::vector<ExtentRow> found;
   EFS_TRY(view_.extents(inode, 0, [&](const ExtentRow& extent) {
     found.push_back(extent);
@@ -157,14 +157,14 @@ Result<uint64_t> Change::free_extents(InodeNumber inode, uint64_t limit) {
 
 // ---- operations ----
 
-Status Change::write_access(const InodeRow& row) const {
+Status OperationRun::write_access(const InodeRow& row) const {
   if (row.is_directory()) return fail(Code::is_directory);
   if (!row.is_regular()) return fail(Code::invalid_argument);
   if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
   return {};
 }
 
-Status Change::apply(const WriteExtents& request) {
+Status OperationRun::apply(const WriteExtents& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
   EFS_TRY(write_access(row));
@@ -220,7 +220,7 @@ Status Change::apply(const WriteExtents& request) {
 }
 
 // fallocate(2): allocated zeros count in st_blocks and are data to SEEK_DATA; holes do not and are not.
-Status Change::apply(const Allocate& request) {
+Status OperationRun::apply(const Allocate& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
   if (!row.is_regular()) return fail(row.is_directory() ? Code::is_directory : Code::no_device);

@@ -28,7 +28,7 @@ EntryRow entry_to(InodeNumber inode, uint32_t mode) {
 }
 }  // namespace
 
-Status Change::apply(const Create& request) {
+Status OperationRun::apply(const Create& request) {
   EFS_TRY(check_name(request.name));
   uint32_t mode = request.mode & (kTypeBits | 07777);
   if ((mode & kTypeBits) == 0) mode |= 0100000;
@@ -80,7 +80,7 @@ Status Change::apply(const Create& request) {
   return {};
 }
 
-Status Change::apply(const Link& request) {
+Status OperationRun::apply(const Link& request) {
   EFS_TRY(check_name(request.name));
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
   if (row->is_directory()) return fail(Code::not_permitted);
@@ -101,7 +101,7 @@ Status Change::apply(const Link& request) {
   return {};
 }
 
-Status Change::apply(const Unlink& request) {
+Status OperationRun::apply(const Unlink& request) {
   EFS_TRY(check_name(request.name));
   EFS_ASSIGN(InodeRow * parent, directory(request.parent));
   if (!allowed(*parent, who_, kExecute)) return fail(Code::access_denied);
@@ -132,7 +132,7 @@ Status Change::apply(const Unlink& request) {
 }
 
 // rename(2). What is at the target goes in the same step; an exchange swaps where two names lead.
-Status Change::apply(const Rename& request) {
+Status OperationRun::apply(const Rename& request) {
   EFS_TRY(check_name(request.name));
   EFS_TRY(check_name(request.new_name));
   if (request.no_replace && request.exchange) return fail(Code::invalid_argument);
@@ -223,7 +223,7 @@ Status Change::apply(const Rename& request) {
 }
 
 Result<std::optional<InodeNumber>> loses_last_name(const ReadRows& rows, const OperationBody& body) {
-  View view(rows);
+  RowsView view(rows);
   InodeNumber parent = 0;
   std::string_view name;
   if (const auto* unlink = std::get_if<Unlink>(&body)) {

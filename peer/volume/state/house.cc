@@ -5,7 +5,7 @@
 
 namespace efs {
 
-Status Change::apply(const OpenSession&) {
+Status OperationRun::apply(const OpenSession&) {
   EFS_ASSIGN(auto found, rows_.get(kSessions, session_key(operation_.session)));
   if (found) return {};
   SessionRow row;
@@ -14,7 +14,7 @@ Status Change::apply(const OpenSession&) {
   return {};
 }
 
-Status Change::release_orphan(const SessionId& session, InodeNumber inode) {
+Status OperationRun::release_orphan(const SessionId& session, InodeNumber inode) {
   const std::string key = session_key(session, inode);
   EFS_ASSIGN(auto found, rows_.get(kOrphans, key));
   if (!found) return {};
@@ -24,7 +24,7 @@ Status Change::release_orphan(const SessionId& session, InodeNumber inode) {
   return {};
 }
 
-Status Change::drop_session(const SessionId& session) {
+Status OperationRun::drop_session(const SessionId& session) {
   std::vector<std::string> results;
   EFS_TRY(rows_.scan(kSessions, session_key(session), [&](std::string_view key, std::string_view) {
     if (!key.starts_with(text(session))) return false;
@@ -42,17 +42,17 @@ Status Change::drop_session(const SessionId& session) {
   return {};
 }
 
-Status Change::apply(const EndSessions& request) {
+Status OperationRun::apply(const EndSessions& request) {
   for (const SessionId& session : request.sessions) EFS_TRY(drop_session(session));
   return {};
 }
 
-Status Change::apply(const ReleaseOrphans& request) {
+Status OperationRun::apply(const ReleaseOrphans& request) {
   for (InodeNumber inode : request.inodes) EFS_TRY(release_orphan(request.session, inode));
   return {};
 }
 
-Status Change::apply(const FreeChunks& request) {
+Status OperationRun::apply(const FreeChunks& request) {
   for (const Id& chunk : request.chunks) {
     EFS_ASSIGN(auto found, rows_.get(kChunks, id_key(chunk)));
     if (!found) continue;
@@ -65,7 +65,7 @@ Status Change::apply(const FreeChunks& request) {
   return {};
 }
 
-Status Change::apply(const ReclaimExtents&) {
+Status OperationRun::apply(const ReclaimExtents&) {
   std::optional<InodeNumber> inode;
   EFS_TRY(rows_.scan(kReclaim, "", [&](std::string_view key, std::string_view) {
     inode = leading_number(key);
@@ -77,14 +77,17 @@ Status Change::apply(const ReclaimExtents&) {
   return {};
 }
 
-Status Change::apply(const ReserveInodes& request) {
+Status OperationRun::apply(const ReserveInodes& request) {
   if (request.until < state_.reserved_inodes) return fail(Code::invalid_argument);
-  if (request.skip) state_.next_inode = state_.reserved_inodes;
+  if (request.skip) {
+    state_.next_inode = state_.reserved_inodes;
+    rows_.put(kMeta, kVerifierKey, number_key(request.verifier));
+  }
   state_.reserved_inodes = request.until;
   return {};
 }
 
-Status Change::apply(const FormatVolume& request) {
+Status OperationRun::apply(const FormatVolume& request) {
   EFS_ASSIGN(auto existing, read_charter(rows_));
   if (existing) return fail(Code::exists);
   rows_.put(kMeta, kCharterKey, text(encode(request.charter)));

@@ -9,7 +9,7 @@ constexpr size_t kMaxRegisterEntry = 1 << 20;
 }  // namespace
 
 // Walks and makes the directories on the way; what becomes a junction must be absent or an empty directory.
-Status Change::apply(const MakeJunction& request) {
+Status OperationRun::apply(const MakeJunction& request) {
   if (who_.uid != 0) return fail(Code::not_permitted);
   if (request.path.empty() || request.path.size() > kMaxPathDepth) return fail(Code::invalid_argument);
   for (const auto& name : request.path) EFS_TRY(check_name(name));
@@ -64,7 +64,7 @@ Status Change::apply(const MakeJunction& request) {
   return {};
 }
 
-Status Change::apply(const RemoveJunction& request) {
+Status OperationRun::apply(const RemoveJunction& request) {
   if (who_.uid != 0) return fail(Code::not_permitted);
   if (request.path.empty() || request.path.size() > kMaxPathDepth) return fail(Code::invalid_argument);
   InodeNumber at = kRootInode;
@@ -88,7 +88,7 @@ Status Change::apply(const RemoveJunction& request) {
   return {};
 }
 
-Status Change::apply(const AppendRegister& request) {
+Status OperationRun::apply(const AppendRegister& request) {
   EFS_ASSIGN(const VolumeCharter* volume, charter());
   if (who_.uid != 0) return fail(Code::not_permitted);
   if (volume->number != kRootVolume)

@@ -78,8 +78,10 @@ struct ReserveInodes {
   static constexpr uint16_t kKind = 69;
   InodeNumber until = 0;
   bool skip = false;
+  uint64_t verifier = 0;  // with `skip`: the new one (Reply::verifier)
   static constexpr auto fields() {
-    return std::tuple{field("u", &ReserveInodes::until), field("s", &ReserveInodes::skip)};
+    return std::tuple{field("u", &ReserveInodes::until), field("s", &ReserveInodes::skip),
+                      field("v", &ReserveInodes::verifier)};
   }
 };
 // Makes an empty volume of rows that hold nothing.

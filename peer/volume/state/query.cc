@@ -10,6 +10,8 @@ namespace {
 
 constexpr uint32_t kMaxEntriesPerReply = 4096;
 constexpr size_t kMaxResolve = 256;
+// An answer to ReadDirectory stays below this: names, and this much for the rest of an entry.
+constexpr size_t kMaxListingBytes = 512 << 10, kEntryBytes = 64, kAttributesBytes = 160;
 
 class Query {
  public:
@@ -40,7 +42,7 @@ class Query {
   Result<DirectoryEntry> describe(const EntryRow& row, const std::string& name, bool with_attributes);
   Result<InodeRow> file(InodeNumber inode, uint32_t want);
 
-  View view_;
+  RowsView view_;
   const Credentials& who_;
   const bool held_;
 };
@@ -124,12 +126,13 @@ Status Query::answer(const ReadDirectory& request) {
     return {};
   }
   std::vector<EntryRow> found;
+  size_t bytes = 0;
   Status status;
   reply.end = true;
   EFS_TRY(view_.rows().scan(kCookies, pair_key(request.inode, request.cookie + 1),
                             [&](std::string_view key, std::string_view value) {
                               if (leading_number(key) != request.inode) return false;
-                              if (found.size() == limit) {
+                              if (found.size() == limit || bytes > kMaxListingBytes) {
                                 reply.end = false;
                                 return false;
                               }
@@ -138,6 +141,8 @@ Status Query::answer(const ReadDirectory& request) {
                                 status = fail(std::move(entry.error()));
                                 return false;
                               }
+                              bytes += entry->name.size() + kEntryBytes +
+                                       (request.with_attributes ? kAttributesBytes : 0);
                               found.push_back(std::move(*entry));
                               return true;
                             }));
@@ -263,17 +268,12 @@ Status Query::answer(const Layout& request) {
 Reply read(const ReadRows& rows, const Request& request, bool held) {
   Query query(rows, request.who, held);
   auto status = std::visit([&](const auto& body) { return query.answer(body); }, request.body);
-  if (!status) {
-    Reply failed;
-    failed.code = status.error().code;
-    failed.message = std::move(status.error().message);
-    return failed;
-  }
+  if (!status) return error_reply(std::move(status.error()));
   return std::move(query.reply);
 }
 
 Result<ReadPlan> plan_read(const ReadRows& rows, const Credentials& who, const Read& request, bool held) {
-  View view(rows);
+  RowsView view(rows);
   EFS_ASSIGN(auto row, view.inode(request.inode));
   if (row.is_directory()) return fail(Code::is_directory);
   if (!row.is_regular()) return fail(Code::invalid_argument);

@@ -21,7 +21,7 @@ enum VolumeTable : Table {
   kSessions = 7,   // session -> SessionRow; session, sequence -> Reply
   kOrphans = 8,    // session, ino: unlinked and still open there
   kReclaim = 9,    // ino that is gone and whose extents are not yet
-  kMeta = 10,      // "volume" -> VolumeCharter, "state" -> StateRow
+  kMeta = 10,      // "volume" -> VolumeCharter, "state" -> StateRow, "verifier" -> 8 bytes
   kRegister = 11,  // root volume: index -> entry
   kHistory = 12,   // for snapshots; empty in this format level
 };
@@ -127,6 +127,7 @@ struct SessionRow {
 
 inline constexpr std::string_view kCharterKey = "volume";
 inline constexpr std::string_view kStateKey = "state";
+inline constexpr std::string_view kVerifierKey = "verifier";
 
 // Nothing when the volume was never created in these rows.
 Result<std::optional<VolumeCharter>> read_charter(const ReadRows& rows);

@@ -4,27 +4,27 @@
 
 namespace efs {
 
-Result<std::optional<InodeRow>> View::find_inode(InodeNumber inode) const {
+Result<std::optional<InodeRow>> RowsView::find_inode(InodeNumber inode) const {
   EFS_ASSIGN(auto found, rows_.get(kInodes, number_key(inode)));
   if (!found) return std::nullopt;
   EFS_ASSIGN(auto row, InodeRow::decode(*found));
   return std::optional(std::move(row));
 }
 
-Result<InodeRow> View::inode(InodeNumber inode) const {
+Result<InodeRow> RowsView::inode(InodeNumber inode) const {
   EFS_ASSIGN(auto found, find_inode(inode));
   if (!found) return fail(Code::stale);
   return std::move(*found);
 }
 
-Result<std::optional<EntryRow>> View::entry(InodeNumber parent, std::string_view name) const {
+Result<std::optional<EntryRow>> RowsView::entry(InodeNumber parent, std::string_view name) const {
   EFS_ASSIGN(auto found, rows_.get(kEntries, name_key(parent, name)));
   if (!found) return std::nullopt;
   EFS_ASSIGN(auto row, EntryRow::decode(*found));
   return std::optional(std::move(row));
 }
 
-Result<bool> View::is_empty(InodeNumber directory) const {
+Result<bool> RowsView::is_empty(InodeNumber directory) const {
   bool empty = true;
   EFS_TRY(rows_.scan(kCookies, number_key(directory), [&](std::string_view key, std::string_view) {
     empty = leading_number(key) != directory;
@@ -33,8 +33,8 @@ Result<bool> View::is_empty(InodeNumber directory) const {
   return empty;
 }
 
-Status View::extents(InodeNumber inode, uint64_t offset,
-                     const std::function<bool(const ExtentRow&)>& visit) const {
+Status RowsView::extents(InodeNumber inode, uint64_t offset,
+                         const std::function<bool(const ExtentRow&)>& visit) const {
   if (offset == UINT64_MAX) return {};
   Status result;
   EFS_TRY(
@@ -50,7 +50,7 @@ Status View::extents(InodeNumber inode, uint64_t offset,
   return result;
 }
 
-Result<bool> View::is_below(InodeNumber inode, InodeNumber directory) const {
+Result<bool> RowsView::is_below(InodeNumber inode, InodeNumber directory) const {
   // Bounded: parents form a tree; a corrupt one must not hang us.
   for (size_t depth = 0; depth < (size_t(1) << 20); ++depth) {
     if (inode == directory) return true;

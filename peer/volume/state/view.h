@@ -7,9 +7,9 @@ namespace efs {
 
 inline constexpr uint32_t kRead = 4, kWrite = 2, kExecute = 1;  // as access(2)
 
-class View {
+class RowsView {
  public:
-  explicit View(const ReadRows& rows) : rows_(rows) {}
+  explicit RowsView(const ReadRows& rows) : rows_(rows) {}
 
   // Code::stale when it is gone: a number is never given again.
   Result<InodeRow> inode(InodeNumber inode) const;

@@ -1,0 +1,69 @@
+#include "peer/volume/checkpointer.h"
+
+namespace efs {
+
+namespace {
+constexpr auto kTick = std::chrono::milliseconds(100);
+constexpr int64_t kUpkeepInterval = kSecond;
+constexpr int64_t kCollectInterval = 5 * kSecond;
+constexpr int64_t kReportInterval = 10 * kSecond;
+constexpr int kUpkeepSteps = 64;  // of one volume at a time
+}  // namespace
+
+void Checkpointer::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Checkpointer::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Checkpointer::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    lock.unlock();
+    tick();
+    lock.lock();
+    wake_.wait_for(lock, kTick, [&] { return stopping_; });
+  }
+}
+
+void Checkpointer::tick() {
+  const int64_t now_ns = clock_.now_ns();
+  const auto volumes = volumes_.all();
+  for (const auto& volume : volumes) {
+    if (volume->checkpoint_due(now_ns) && !volume->failed())
+      report(volume->checkpoint(), "a checkpoint failed and will be tried again");
+  }
+  if (now_ns - last_sync_ns_ >= kLogSyncInterval) {
+    last_sync_ns_ = now_ns;
+    if (volumes_.log().dirty()) report(volumes_.sync(), "the log could not be synced");
+  }
+  if (now_ns - last_upkeep_ns_ >= kUpkeepInterval) {
+    last_upkeep_ns_ = now_ns;
+    volumes_.measure_room();
+    for (const auto& volume : volumes) {
+      for (int i = 0; i < kUpkeepSteps && volume->upkeep(); ++i) {
+      }
+    }
+  }
+  if (now_ns - last_collect_ns_ >= kCollectInterval) {
+    last_collect_ns_ = now_ns;
+    report(volumes_.chunks().collect(), "freed space could not be given back");
+  }
+}
+
+void Checkpointer::report(const Status& status, std::string_view what) {
+  if (status) return;
+  const int64_t now_ns = clock_.now_ns();
+  if (last_report_ns_ != 0 && now_ns - last_report_ns_ < kReportInterval) return;
+  last_report_ns_ = now_ns;
+  logger_.error("{}: {}", what, to_text(status.error()));
+}
+
+}  // namespace efs

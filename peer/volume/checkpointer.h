@@ -1,0 +1,37 @@
+// What keeps owned volumes bounded: checkpoints, the log's periodic sync, upkeep, the chunk store's
+// collecting. One background thread when started, or tick() by a timer under simulation; never both.
+#pragma once
+
+#include <condition_variable>
+#include <thread>
+
+#include "peer/volume/volume_set.h"
+
+namespace efs {
+
+class Checkpointer {
+ public:
+  Checkpointer(VolumeSet& volumes, const Clock& clock, Logger& logger)
+      : volumes_(volumes), clock_(clock), logger_(logger) {}
+  ~Checkpointer() { stop(); }
+
+  void start();
+  void stop();  // waits for what it does; then volumes may be closed
+  // Does what is due. Not while the thread runs.
+  void tick();
+
+ private:
+  void run();
+  void report(const Status& status, std::string_view what);
+
+  VolumeSet& volumes_;
+  const Clock& clock_;
+  Logger& logger_;
+  int64_t last_sync_ns_ = 0, last_upkeep_ns_ = 0, last_collect_ns_ = 0, last_report_ns_ = 0;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;  // mutex_
+  std::thread thread_;
+};
+
+}  // namespace efs

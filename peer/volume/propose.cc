@@ -1,0 +1,125 @@
+// From an operation to an answer, under the apply lock.
+#include "peer/volume/sole_replica.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+namespace {
+constexpr uint64_t kMaxNewInodes = 512;  // that one operation may make (MakeJunction: its path)
+constexpr uint64_t kTerm = 1;
+
+bool may_unname(const OperationBody& body) {
+  return std::holds_alternative<Unlink>(body) || std::holds_alternative<Rename>(body) ||
+         std::holds_alternative<MakeJunction>(body);
+}
+}  // namespace
+
+Reply SoleReplica::propose(Operation operation) {
+  if (operation.sequence != 0) {
+    std::lock_guard lock(open_mutex_);
+    if (!knows(operation.session)) return error_reply(Code::expired);
+    if (const Reply* before = open_.failure(operation.session, operation.sequence)) return *before;
+  }
+  // What loses its last name stays for those who hold it. No open may come between the look and the commit.
+  Result<std::optional<InodeNumber>> victim = std::nullopt;
+  if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);
+  if (!victim) return error_reply(std::move(victim.error()));
+  const auto* create = std::get_if<Create>(&operation.body);
+  const bool opens = create && create->open;
+  std::unique_lock<std::mutex> open_lock;
+  if (*victim || opens) open_lock = std::unique_lock(open_mutex_);
+  if (*victim) operation.holders = open_.holders(**victim);
+  Reply reply = log_and_apply(operation);
+  if (reply.code == Code::ok && opens && !open_.open(operation.session, reply.attributes.inode))
+    return error_reply(Code::overloaded);
+  if (open_lock) open_lock.unlock();
+  if (reply.code != Code::ok && operation.sequence != 0) {
+    std::lock_guard lock(open_mutex_);
+    open_.remember_failure(operation.session, operation.sequence, operation.acknowledged, reply);
+  }
+  return reply;
+}
+
+Reply SoleReplica::propose_house(OperationBody body, const SessionId& session) {
+  Operation operation;
+  operation.session = session;
+  operation.body = std::move(body);
+  return log_and_apply(operation);
+}
+
+Reply SoleReplica::log_and_apply(Operation& operation) {
+  if (failed_.load())
+    return error_reply(Code::io, "the volume takes no changes since a disk failed; restart the peer");
+  auto transaction = rows_->begin();
+  if (std::holds_alternative<Create>(operation.body) ||
+      std::holds_alternative<MakeJunction>(operation.body)) {
+    auto state = read_state(*transaction);
+    if (!state) return error_reply(std::move(state.error()));
+    if (state->next_inode + kMaxNewInodes > reserved_durably_) {
+      transaction.reset();
+      if (auto status = reserve(state->reserved_inodes + kInodeBlock); !status)
+        return error_reply(std::move(status.error()));
+      transaction = rows_->begin();
+    }
+  }
+  const uint64_t index = rows_->applied_index() + 1;
+  operation.time_ns = std::max(parts_.clock.wall_ns(), last_time_ns_);
+  operation.durable_index = durable_index_.load();
+  Effects effects;
+  Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
+  if (reply.code != Code::ok || effects.repeated) return reply;
+  if (auto status = store_bytes(effects); !status) return error_reply(std::move(status.error()));
+  const Bytes record = encode_operation(operation);
+  if (auto status = parts_.log->append({charter_.number, kTerm, index, record}); !status) {
+    if (status.error().code == Code::no_space) return error_reply(std::move(status.error()));
+    return fail_for_good(status.error(), "the log could not be written");
+  }
+  transaction->commit(index);
+  last_time_ns_ = operation.time_ns;
+  free_chunks(effects, index);
+  notify(effects, operation.session);
+  return reply;
+}
+
+// Numbers that may be given must be durable first: after power loss none is given twice.
+Status SoleReplica::reserve(InodeNumber until) {
+  Reply reply = propose_house(ReserveInodes{until, false, 0});
+  if (reply.code != Code::ok) return fail(reply.code, std::move(reply.message));
+  EFS_TRY(sync());
+  reserved_durably_ = until;
+  return {};
+}
+
+Status SoleReplica::store_bytes(const Effects& effects) {
+  for (const auto& chunk : effects.store)
+    EFS_TRY(parts_.chunks.put({charter_.number, chunk.chunk}, chunk.sha256, chunk.bytes, Durability::by_log));
+  return {};
+}
+
+void SoleReplica::free_chunks(const Effects& effects, uint64_t index) {
+  if (effects.freed.empty()) return;
+  std::lock_guard lock(freed_mutex_);
+  for (const Id& chunk : effects.freed) {
+    parts_.chunks.condemn({charter_.number, chunk});
+    freed_.emplace_back(index, ChunkKey{charter_.number, chunk});
+  }
+}
+
+void SoleReplica::notify(const Effects& effects, const SessionId& by) {
+  if (listeners_->count.load() == 0) return;
+  std::lock_guard lock(listeners_->mutex);
+  for (const auto& change : effects.changes) {
+    const VolumeClient::Change out{change.inode, change.content, change.parent, change.name, by};
+    for (const auto& [key, listener] : listeners_->all) listener(out);
+  }
+}
+
+Reply SoleReplica::fail_for_good(const Error& error, std::string_view what) {
+  if (!failed_.exchange(true)) {
+    parts_.logger.error("volume {}: {}: {}. It takes no more changes; check the disk, then restart the peer",
+                        charter_.number, what, to_text(error));
+  }
+  return error_reply(Code::io, std::string(what) + ": " + to_text(error));
+}
+
+}  // namespace efs

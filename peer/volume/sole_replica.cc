@@ -1,0 +1,347 @@
+// A change: prepare (hash and store large bytes, no lock), then under the apply lock stamp, apply in a
+// transaction, log, commit; then sync when the promise asks. A failure anywhere drops the transaction, and
+// nothing of it was logged. A sync that fails stops the volume's changes until the peer starts again: what
+// the kernel did with the pages is not known any more.
+#include "peer/volume/sole_replica.h"
+
+#include "peer/base/hash.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+namespace {
+constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
+}  // namespace
+
+// Chunks that were stored and are not named yet are not to be freed.
+struct SoleReplica::Pins {
+  explicit Pins(SoleReplica& owner) : replica(owner) {}
+  Pins(const Pins&) = delete;
+  Pins& operator=(const Pins&) = delete;
+  ~Pins() { release(); }
+  void add(const ChunkId& chunk) {
+    std::lock_guard lock(replica.pin_mutex_);
+    ++replica.pins_[chunk];
+    chunks.push_back(chunk);
+  }
+  void release() {
+    std::lock_guard lock(replica.pin_mutex_);
+    for (const ChunkId& chunk : chunks) {
+      auto found = replica.pins_.find(chunk);
+      if (--found->second == 0) replica.pins_.erase(found);
+    }
+    chunks.clear();
+  }
+  SoleReplica& replica;
+  std::vector<ChunkId> chunks;
+};
+
+SoleReplica::SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> rows)
+    : parts_(parts), rows_(std::move(rows)) {}
+SoleReplica::~SoleReplica() = default;
+
+void SoleReplica::execute(const Request& request, Payload payload, Done done) {
+  VolumeAnswer out = answer(request, std::move(payload));
+  out.reply.verifier = verifier_;
+  done(std::move(out));
+}
+
+bool SoleReplica::executes_inline(const RequestBody& body) const {
+  if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
+  return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
+           std::holds_alternative<Write>(body) || std::holds_alternative<MakeJunction>(body) ||
+           std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body));
+}
+
+void SoleReplica::retire() {
+  std::scoped_lock lock(checkpoint_mutex_, apply_mutex_);
+  retired_ = true;
+  failed_ = true;
+}
+
+VolumeAnswer SoleReplica::answer(const Request& request, Payload payload) {
+  if (retired_.load()) return {error_reply(Code::not_owner), {}};
+  if (!is_own_session(request.session)) {
+    std::lock_guard lock(open_mutex_);
+    open_.heard(request.session, parts_.clock.now_ns());
+  }
+  if (changes(request.body)) return {change(request, std::move(payload)), {}};
+  if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body);
+  if (const auto* body = std::get_if<Open>(&request.body)) return {open_inode(request, *body), {}};
+  if (const auto* body = std::get_if<Close>(&request.body)) return {close_inodes(request, *body), {}};
+  if (const auto* body = std::get_if<Hello>(&request.body)) return {hello(request, *body), {}};
+  if (std::holds_alternative<Goodbye>(request.body)) return {goodbye(request), {}};
+  if (std::holds_alternative<Sync>(request.body)) {
+    auto status = sync();
+    return {status ? Reply{} : error_reply(std::move(status.error())), {}};
+  }
+  return {read_rows(request), {}};
+}
+
+// ---- reading ----
+
+bool SoleReplica::holds(const Request& request, InodeNumber inode) const {
+  if (request.who.uid == 0) return false;  // needs it for nothing
+  std::lock_guard lock(open_mutex_);
+  return open_.holds(request.session, inode);
+}
+
+Reply SoleReplica::read_rows(const Request& request) {
+  auto rows = rows_->read();
+  Reply reply = read(*rows, request, false);
+  if (reply.code == Code::access_denied) {
+    const InodeNumber inode = std::visit(
+        [](const auto& body) -> InodeNumber {
+          if constexpr (requires { body.inode; }) return body.inode;
+          return 0;
+        },
+        request.body);
+    if (inode != 0 && holds(request, inode)) reply = read(*rows, request, true);
+  }
+  if (std::holds_alternative<Usage>(request.body)) reply.available_bytes = parts_.chunks.available_bytes();
+  return reply;
+}
+
+VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
+  Reply last;
+  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
+    Result<ReadPlan> plan = plan_read(*rows_->read(), request.who, body, false);
+    if (!plan && plan.error().code == Code::access_denied && holds(request, body.inode))
+      plan = plan_read(*rows_->read(), request.who, body, true);
+    if (!plan) return {error_reply(std::move(plan.error())), {}};
+    Payload payload;
+    last = read_pieces(*plan, payload);
+    if (last.code == Code::ok) {
+      last.attributes = plan->attributes;
+      return {std::move(last), std::move(payload)};
+    }
+    if (last.code != Code::not_found) break;
+  }
+  if (last.code == Code::not_found)
+    last = error_reply(Code::corrupt, "a chunk of inode " + std::to_string(body.inode) + " is missing");
+  parts_.logger.error("volume {}: cannot read inode {} at {}: {}", charter_.number, body.inode, body.offset,
+                      to_text(Error{last.code, last.message}));
+  return {std::move(last), {}};
+}
+
+Reply SoleReplica::read_pieces(const ReadPlan& plan, Payload& out) const {
+  out.resize(plan.length);
+  std::copy(plan.content.begin(), plan.content.end(), out.begin());
+  for (const ReadPlan::Piece& piece : plan.pieces) {
+    auto status = parts_.chunks.read({charter_.number, piece.chunk}, piece.chunk_offset,
+                                     std::span(out).subspan(piece.at, piece.length));
+    if (!status) return error_reply(std::move(status.error()));
+  }
+  return {};
+}
+
+Result<std::vector<Bytes>> SoleReplica::register_entries(uint64_t from, size_t limit) const {
+  std::vector<Bytes> entries;
+  auto rows = rows_->read();
+  EFS_TRY(rows->scan(kRegister, number_key(from), [&](std::string_view, std::string_view value) {
+    if (entries.size() < limit) entries.push_back(to_bytes(view(value)));
+    return entries.size() < limit;
+  }));
+  return entries;
+}
+
+// ---- sessions ----
+
+// The lock covers check and entry: an unlink sees the holder, or the open sees that it is gone.
+Reply SoleReplica::open_inode(const Request& request, const Open& body) {
+  std::lock_guard lock(open_mutex_);
+  if (!knows(request.session)) return error_reply(Code::expired);
+  auto rows = rows_->read();
+  auto row = RowsView(*rows).inode(body.inode);
+  if (!row) return error_reply(std::move(row.error()));
+  auto may = check_open(*row, request.who, body.want);
+  if (!may) return error_reply(std::move(may.error()));
+  if (!open_.open(request.session, body.inode)) return error_reply(Code::overloaded);
+  Reply reply;
+  reply.attributes = attributes_of(body.inode, *row);
+  return reply;
+}
+
+Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
+  ReleaseOrphans release;
+  release.session = request.session;
+  {
+    std::lock_guard lock(open_mutex_);
+    for (InodeNumber inode : body.inodes) open_.close(request.session, inode);
+  }
+  auto rows = rows_->read();
+  for (InodeNumber inode : body.inodes) {
+    auto orphan = rows->get(kOrphans, session_key(request.session, inode));
+    if (!orphan) return error_reply(std::move(orphan.error()));
+    if (*orphan) release.inodes.push_back(inode);
+  }
+  rows.reset();
+  if (release.inodes.empty()) return {};
+  std::lock_guard lock(apply_mutex_);
+  {
+    std::lock_guard open_lock(open_mutex_);
+    std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
+  }
+  return propose_house(std::move(release));
+}
+
+Reply SoleReplica::hello(const Request& request, const Hello& body) {
+  if (!is_own_session(request.session)) {
+    std::lock_guard lock(apply_mutex_);
+    {
+      std::lock_guard open_lock(open_mutex_);
+      if (!open_.begin(request.session, parts_.clock.now_ns()))
+        return error_reply(Code::overloaded, "the volume has too many sessions");
+    }
+    auto row = rows_->read()->get(kSessions, session_key(request.session));
+    if (!row) return error_reply(std::move(row.error()));
+    if (!*row) {
+      Reply reply = propose_house(OpenSession{}, request.session);
+      if (reply.code != Code::ok) return reply;
+    }
+  }
+  std::lock_guard lock(open_mutex_);
+  auto rows = rows_->read();
+  for (InodeNumber inode : body.open) {
+    auto row = rows->get(kInodes, number_key(inode));
+    if (row && *row && !open_.open(request.session, inode)) return error_reply(Code::overloaded);
+  }
+  return {};
+}
+
+Reply SoleReplica::goodbye(const Request& request) {
+  std::lock_guard lock(apply_mutex_);
+  {
+    std::lock_guard open_lock(open_mutex_);
+    open_.end(request.session);
+  }
+  return propose_house(EndSessions{{request.session}});
+}
+
+// ---- changing ----
+
+Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins) {
+  if (payload.empty() || payload.size() > kMaxWrite) return fail(Code::invalid_argument);
+  if (write.crc != 0 && crc32c(payload) != write.crc)
+    return fail(Code::corrupt, "the bytes of a write were damaged on their way");
+  WriteExtents out;
+  out.inode = write.inode;
+  out.offset = write.offset;
+  out.append = write.append;
+  out.clear_suid = write.clear_suid;
+  out.mtime_ns = write.mtime_ns;
+  if (payload.size() <= kMaxBytesInLog) {
+    out.bytes = std::move(payload);
+    return OperationBody(std::move(out));
+  }
+  const Id hash = sha256(payload);
+  const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
+  pins.add(chunk);
+  EFS_TRY(parts_.chunks.put({charter_.number, chunk}, hash, payload, Durability::by_sync));
+  out.chunks.push_back({chunk, uint32_t(payload.size())});
+  return OperationBody(std::move(out));
+}
+
+namespace {
+// Taken even when the disk is nearly full: what frees, and what keeps files usable.
+bool frees(const RequestBody& body) {
+  if (const auto* set = std::get_if<SetAttributes>(&body)) return set->size.has_value();
+  if (const auto* allocate = std::get_if<Allocate>(&body)) return allocate->punch;
+  return std::holds_alternative<Unlink>(body) || std::holds_alternative<RemoveXattr>(body) ||
+         std::holds_alternative<RemoveJunction>(body);
+}
+bool is_durable_at_once(const RequestBody& body) {
+  if (const auto* write = std::get_if<Write>(&body)) return write->durable;
+  return std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
+         std::holds_alternative<AppendRegister>(body);
+}
+InodeNumber content_inode(const OperationBody& body) {
+  return std::visit(
+      [](const auto& one) -> InodeNumber {
+        if constexpr (requires { one.inode; }) return one.inode;
+        return 0;
+      },
+      body);
+}
+}  // namespace
+
+Reply SoleReplica::change(const Request& request, Payload payload) {
+  if (!frees(request.body) && parts_.has_room && !parts_.has_room())
+    return error_reply(Code::no_space, "the disk of the volume's metadata is full");
+  if (const auto* allocate = std::get_if<Allocate>(&request.body);
+      allocate && !allocate->punch && allocate->length > parts_.chunks.available_bytes())
+    return error_reply(Code::no_space);
+  if (rows_->dirty_bytes() > kMaxDirtyBytes) {
+    auto status = checkpoint();
+    if (!status) return error_reply(std::move(status.error()));
+  }
+  Pins pins(*this);
+  Operation operation;
+  if (const auto* write = std::get_if<Write>(&request.body)) {
+    auto body = prepare_write(*write, std::move(payload), pins);
+    if (!body) return error_reply(std::move(body.error()));
+    operation.body = std::move(*body);
+  } else {
+    std::visit(
+        [&](const auto& body) {
+          if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) operation.body = body;
+        },
+        request.body);
+  }
+  operation.who = request.who;
+  operation.session = request.session;
+  operation.sequence = request.sequence;
+  operation.acknowledged = request.acknowledged;
+  if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
+  Reply reply;
+  {
+    std::lock_guard lock(apply_mutex_);
+    reply = propose(std::move(operation));
+  }
+  if (reply.code != Code::ok && !pins.chunks.empty()) {
+    const auto stored = pins.chunks;
+    pins.release();
+    drop_unnamed(stored);
+  }
+  if (reply.code == Code::ok && is_durable_at_once(request.body)) {
+    if (auto status = sync(); !status) return error_reply(std::move(status.error()));
+  }
+  return reply;
+}
+
+Status SoleReplica::sync() {
+  if (failed_.load()) return fail(Code::io, "the volume stopped after a failed sync; restart the peer");
+  const uint64_t applied = rows_->applied_index();
+  auto step = [&]() -> Status {
+    EFS_TRY(parts_.chunks.sync());
+    return parts_.log->sync();
+  };
+  if (auto status = step(); !status) {
+    fail_for_good(status.error(), "a sync failed");
+    return status;
+  }
+  note_durable(applied);
+  return {};
+}
+
+void SoleReplica::note_durable(uint64_t index) {
+  uint64_t before = durable_index_.load();
+  while (before < index && !durable_index_.compare_exchange_weak(before, index)) {
+  }
+}
+
+std::shared_ptr<void> SoleReplica::on_change(Listener listener) {
+  std::lock_guard lock(listeners_->mutex);
+  const uint64_t key = listeners_->next++;
+  listeners_->all[key] = std::move(listener);
+  listeners_->count = listeners_->all.size();
+  return std::shared_ptr<void>(nullptr, [key, weak = std::weak_ptr(listeners_)](void*) {
+    if (auto listeners = weak.lock()) {
+      std::lock_guard inner(listeners->mutex);
+      listeners->all.erase(key);
+      listeners->count = listeners->all.size();
+    }
+  });
+}
+
+}  // namespace efs

@@ -1,0 +1,172 @@
+// The one owner of a volume: logs, applies and answers on the calling thread.
+//
+// Nothing answered is lost when the process is killed: the log has it. Power loss takes what no sync
+// covered, in whole operations from the end. Junctions, register entries and reserved inode numbers are
+// durable before they are answered; the rest when Sync, a durable Write, or the checkpointer says so.
+//
+// Threads: any. apply_mutex_ orders changes; reads take no lock of it. Then, inside it: open_mutex_ (who
+// holds what), pin_mutex_ (chunks stored and not yet named). checkpoint_mutex_ stands before all of them.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+
+#include "peer/runtime/clock.h"
+#include "peer/store/chunk_store.h"
+#include "peer/store/log.h"
+#include "peer/volume/open_table.h"
+#include "peer/volume/replica.h"
+#include "peer/volume/state/machine.h"
+
+namespace efs {
+
+inline constexpr uint64_t kCheckpointBytes = 16 << 20;  // of changed rows
+inline constexpr uint64_t kCheckpointOperations = 50'000;
+inline constexpr int64_t kCheckpointInterval = kSecond;
+inline constexpr int64_t kLogSyncInterval = 500 * kMillisecond;
+inline constexpr uint64_t kMaxDirtyBytes = 128 << 20;  // above, a change waits for a checkpoint
+
+// What a replica works with; all of it outlives it.
+struct ReplicaParts {
+  const Clock& clock;
+  Random& random;
+  Logger& logger;
+  ChunkStore& chunks;
+  Log* log = nullptr;
+  // False: the disk of log and metadata is nearly full; only what frees is taken.
+  std::function<bool()> has_room;
+};
+
+// One record of this volume in the log.
+struct LoggedOperation {
+  uint64_t index = 0;
+  Bytes payload;
+};
+
+struct RootAttributes {
+  uint32_t mode = 0755, uid = 0, gid = 0;
+};
+
+class SoleReplica final : public Replica {
+ public:
+  // Makes the volume in rows that hold none: durable when this returns. Code::exists.
+  static Status format(MetaStore& rows, const VolumeCharter& charter, const RootAttributes& root);
+  // Replays `log` (this volume's records in order) over the rows. Code::corrupt, Code::version: the volume
+  // cannot be served, and why.
+  static Result<std::unique_ptr<SoleReplica>> open(const ReplicaParts& parts, std::unique_ptr<MetaStore> rows,
+                                                   std::vector<LoggedOperation> log);
+  ~SoleReplica() override;
+
+  void execute(const Request& request, Payload payload, Done done) override;
+  bool executes_inline(const RequestBody& body) const override;
+  const VolumeId& id() const override { return charter_.id; }
+  VolumeNumber number() const override { return charter_.number; }
+  uint64_t verifier() const override { return verifier_; }
+  std::shared_ptr<void> on_change(Listener listener) override;
+  Result<std::vector<Bytes>> register_entries(uint64_t from, size_t limit) const override;
+
+  // ---- the checkpointer's part ----
+  bool checkpoint_due(int64_t now_ns) const;
+  Status checkpoint();
+  // Everything answered before is durable.
+  Status sync();
+  // A bounded piece of what waits: silent sessions, chunks and files to free, inode numbers, the sweep after
+  // an unclean start. True: there is more.
+  bool upkeep();
+  // The log was synced, and chunks before it, from a time when applied_index() was `index`.
+  void note_durable(uint64_t index);
+  uint64_t applied_index() const { return rows_->applied_index(); }
+  uint64_t durable_index() const { return durable_index_.load(); }
+  uint64_t metadata_bytes() const { return rows_->used_bytes(); }
+  // For checks and tests: one moment of the rows.
+  std::unique_ptr<ReadRows> rows() const { return rows_->read(); }
+  bool failed() const { return failed_.load(); }
+  // The volume is being removed: every request answers Code::not_owner from now on; what runs has ended
+  // when this returns.
+  void retire();
+
+ private:
+  struct Pins;
+  SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> rows);
+
+  // recovery.cc
+  Status recover(std::vector<LoggedOperation> log);
+  Status replay(const Operation& operation, uint64_t index);
+  bool chunks_are_whole(const Operation& operation) const;
+  Status after_unclean_stop();
+  Status load_sessions();
+
+  // sole_replica.cc
+  VolumeAnswer answer(const Request& request, Payload payload);
+  Reply read_rows(const Request& request);
+  VolumeAnswer read_file(const Request& request, const Read& read);
+  Reply read_pieces(const ReadPlan& plan, Payload& out) const;
+  Reply open_inode(const Request& request, const Open& open);
+  Reply close_inodes(const Request& request, const Close& close);
+  Reply hello(const Request& request, const Hello& hello);
+  Reply goodbye(const Request& request);
+  Reply change(const Request& request, Payload payload);
+  Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
+  void drop_unnamed(const std::vector<Id>& chunks);
+  bool holds(const Request& request, InodeNumber inode) const;
+  bool knows(const SessionId& session) const {  // with open_mutex_ held
+    return is_own_session(session) || open_.known(session);
+  }
+
+  // propose.cc; all with apply_mutex_ held
+  Reply propose(Operation operation);
+  Reply propose_house(OperationBody body, const SessionId& session = {});
+  Reply log_and_apply(Operation& operation);
+  Status reserve(InodeNumber until);
+  Status store_bytes(const Effects& effects);
+  void free_chunks(const Effects& effects, uint64_t index);
+  void notify(const Effects& effects, const SessionId& by);
+  Reply fail_for_good(const Error& error, std::string_view what);
+
+  // upkeep.cc
+  bool expire_sessions();
+  bool reserve_ahead();
+  bool free_dead_chunks();
+  bool reclaim();
+  bool sweep();
+  bool condemn_unknown(const ChunkId& chunk);  // with apply_mutex_ and pin_mutex_ held
+  void reap(uint64_t checkpointed);
+
+  const ReplicaParts parts_;
+  const std::unique_ptr<MetaStore> rows_;
+  VolumeCharter charter_;
+  uint64_t verifier_ = 0;
+
+  std::mutex apply_mutex_;
+  int64_t last_time_ns_ = 0;          // apply_mutex_
+  InodeNumber reserved_durably_ = 0;  // apply_mutex_: numbers below may be given
+
+  mutable std::mutex open_mutex_;
+  OpenTable open_;
+
+  std::mutex pin_mutex_;
+  std::map<ChunkId, uint32_t> pins_;
+
+  std::mutex freed_mutex_;
+  std::deque<std::pair<uint64_t, ChunkKey>> freed_;  // condemned by the operation at that index
+
+  std::mutex checkpoint_mutex_;
+  std::atomic<int64_t> last_checkpoint_ns_{0};
+  std::atomic<uint64_t> durable_index_{0};
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> retired_{false};
+
+  std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
+  std::optional<ChunkId> sweep_after_;
+
+  struct Listeners {
+    std::mutex mutex;
+    std::map<uint64_t, Listener> all;
+    uint64_t next = 0;
+    std::atomic<size_t> count{0};
+  };
+  std::shared_ptr<Listeners> listeners_ = std::make_shared<Listeners>();
+};
+
+}  // namespace efs

@@ -1,0 +1,156 @@
+// What a volume does in the background, a bounded piece at a time.
+#include "peer/volume/sole_replica.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+namespace {
+constexpr size_t kSweepBatch = 256;
+}
+
+bool SoleReplica::checkpoint_due(int64_t now_ns) const {
+  const uint64_t transactions = rows_->dirty_transactions();
+  return rows_->dirty_bytes() >= kCheckpointBytes || transactions >= kCheckpointOperations ||
+         (rows_->applied_index() != rows_->checkpointed_index() &&
+          now_ns - last_checkpoint_ns_.load() >= kCheckpointInterval);
+}
+
+// Freeze, sync what the rows refer to (the log may be behind them: replay starts after them), write, let go
+// of the log and of what was freed.
+Status SoleReplica::checkpoint() {
+  std::lock_guard lock(checkpoint_mutex_);
+  if (retired_.load()) return {};
+  last_checkpoint_ns_ = parts_.clock.now_ns();
+  auto sync_first = [&]() -> Status {
+    EFS_TRY(parts_.chunks.checkpoint_sync());
+    return parts_.log->sync();
+  };
+  EFS_TRY(rows_->checkpoint(sync_first));
+  const uint64_t index = rows_->checkpointed_index();
+  note_durable(index);
+  parts_.log->release(charter_.number, index);
+  reap(index);
+  return {};
+}
+
+void SoleReplica::reap(uint64_t checkpointed) {
+  std::vector<ChunkKey> keys;
+  {
+    std::lock_guard lock(freed_mutex_);
+    while (!freed_.empty() && freed_.front().first <= checkpointed) {
+      keys.push_back(freed_.front().second);
+      freed_.pop_front();
+    }
+  }
+  if (!keys.empty()) parts_.chunks.reap(keys);
+}
+
+bool SoleReplica::upkeep() {
+  if (failed_.load()) return false;
+  bool more = expire_sessions();
+  more |= reserve_ahead();
+  more |= reclaim();
+  more |= free_dead_chunks();
+  more |= sweep();
+  return more;
+}
+
+bool SoleReplica::expire_sessions() {
+  EndSessions end;
+  std::lock_guard lock(apply_mutex_);
+  {
+    std::lock_guard open_lock(open_mutex_);
+    end.sessions = open_.silent(parts_.clock.now_ns() - kSessionSilence);
+    for (const SessionId& session : end.sessions) open_.end(session);
+  }
+  if (!end.sessions.empty()) {
+    parts_.logger.info("volume {}: {} sessions were silent and have ended", charter_.number,
+                       end.sessions.size());
+    propose_house(std::move(end));
+  }
+  return false;
+}
+
+bool SoleReplica::reserve_ahead() {
+  auto state = read_state(*rows_->read());
+  if (!state || state->reserved_inodes - state->next_inode > kInodeBlock / 2) return false;
+  const InodeNumber until = state->reserved_inodes + kInodeBlock;
+  {
+    std::lock_guard lock(apply_mutex_);
+    if (propose_house(ReserveInodes{until, false, 0}).code != Code::ok) return false;
+  }
+  if (!sync()) return false;
+  std::lock_guard lock(apply_mutex_);
+  reserved_durably_ = std::max(reserved_durably_, until);
+  return false;
+}
+
+bool SoleReplica::free_dead_chunks() {
+  FreeChunks free;
+  if (!rows_->read()->scan(kDead, "", [&](std::string_view key, std::string_view) {
+        Id chunk;
+        if (key.size() != chunk.size()) return true;
+        std::memcpy(chunk.data(), key.data(), chunk.size());
+        free.chunks.push_back(chunk);
+        return free.chunks.size() < kChunksPerStep;
+      }))
+    return false;
+  const bool more = free.chunks.size() == kChunksPerStep;
+  std::lock_guard lock(apply_mutex_);
+  std::lock_guard pin_lock(pin_mutex_);
+  std::erase_if(free.chunks, [&](const Id& chunk) { return pins_.contains(chunk); });
+  if (free.chunks.empty()) return false;
+  return propose_house(std::move(free)).code == Code::ok && more;
+}
+
+bool SoleReplica::reclaim() {
+  bool any = false;
+  if (!rows_->read()->scan(kReclaim, "", [&](std::string_view, std::string_view) {
+        any = true;
+        return false;
+      }))
+    return false;
+  if (!any) return false;
+  std::lock_guard lock(apply_mutex_);
+  return propose_house(ReclaimExtents{}).code == Code::ok;
+}
+
+bool SoleReplica::condemn_unknown(const ChunkId& chunk) {
+  if (pins_.contains(chunk)) return false;
+  auto row = rows_->read()->get(kChunks, id_key(chunk));
+  if (!row || *row) return false;
+  const ChunkKey key{charter_.number, chunk};
+  parts_.chunks.condemn(key);
+  std::lock_guard lock(freed_mutex_);
+  freed_.emplace_back(rows_->applied_index(), key);
+  return true;
+}
+
+// A write was refused after its bytes were stored.
+void SoleReplica::drop_unnamed(const std::vector<Id>& chunks) {
+  std::lock_guard lock(apply_mutex_);
+  std::lock_guard pin_lock(pin_mutex_);
+  for (const Id& chunk : chunks) condemn_unknown(chunk);
+}
+
+// After an unclean stop the store may hold chunks whose operation is lost.
+bool SoleReplica::sweep() {
+  if (!sweeping_.load()) return false;
+  const auto found = parts_.chunks.list(charter_.number, sweep_after_, kSweepBatch);
+  size_t dropped = 0;
+  {
+    std::lock_guard lock(apply_mutex_);
+    std::lock_guard pin_lock(pin_mutex_);
+    for (const ChunkKey& key : found) dropped += condemn_unknown(key.chunk);
+  }
+  if (dropped > 0)
+    parts_.logger.info("volume {}: {} chunks of lost operations are freed", charter_.number, dropped);
+  if (found.size() < kSweepBatch) {
+    sweeping_ = false;
+    return false;
+  }
+  sweep_after_ = found.back().chunk;
+  return true;
+}
+
+}  // namespace efs
