@@ -43,7 +43,7 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   virtual Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) = 0;
-  virtual Status remove(const std::string& path) = 0;
+  virtual Status remove(const std::string& path) = 0;  // a file, or an empty directory
   virtual Status rename(const std::string& from, const std::string& to) = 0;
   virtual Status make_directories(const std::string& path, unsigned mode) = 0;
   virtual Result<std::vector<std::string>> list(const std::string& path) = 0;  // names, sorted
@@ -53,8 +53,8 @@ class FileSystem {
   // Held until the token dies or the process ends; Code::busy when another holds it.
   virtual Result<std::shared_ptr<void>> lock(const std::string& path) = 0;
 
-  // Whole small files: read, and replaced so that a crash leaves the old or the new (write, sync, rename,
-  // sync the directory).
+  // Whole small files: read, and replaced so that a crash leaves the old or the new (write path + ".new",
+  // sync, rename, sync the directory); one call a path at a time.
   Result<Bytes> read_file(const std::string& path, size_t limit_bytes = 16 << 20);
   Status replace_file(const std::string& path, ByteView bytes);
 };

@@ -12,7 +12,11 @@ struct RealOptions {
   int pool_threads = 4;  // UV_THREADPOOL_SIZE
 };
 
-// One event loop and its friends. Constructed and destroyed on the thread that calls run().
+// One event loop and its friends. Constructed and destroyed on the thread that calls run(). What it owns for
+// the process: SIGPIPE is ignored, and the first one made sets the size of libuv's pool (unless the
+// environment did). Streams, listeners and pending connects are destroyed before it; its destructor waits for
+// what the pool still does, a name being resolved included. An exception that leaves a task or callback ends
+// the process.
 class RealRuntime {
  public:
   explicit RealRuntime(const RealOptions& options);
@@ -21,8 +25,8 @@ class RealRuntime {
   RealRuntime& operator=(const RealRuntime&) = delete;
 
   Runtime& runtime();
-  void run();   // until stop()
-  void stop();  // any thread
+  void run();   // until stop(); may be called again
+  void stop();  // any thread; what was posted before it still runs
   // SIGTERM, SIGINT and SIGHUP reach `handler` on the loop's thread.
   void on_signal(std::function<void(int)> handler);
 
@@ -34,7 +38,8 @@ class RealRuntime {
 // Parts that programs use without a loop. Thread-safe, live as long as the process.
 const Clock& real_clock();
 Random& real_random();
-FileSystem& real_files();
+FileSystem& real_files();  // files are made with mode 0600
+// With time and level; for journald with its priority instead. Control characters become '?'.
 std::unique_ptr<Logger> make_stderr_logger(LogLevel level);
 std::optional<LogLevel> parse_log_level(std::string_view text);
 

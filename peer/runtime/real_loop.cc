@@ -88,7 +88,7 @@ void RealLoop::post(Task task) {
   if (first) uv_async_send(&wake_);
 }
 
-void RealLoop::run_posted() {
+void RealLoop::run_posted() noexcept {
   {
     std::lock_guard lock(mutex_);
     batch_.swap(posted_);
@@ -129,7 +129,7 @@ void RealLoop::arm_timer() {
 }
 
 // libuv counts whole milliseconds of its own clock: what is not due yet is armed for again.
-void RealLoop::run_timers() {
+void RealLoop::run_timers() noexcept {
   armed_for_ns_ = kNever;
   int64_t now = clock_.now_ns();
   while (!timers_.empty() && timers_.next_time() <= now) timers_.pop()();
@@ -140,8 +140,8 @@ void RealLoop::work(Task job, Task done) {
   auto* request = new Job{{}, this, std::move(job), std::move(done)};
   request->request.data = request;
   [[maybe_unused]] int failed = uv_queue_work(
-      &uv_, &request->request, [](uv_work_t* work) { static_cast<Job*>(work->data)->job(); },
-      [](uv_work_t* work, int) {
+      &uv_, &request->request, [](uv_work_t* work) noexcept { static_cast<Job*>(work->data)->job(); },
+      [](uv_work_t* work, int) noexcept {
         std::unique_ptr<Job> owned(static_cast<Job*>(work->data));
         owned->job = nullptr;
         // closing_ is written on this thread only

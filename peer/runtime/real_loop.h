@@ -39,9 +39,9 @@ class RealLoop final : public Loop {
 
  private:
   struct Job;
-  void run_posted();
+  void run_posted() noexcept;  // exceptions stop here: libuv is C
   void arm_timer();
-  void run_timers();
+  void run_timers() noexcept;
   void drop_tasks();
 
   const Clock& clock_;

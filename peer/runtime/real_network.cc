@@ -97,7 +97,7 @@ struct ListenSocket : std::enable_shared_from_this<ListenSocket> {
   void init(bool is_unix);
   int listen();
   void close();
-  void accept(int status);
+  void accept(int status) noexcept;
   void complain(int status);
 
   RealLoop& loop;
@@ -138,7 +138,7 @@ void ListenSocket::close() {
   if (!accepting) auto gone = std::exchange(on_accept, nullptr);
 }
 
-void ListenSocket::accept(int status) {
+void ListenSocket::accept(int status) noexcept {
   if (status < 0) return complain(status);
   auto socket = Socket::make(loop, address.is_unix);
   if (int failed = uv_accept(&stream, &socket->stream); failed < 0) {
@@ -254,7 +254,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   void try_next();
   int dial(const SocketAddress* to);
   void dialled(int status);
-  void finish(Result<std::unique_ptr<Stream>> result);
+  void finish(Result<std::unique_ptr<Stream>> result) noexcept;
   void give_up(Code code, const std::string& why);
 
   RealLoop& loop_;
@@ -366,7 +366,7 @@ void Attempt::give_up(Code code, const std::string& why) {
   finish(fail(code, fmt::format("connect to {}: {}", address_.to_text(), why)));
 }
 
-void Attempt::finish(Result<std::unique_ptr<Stream>> result) {
+void Attempt::finish(Result<std::unique_ptr<Stream>> result) noexcept {
   timer_.stop();
   if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
 }

@@ -165,7 +165,7 @@ void Socket::set_reading(bool reading) {
   if (status < 0) end_soon(status);
 }
 
-void Socket::arrived(ssize_t length, const uv_buf_t* buffer) {
+void Socket::arrived(ssize_t length, const uv_buf_t* buffer) noexcept {
   if (length == 0 || silent_) return;  // 0: nothing to read yet
   auto keep = shared_from_this();
   if (length < 0) return end(write_error_ ? write_error_ : int(length));
@@ -208,7 +208,7 @@ void Socket::send_gathered() {
   });
 }
 
-void Socket::sent(std::unique_ptr<WriteRequest> request, int status) {
+void Socket::sent(std::unique_ptr<WriteRequest> request, int status) noexcept {
   writing_ = false;
   if (!is_open()) return;
   queued_bytes_ -= request->batch.bytes;

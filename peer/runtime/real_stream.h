@@ -48,9 +48,9 @@ class Socket : public std::enable_shared_from_this<Socket> {
 
   Socket(RealLoop& owner, bool unix_socket) : loop(owner), is_unix(unix_socket) {}
   void set_reading(bool reading);
-  void arrived(ssize_t length, const uv_buf_t* buffer);
+  void arrived(ssize_t length, const uv_buf_t* buffer) noexcept;
   void send_gathered();
-  void sent(std::unique_ptr<WriteRequest> request, int status);
+  void sent(std::unique_ptr<WriteRequest> request, int status) noexcept;
   void end(int status);
   void end_soon(int status);  // not within the user's call
   void silence();

@@ -31,18 +31,18 @@ struct UnixPeer {
 
 class Stream {
  public:
-  virtual ~Stream() = default;  // closes; no callback runs afterwards
+  virtual ~Stream() = default;  // closes, drops what is queued; no callback runs afterwards
 
   // on_data gets what arrived, to be copied or consumed at once; on_close runs once, after the last data,
   // with the reason (Code::closed for an orderly end). Called once, before anything else.
   virtual void start(std::function<void(ByteView)> on_data, std::function<void(Error)> on_close) = 0;
 
   // Queues the pieces to be sent in order, without copying them. The caller bounds queued_bytes().
-  // on_sent (may be empty) runs when they have been handed to the kernel.
+  // on_sent (may be empty) runs when they have been handed to the kernel. Dropped silently after the end.
   virtual void write(std::vector<Bytes> pieces, std::function<void()> on_sent) = 0;
   virtual size_t queued_bytes() const = 0;
 
-  // Stops and resumes reading: back-pressure.
+  // Stops and resumes reading: back-pressure. While paused, on_close may wait for the next reading.
   virtual void pause(bool paused) = 0;
 
   virtual Address remote() const = 0;
