@@ -1,0 +1,260 @@
+// A peer's volumes over a simulated disk, restarted at will.
+#pragma once
+
+#include <boost/test/unit_test.hpp>
+#include <map>
+#include <mutex>
+
+#include "peer/runtime/simulated.h"
+#include "peer/volume/checkpointer.h"
+#include "peer/volume/local_client.h"
+#include "peer/volume/volume_set.h"
+
+namespace efs {
+inline std::ostream& boost_test_print_type(std::ostream& out, Code code) {
+  return out << name_of(code);
+}
+}  // namespace efs
+
+namespace efs::test {
+
+class ManualClock final : public Clock {
+ public:
+  int64_t now_ns() const override { return now; }
+  int64_t wall_ns() const override { return now + 1'700'000'000 * kSecond; }
+  std::atomic<int64_t> now = kSecond;
+};
+
+class SeededRandom final : public Random {
+ public:
+  explicit SeededRandom(uint64_t seed) : state_(seed) {}
+  void fill(std::span<uint8_t> out) override {
+    for (auto& byte : out) {
+      state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+      byte = uint8_t(state_ >> 56);
+    }
+  }
+
+ private:
+  uint64_t state_;
+};
+
+class QuietLogger final : public Logger {
+ public:
+  void write(LogLevel, std::string_view) override {}
+  bool enabled(LogLevel) const override { return false; }
+};
+
+// The chunk store's contract in memory. It outlives a crash; power_loss() drops what no sync covered.
+class MemoryChunks final : public ChunkStore {
+ public:
+  struct One {
+    Bytes bytes;
+    bool condemned = false, synced = false, by_log = false;
+  };
+  Status put(const ChunkKey& key, const Id& sha, ByteView bytes, Durability durability) override {
+    BOOST_REQUIRE(sha == sha256(bytes));
+    std::lock_guard lock(mutex);
+    if (full) return fail(Code::no_space);
+    auto [at, added] = all.try_emplace(key);
+    at->second.condemned = false;
+    if (added) {
+      at->second.bytes = to_bytes(bytes);
+      at->second.by_log = durability == Durability::by_log;
+    } else if (durability == Durability::by_sync) {
+      at->second.by_log = false;
+    }
+    return {};
+  }
+  bool contains(const ChunkKey& key) const override {
+    std::lock_guard lock(mutex);
+    return all.contains(key);
+  }
+  Result<uint32_t> length(const ChunkKey& key) const override {
+    std::lock_guard lock(mutex);
+    auto found = all.find(key);
+    if (found == all.end()) return fail(Code::not_found);
+    return uint32_t(found->second.bytes.size());
+  }
+  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override {
+    std::lock_guard lock(mutex);
+    auto found = all.find(key);
+    if (found == all.end()) return fail(Code::not_found);
+    BOOST_REQUIRE(offset + out.size() <= found->second.bytes.size());
+    std::copy_n(found->second.bytes.begin() + offset, out.size(), out.begin());
+    return {};
+  }
+  Status sync() override {
+    std::lock_guard lock(mutex);
+    for (auto& [key, one] : all) one.synced |= !one.by_log;
+    return {};
+  }
+  Status checkpoint_sync() override {
+    std::lock_guard lock(mutex);
+    for (auto& [key, one] : all) one.synced = true;
+    return {};
+  }
+  void condemn(const ChunkKey& key) override {
+    std::lock_guard lock(mutex);
+    if (auto found = all.find(key); found != all.end()) found->second.condemned = true;
+  }
+  void reap(std::span<const ChunkKey> keys) override {
+    std::lock_guard lock(mutex);
+    for (auto& key : keys)
+      if (auto found = all.find(key); found != all.end() && found->second.condemned) all.erase(found);
+  }
+  Status collect() override { return {}; }
+  std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
+                             size_t limit) const override {
+    std::lock_guard lock(mutex);
+    std::vector<ChunkKey> out;
+    auto at = after ? all.upper_bound({volume, *after}) : all.lower_bound({volume, ChunkId{}});
+    for (; at != all.end() && at->first.volume == volume && out.size() < limit; ++at)
+      out.push_back(at->first);
+    return out;
+  }
+  std::vector<StoreUsage> usage() const override { return {}; }
+  uint64_t available_bytes() const override { return full ? 0 : uint64_t(1) << 40; }
+  Status add_store(const StoreLocation&) override { return fail(Code::unsupported); }
+  std::vector<std::string> check(bool) override { return {}; }
+
+  void power_loss(SeededRandom& random) {
+    for (auto at = all.begin(); at != all.end();) {
+      at->second.condemned = false;
+      at = !at->second.synced && random.below(2) ? all.erase(at) : std::next(at);
+    }
+  }
+  mutable std::mutex mutex;
+  std::map<ChunkKey, One> all;
+  bool full = false;
+};
+
+inline Credentials user(uint32_t uid) {
+  Credentials who;
+  who.uid = who.gid = uid;
+  who.groups_known = true;
+  return who;
+}
+
+struct TestPeer {
+  explicit TestPeer(uint64_t seed = 1)
+      : random(seed), disk(make_simulated_disk(seed)), environments(make_memory_environments()) {
+    id[0] = 1;
+    start();
+    BOOST_REQUIRE(set->create(id, 3, {0777, 0, 0}));
+    attach();
+  }
+  ~TestPeer() {
+    client.reset();
+    replica.reset();
+    checkpointer.reset();
+    set.reset();
+  }
+  void start() {
+    VolumeSetOptions options;
+    options.log_directory = "/data/log";
+    options.log.file_bytes = 4 << 20;
+    options.reserved_bytes = 0;
+    auto opened = VolumeSet::open({clock, random, disk->files(), logger, chunks, *environments}, options);
+    BOOST_REQUIRE_MESSAGE(opened, (opened ? "" : to_text(opened.error())));
+    set = std::move(*opened);
+    checkpointer = std::make_unique<Checkpointer>(*set, clock, logger);
+  }
+  void attach() {
+    for (auto& [volume, error] : set->failures()) BOOST_FAIL(to_text(error));
+    replica = set->find(id);
+    BOOST_REQUIRE(replica);
+    client = std::make_unique<LocalClient>(replica);
+  }
+  void stop() {
+    client.reset();
+    replica.reset();
+    checkpointer.reset();
+    set.reset();
+  }
+  void kill() {
+    stop();
+    disk->process_died();
+    start();
+    attach();
+  }
+  void power_loss() {
+    stop();
+    disk->power_loss();
+    chunks.power_loss(random);
+    start();
+    attach();
+  }
+  void restart_cleanly() {
+    client.reset();
+    replica.reset();
+    BOOST_REQUIRE(set->close());
+    stop();
+    disk->process_died();
+    start();
+    attach();
+  }
+  VolumeAnswer call(RequestBody body, Payload payload = {}, Credentials who = user(0)) {
+    VolumeAnswer out;
+    int answers = 0;
+    client->call(who, std::move(body), std::move(payload), {}, [&](VolumeAnswer answer) {
+      out = std::move(answer);
+      ++answers;
+    });
+    BOOST_REQUIRE_EQUAL(answers, 1);
+    return out;
+  }
+  VolumeAnswer as(const SessionId& session, uint64_t sequence, RequestBody body, Payload payload = {}) {
+    Request request;
+    request.session = session;
+    request.sequence = sequence;
+    request.acknowledged = 1;
+    request.who = user(0);
+    request.body = std::move(body);
+    VolumeAnswer out;
+    replica->execute(request, std::move(payload), [&](VolumeAnswer answer) { out = std::move(answer); });
+    return out;
+  }
+  InodeNumber make(const std::string& name, bool open = false) {
+    Create create;
+    create.parent = kRootInode;
+    create.name = name;
+    create.mode = 0100644;
+    create.open = open;
+    auto reply = call(create).reply;
+    BOOST_REQUIRE_EQUAL(int(reply.code), 0);
+    return reply.attributes.inode;
+  }
+  Reply write(InodeNumber inode, uint64_t offset, const std::string& bytes, bool durable = false) {
+    Write write;
+    write.inode = inode;
+    write.offset = offset;
+    write.durable = durable;
+    write.crc = crc32c(view(bytes));
+    return call(write, to_bytes(view(bytes))).reply;
+  }
+  std::string read(InodeNumber inode, uint64_t offset = 0, uint32_t length = kMaxWrite) {
+    auto answer = call(Read{inode, offset, length});
+    BOOST_REQUIRE_EQUAL(int(answer.reply.code), 0);
+    return std::string(text(answer.payload));
+  }
+  Code lookup(const std::string& name) { return call(Lookup{kRootInode, name}).reply.code; }
+  void pass(int64_t ns) {
+    clock.now += ns;
+    checkpointer->tick();
+  }
+
+  VolumeId id{};
+  ManualClock clock;
+  SeededRandom random;
+  QuietLogger logger;
+  MemoryChunks chunks;
+  std::unique_ptr<SimulatedDisk> disk;
+  std::unique_ptr<VolumeEnvironments> environments;
+  std::unique_ptr<VolumeSet> set;
+  std::unique_ptr<Checkpointer> checkpointer;
+  std::shared_ptr<SoleReplica> replica;
+  std::unique_ptr<LocalClient> client;
+};
+
+}  // namespace efs::test

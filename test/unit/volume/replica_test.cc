@@ -1,0 +1,248 @@
+// A volume's sole owner: what is kept across kills, restarts and power loss; sessions; freeing.
+#include "fixture.h"
+#include "peer/base/hash.h"
+
+using namespace efs;
+using namespace efs::test;
+
+BOOST_AUTO_TEST_SUITE(replica)
+
+BOOST_AUTO_TEST_CASE(what_was_answered_survives_a_kill) {
+  TestPeer peer;
+  auto small = peer.make("small");
+  peer.write(small, 0, "hello");
+  auto large = peer.make("large");
+  const std::string bytes = std::string(300'000, 'x') + std::string(1000, 'y');
+  BOOST_TEST(peer.write(large, 5, bytes).code == Code::ok);
+  const auto verifier = peer.replica->verifier();
+  peer.kill();
+  BOOST_TEST(peer.read(small) == "hello");
+  BOOST_TEST(peer.read(large) == std::string(5, '\0') + bytes);
+  BOOST_TEST(peer.replica->verifier() != verifier);
+  peer.pass(2 * kSecond);
+  peer.kill();
+  BOOST_TEST(peer.read(large, 300'000, 10) == "xxxxxyyyyy");
+}
+
+BOOST_AUTO_TEST_CASE(a_clean_restart_keeps_the_verifier) {
+  TestPeer peer;
+  peer.make("a");
+  peer.kill();
+  const auto verifier = peer.replica->verifier();
+  peer.restart_cleanly();
+  BOOST_TEST(peer.replica->verifier() == verifier);
+  BOOST_TEST(peer.lookup("a") == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_synced_survives_power_loss) {
+  for (uint64_t seed = 1; seed < 30; ++seed) {
+    TestPeer peer(seed);
+    auto file = peer.make("file");
+    const std::string big(200'000, 'b');
+    peer.write(file, 0, big);
+    peer.write(file, 200'000, "small");
+    BOOST_TEST(peer.call(Sync{}).reply.code == Code::ok);
+    auto other = peer.make("other");
+    BOOST_TEST(peer.write(other, 0, "durable", true).code == Code::ok);
+    peer.make("later");
+    auto last = peer.make("last");
+    peer.write(last, 0, std::string(100'000, 'c'));
+    peer.power_loss();
+    BOOST_TEST(peer.read(file) == big + "small");
+    BOOST_TEST(peer.read(other) == "durable");
+    // The rest is a prefix.
+    if (peer.lookup("last") == Code::ok) BOOST_TEST(peer.lookup("later") == Code::ok);
+    auto fresh = peer.make("fresh");
+    BOOST_TEST(fresh > last);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_log_is_synced_within_half_a_second) {
+  TestPeer peer;
+  peer.make("a");
+  peer.pass(kLogSyncInterval);
+  peer.power_loss();
+  BOOST_TEST(peer.lookup("a") == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(a_failed_operation_leaves_nothing) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  const auto index = peer.replica->applied_index();
+  BOOST_TEST(peer.call(Unlink{kRootInode, "none", false}).reply.code == Code::not_found);
+  peer.chunks.full = true;
+  BOOST_TEST(peer.write(file, 0, std::string(10'000, 'x')).code == Code::no_space);
+  BOOST_TEST(peer.write(file, 0, std::string(100'000, 'x')).code == Code::no_space);
+  BOOST_TEST(peer.replica->applied_index() == index);
+  BOOST_TEST(peer.call(Unlink{kRootInode, "a", false}).reply.code == Code::ok);
+  peer.kill();
+  BOOST_TEST(peer.lookup("a") == Code::not_found);
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_write_leaves_no_chunk) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  Write write;
+  write.inode = file;
+  BOOST_TEST(peer.call(write, Bytes(100'000, 1), user(5)).reply.code == Code::access_denied);
+  write.crc = 1;
+  BOOST_TEST(peer.call(write, Bytes(100'000, 1)).reply.code == Code::corrupt);
+  peer.make("b");
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.empty());
+}
+
+BOOST_AUTO_TEST_CASE(freed_chunks_go_after_a_checkpoint) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  peer.write(file, 0, std::string(100'000, 'x'));
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.size() == 1u);
+  peer.call(Unlink{kRootInode, "a", false});
+  peer.pass(2 * kSecond);
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.empty());
+  BOOST_TEST(peer.call(Usage{}).reply.usage.stored_bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_chunk_that_is_stored_again_before_it_is_reaped_stays) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  const std::string bytes(100'000, 'x');
+  peer.write(file, 0, bytes);
+  peer.call(Unlink{kRootInode, "a", false});
+  peer.replica->upkeep();
+  auto again = peer.make("b");
+  peer.write(again, 0, bytes);
+  peer.kill();
+  peer.pass(2 * kSecond);
+  peer.pass(2 * kSecond);
+  auto found = peer.call(Lookup{kRootInode, "b"}).reply.attributes.inode;
+  BOOST_TEST(peer.read(found) == bytes);
+}
+
+BOOST_AUTO_TEST_CASE(open_files_outlive_their_names) {
+  TestPeer peer;
+  auto file = peer.make("a", true);
+  peer.write(file, 0, "kept");
+  BOOST_TEST(peer.call(Unlink{kRootInode, "a", false}).reply.attributes.nlink == 0u);
+  BOOST_TEST(peer.read(file) == "kept");
+  BOOST_TEST(peer.write(file, 4, "!").code == Code::ok);
+  BOOST_TEST(peer.call(Close{{file}}).reply.code == Code::ok);
+  BOOST_TEST(peer.call(GetAttributes{file}).reply.code == Code::stale);
+  auto second = peer.make("b");
+  BOOST_TEST(peer.call(Open{second, 4}).reply.code == Code::ok);
+  peer.call(Unlink{kRootInode, "b", false});
+  BOOST_TEST(peer.call(Open{second, 4}, {}).reply.code == Code::ok);
+  peer.kill();  // this process's own are gone with it
+  BOOST_TEST(peer.call(GetAttributes{second}).reply.code == Code::stale);
+  BOOST_TEST(peer.call(Usage{}).reply.usage.files == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(who_has_a_file_open_may_go_on_using_it) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  SetAttributes own;
+  own.inode = file;
+  own.uid = 5;
+  peer.call(own);
+  BOOST_TEST(peer.call(Open{file, 6}, {}, user(6)).reply.code == Code::access_denied);
+  BOOST_TEST(peer.call(Open{file, 6}, {}, user(5)).reply.code == Code::ok);
+  SetAttributes close;
+  close.inode = file;
+  close.mode = 0;
+  BOOST_TEST(peer.call(close, {}, user(5)).reply.code == Code::ok);
+  Write write;
+  write.inode = file;
+  BOOST_TEST(peer.call(write, {1}, user(5)).reply.code == Code::ok);
+  BOOST_TEST(peer.call(Read{file, 0, 10}, {}, user(5)).reply.code == Code::ok);
+  peer.call(Close{{file}});
+  BOOST_TEST(peer.call(write, {1}, user(5)).reply.code == Code::access_denied);
+}
+
+BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  Create create;
+  create.parent = kRootInode;
+  create.name = "a";
+  create.mode = 0100644;
+  create.open = true;
+  BOOST_TEST(peer.as(mount, 1, create).reply.code == Code::expired);
+  BOOST_TEST(peer.as(mount, 0, Hello{}).reply.code == Code::ok);
+  auto first = peer.as(mount, 1, create).reply;
+  BOOST_TEST(first.created);
+  BOOST_TEST(peer.as(mount, 1, create).reply.created);
+  BOOST_TEST(peer.as(mount, 2, create).reply.code == Code::exists);
+  peer.call(Unlink{kRootInode, "a", false});
+  BOOST_TEST(peer.as(mount, 2, create).reply.code == Code::exists);  // as it was answered
+  peer.kill();
+  BOOST_TEST(peer.as(mount, 1, create).reply.created);
+  BOOST_TEST(peer.call(GetAttributes{first.attributes.inode}).reply.code == Code::ok);
+  peer.pass(kSessionGrace / 2);
+  BOOST_TEST(peer.as(mount, 0, Hello{{first.attributes.inode}}).reply.code == Code::ok);
+  peer.pass(kSessionGrace);
+  BOOST_TEST(peer.call(GetAttributes{first.attributes.inode}).reply.code == Code::ok);
+  peer.pass(kSessionSilence + kSecond);
+  BOOST_TEST(peer.call(GetAttributes{first.attributes.inode}).reply.code == Code::stale);
+  BOOST_TEST(peer.as(mount, 3, create).reply.code == Code::expired);
+}
+
+BOOST_AUTO_TEST_CASE(listeners_hear_what_changes) {
+  TestPeer peer;
+  std::vector<VolumeClient::Change> heard;
+  auto token = peer.replica->on_change([&](const VolumeClient::Change& change) { heard.push_back(change); });
+  auto file = peer.make("a");
+  BOOST_REQUIRE_EQUAL(heard.size(), 1u);
+  BOOST_TEST(heard[0].name == "a");
+  peer.write(file, 0, "x");
+  BOOST_TEST(heard.back().content);
+  BOOST_TEST(heard.back().inode == file);
+  token.reset();
+  peer.make("b");
+  BOOST_TEST(heard.size() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(volumes_are_made_found_and_removed) {
+  TestPeer peer;
+  VolumeId other{2};
+  BOOST_TEST(!peer.set->create(other, 3, {}));
+  BOOST_TEST(!peer.set->create(peer.id, 4, {}));
+  BOOST_TEST(bool(peer.set->create(other, 4, {})));
+  BOOST_TEST(peer.set->find(VolumeNumber(4))->id() == other);
+  peer.kill();
+  BOOST_TEST(peer.set->all().size() == 2u);
+  BOOST_TEST(bool(peer.set->remove(other)));
+  peer.kill();
+  BOOST_TEST(peer.set->all().size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_disk_that_fails_stops_changes_not_reads) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  peer.write(file, 0, "x");
+  peer.disk->fail_after(0);
+  BOOST_TEST(peer.call(Sync{}).reply.code == Code::io);
+  Create create;
+  create.parent = kRootInode;
+  create.name = "b";
+  BOOST_TEST(peer.call(create).reply.code == Code::io);
+  BOOST_TEST(peer.read(file) == "x");
+  peer.kill();
+  BOOST_TEST(peer.read(file) == "x");
+}
+
+BOOST_AUTO_TEST_CASE(checkpoints_let_go_of_the_log) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  for (int i = 0; i < 400; ++i) {
+    peer.write(file, 0, std::string(60'000, char('a' + i % 26)) + std::to_string(i));
+    if (i % 10 == 0) peer.pass(2 * kSecond);
+  }
+  BOOST_TEST(peer.set->log().bytes_on_disk() <= uint64_t(5) * (4 << 20));
+  peer.pass(10 * kSecond);
+  peer.pass(10 * kSecond);
+  BOOST_TEST(peer.chunks.all.size() <= 3u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
