@@ -1,7 +1,7 @@
 // The simulator: one seed is one history; time, clocks, pauses; streams and what a network does to them;
 // hosts that die. The last test is what it is for: thirty hosts, a virtual week, in seconds.
 #include <boost/test/unit_test.hpp>
-#include <chrono>
+#include <ctime>
 #include <set>
 
 #include "peer/base/hash.h"
@@ -505,12 +505,12 @@ BOOST_AUTO_TEST_CASE(one_seed_is_one_history) {
 
 // Thirty hosts, each of them asking another every two minutes.
 BOOST_AUTO_TEST_CASE(a_week_takes_seconds) {
-  auto begin = std::chrono::steady_clock::now();
+  std::clock_t begin = std::clock();  // of the processor: the machine may be busy with other things
   Outcome outcome = gossip(1, 30, 7 * 24 * kHour, 2 * kMinute, false);
-  auto took = std::chrono::steady_clock::now() - begin;
-  BOOST_TEST_MESSAGE("a week of thirty hosts took " << std::chrono::duration<double>(took).count() << " s");
+  double took_s = double(std::clock() - begin) / CLOCKS_PER_SEC;
+  BOOST_TEST_MESSAGE("a week of thirty hosts took " << took_s << " s");
   BOOST_CHECK_GT(outcome.answered, 30u * 5040 * 64 * 9 / 10);
-  BOOST_CHECK(took < std::chrono::seconds(60));
+  BOOST_CHECK_LT(took_s, 30);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
