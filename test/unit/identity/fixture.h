@@ -19,6 +19,11 @@ class SeededRandom : public Random {
   std::mt19937_64 engine_;
 };
 
+inline std::string numbered(std::string name, uint32_t number) {
+  name += std::to_string(number);
+  return name;
+}
+
 // Checks that a Result failed with this code and a message that contains `words`, for people.
 template <typename T>
 void check_refused(const Result<T>& result, Code code, std::string_view words) {

@@ -130,8 +130,7 @@ BOOST_AUTO_TEST_CASE(proposals_are_taken_once_for_one_mesh_and_soon) {
   const Bytes ahead = make_proposal(mesh.state.mesh(), 1000, alice, mesh.founder, mesh.random);
   check_refused(make_entry(mesh.state, ahead, mesh.founder, mesh.now), Code::conflict, "ahead");
   const Bytes late = make_proposal(mesh.state.mesh(), 1, user_named("late", 9999), mesh.founder, mesh.random);
-  for (uint32_t i = 0; i < kProposalWindow; ++i)
-    check_ok(mesh.change(AddGroup{"g" + std::to_string(i), 20000 + i}));
+  for (uint32_t i = 0; i < kProposalWindow; ++i) check_ok(mesh.change(AddGroup{numbered("g", i), 20000 + i}));
   check_refused(make_entry(mesh.state, late, mesh.founder, mesh.now), Code::conflict, "too many entries ago");
   check_refused(make_entry(mesh.state, proposal, mesh.founder, mesh.now), Code::conflict,
                 "too many entries ago");
@@ -652,10 +651,10 @@ BOOST_AUTO_TEST_CASE(charters_are_checked) {
   };
   check_refused(with([](AddVolume& v) { v.prefix = "/other/"; }), Code::invalid_argument, "component");
   check_refused(with([](AddVolume& v) { v.prefix = "/other/../x"; }), Code::invalid_argument, "component");
-  check_refused(with([](AddVolume& v) { v.prefix = "/" + std::string(256, 'x'); }), Code::name_too_long,
+  check_refused(with([](AddVolume& v) { v.prefix = std::string("/").append(256, 'x'); }), Code::name_too_long,
                 "255");
-  check_refused(with([](AddVolume& v) { v.prefix = "/" + std::string(5000, 'x'); }), Code::name_too_long,
-                "4096");
+  check_refused(with([](AddVolume& v) { v.prefix = std::string("/").append(5000, 'x'); }),
+                Code::name_too_long, "4096");
   check_refused(with([](AddVolume& v) { v.prefix = "/"; }), Code::exists, "already");
   check_refused(with([](AddVolume& v) { v.prefix = "/data"; }), Code::not_empty, "/data/data01 lies below");
   check_refused(with([](AddVolume& v) { v.number = 0; }), Code::invalid_argument, "1 to 1048575");
@@ -807,7 +806,7 @@ BOOST_AUTO_TEST_CASE(many_entries_replay_quickly) {
   const uint32_t count = std::getenv("EFS_LONG") != nullptr ? 100'000 : 3'000;
   TestMesh mesh;
   for (uint32_t i = 0; i < count; ++i) {
-    auto user = user_named("u" + std::to_string(i), 100'000 + i);
+    auto user = user_named(numbered("u", i), 100'000 + i);
     user.home = "/home/" + user.name;
     auto entry = make_own_entry(mesh.state, user, mesh.founder, mesh.now, mesh.random);
     check_ok(entry);
