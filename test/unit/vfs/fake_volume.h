@@ -1,0 +1,130 @@
+// One file, as its owner has it, behind a VolumeClient whose answers come when and how the test wants.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include "peer/runtime/clock.h"
+#include "peer/volume/client.h"
+
+namespace efs {
+
+class FakeVolume : public VolumeClient {
+ public:
+  explicit FakeVolume(bool is_local = false, VolumeNumber number = 3) : local_(is_local), number_(number) {}
+
+  // Answers wait in `queue` while this is set; else they come inside call().
+  bool deferred = false;
+  std::function<Code(const RequestBody&)> refuse;  // before anything is done
+  std::deque<std::function<void()>> queue;
+  Bytes content, durable;  // durable: what survives lose_power()
+  uint64_t change = 1, verifier = 7;
+  std::vector<RequestBody> seen;
+  std::map<std::pair<InodeNumber, std::string>, Reply> names;  // Lookup
+  std::map<InodeNumber, Attributes> inodes;                    // GetAttributes of others than the file (9)
+  std::map<InodeNumber, std::string> links;                    // ReadLink
+  bool down = false;
+
+  void call(const Credentials&, RequestBody body, Payload payload, const Options&, Done done) override {
+    seen.push_back(body);
+    if (!deferred) return done(answer(body, payload));
+    // Applied when it is answered: a request on its way may be overtaken.
+    queue.push_back(
+        [this, body, payload = std::move(payload), done = std::move(done)] { done(answer(body, payload)); });
+  }
+  // Answers one of those that wait; false when none does.
+  bool step(size_t index = 0) {
+    if (queue.empty()) return false;
+    auto at = queue.begin() + ptrdiff_t(index % queue.size());
+    auto task = std::move(*at);
+    queue.erase(at);
+    task();
+    return true;
+  }
+  void lose_power() {
+    content = durable;
+    ++verifier;
+    change += 100;
+  }
+
+  void poke() override {}
+  const VolumeId& id() const override { return id_; }
+  VolumeNumber number() const override { return number_; }
+  bool local() const override { return local_; }
+  void on_change(std::function<void(const Change&)>) override {}
+  void on_new_verifier(std::function<void()>) override {}
+
+  Attributes attributes() const {
+    Attributes file;
+    file.inode = 9;
+    file.mode = 0100644;
+    file.size = content.size();
+    file.change = change;
+    return file;
+  }
+
+ private:
+  VolumeAnswer answer(const RequestBody& body, const Payload& payload) {
+    VolumeAnswer reply;
+    reply.reply.verifier = verifier;
+    if (down) reply.reply.code = Code::unreachable;
+    if (refuse && reply.reply.code == Code::ok) reply.reply.code = refuse(body);
+    if (reply.reply.code != Code::ok) return reply;
+    std::visit([&](const auto& one) { apply(one, payload, reply); }, body);
+    return reply;
+  }
+  void apply(const Write& write, const Payload& payload, VolumeAnswer& reply) {
+    const uint64_t offset = write.append ? content.size() : write.offset;
+    content.resize(std::max<size_t>(content.size(), offset + payload.size()));
+    std::copy(payload.begin(), payload.end(), content.begin() + ptrdiff_t(offset));
+    ++change;
+    if (write.durable) durable = content;
+    reply.reply.offset = offset;
+    reply.reply.attributes = attributes();
+  }
+  void apply(const Read& read, const Payload&, VolumeAnswer& reply) {
+    const size_t from = std::min<size_t>(read.offset, content.size());
+    const size_t to = std::min<size_t>(from + read.length, content.size());
+    reply.payload.assign(content.begin() + ptrdiff_t(from), content.begin() + ptrdiff_t(to));
+    reply.reply.attributes = attributes();
+  }
+  void apply(const SetAttributes& set, const Payload&, VolumeAnswer& reply) {
+    if (set.size) content.resize(*set.size);
+    ++change;
+    reply.reply.attributes = attributes();
+  }
+  void apply(const GetAttributes& get, const Payload&, VolumeAnswer& reply) {
+    auto found = inodes.find(get.inode);
+    reply.reply.attributes = found == inodes.end() ? attributes() : found->second;
+  }
+  void apply(const Lookup& lookup, const Payload&, VolumeAnswer& reply) {
+    auto found = names.find({lookup.parent, lookup.name});
+    if (found == names.end()) {
+      reply.reply.code = Code::not_found;
+    } else {
+      reply.reply = found->second;
+    }
+  }
+  void apply(const ReadLink& link, const Payload&, VolumeAnswer& reply) {
+    reply.reply.text = links[link.inode];
+  }
+  void apply(const Sync&, const Payload&, VolumeAnswer&) { durable = content; }
+  template <typename Other>
+  void apply(const Other&, const Payload&, VolumeAnswer& reply) {
+    reply.reply.attributes = attributes();
+  }
+
+  const bool local_;
+  const VolumeNumber number_;
+  VolumeId id_{};
+};
+
+class ManualClock : public Clock {
+ public:
+  int64_t now_ns() const override { return now.load(); }
+  int64_t wall_ns() const override { return now.load(); }
+  std::atomic<int64_t> now{kSecond};
+};
+
+}  // namespace efs

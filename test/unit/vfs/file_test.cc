@@ -1,0 +1,345 @@
+// A file that is open here, against an owner whose answers come late, out of order, or not.
+#include "vfs/file.h"
+
+#include <boost/test/unit_test.hpp>
+#include <random>
+
+#include "fake_volume.h"
+#include "vfs/limits.h"
+
+using namespace efs;
+
+namespace {
+
+struct World {
+  explicit World(bool local = false) : volume(std::make_shared<FakeVolume>(local)) {
+    file = std::make_shared<File>(context, volume, 9);
+  }
+  ~World() { background.stop(); }
+  // Code::cancelled: not answered yet.
+  Code write(uint64_t offset, std::string_view bytes, File::Mode mode = File::Mode::buffered) {
+    auto result = std::make_shared<Code>(Code::cancelled);
+    file->write({}, offset, view(bytes), mode, [result](Code code) { *result = code; });
+    return *result;
+  }
+  std::string read(uint64_t offset, uint32_t length) {
+    auto found = std::make_shared<std::string>("(no answer)");
+    file->read({}, offset, length, {}, [found](Code code, Bytes bytes) {
+      *found = code == Code::ok ? std::string(text(bytes)) : std::string(name_of(code));
+    });
+    return *found;
+  }
+  Code flush() {
+    auto result = std::make_shared<Code>(Code::cancelled);
+    file->flush([result](Code code) { *result = code; });
+    return *result;
+  }
+  Code sync() {
+    auto result = std::make_shared<Code>(Code::cancelled);
+    file->sync({}, [result](Code code) { *result = code; });
+    return *result;
+  }
+  template <typename Body>
+  size_t asked() const {
+    return size_t(std::count_if(volume->seen.begin(), volume->seen.end(),
+                                [](const RequestBody& body) { return std::holds_alternative<Body>(body); }));
+  }
+
+  ManualClock clock;
+  Background background{clock};
+  FileContext context{background};
+  std::shared_ptr<FakeVolume> volume;
+  std::shared_ptr<File> file;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(file)
+
+BOOST_AUTO_TEST_CASE(writes_wait_here_and_are_read_here) {
+  World world;
+  world.volume->content = to_bytes(view("0123456789"));
+  BOOST_TEST((world.write(2, "AB") == Code::ok));
+  BOOST_TEST((world.write(15, "Z") == Code::ok));
+  BOOST_TEST(world.asked<Write>() == 0u);
+  BOOST_TEST(world.read(0, 100) == std::string("01AB456789\0\0\0\0\0Z", 16));
+  BOOST_TEST(world.read(2, 2) == "AB");
+  BOOST_TEST(world.file->seen(world.volume->attributes()).size == 16u);
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.asked<Write>() == 2u);
+  BOOST_TEST(text(world.volume->content) == std::string_view("01AB456789\0\0\0\0\0Z", 16));
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_whole_piece_is_sent_without_being_asked) {
+  World world;
+  world.write(0, std::string(kPieceBytes, 'x'));
+  BOOST_TEST(world.asked<Write>() == 1u);
+  BOOST_TEST(world.file->clean());
+}
+
+BOOST_AUTO_TEST_CASE(a_newer_write_never_comes_before_an_older_one) {
+  World world;
+  world.volume->deferred = true;
+  world.write(0, "old old");
+  Code first = Code::cancelled, second = Code::cancelled;
+  world.file->flush([&](Code code) { first = code; });
+  world.write(4, "new");
+  BOOST_TEST(world.read(0, 7) == "old new");
+  world.file->flush([&](Code code) { second = code; });
+  BOOST_TEST(world.volume->queue.size() == 1u);  // they overlap: the second waits
+  world.volume->step();
+  BOOST_TEST((first == Code::ok));
+  BOOST_TEST((second == Code::cancelled));
+  world.volume->step();
+  BOOST_TEST((second == Code::ok));
+  BOOST_TEST(text(world.volume->content) == "old new");
+}
+
+BOOST_AUTO_TEST_CASE(an_owner_that_is_away_loses_nothing) {
+  World world;
+  world.volume->down = true;
+  world.write(0, "kept");
+  BOOST_TEST((world.flush() == Code::unreachable));
+  BOOST_TEST(world.read(0, 4) == "kept");
+  uint64_t seen = 0;
+  BOOST_TEST((world.file->take_error(seen) == Code::ok));
+  world.volume->down = false;
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(text(world.volume->content) == "kept");
+}
+
+BOOST_AUTO_TEST_CASE(an_error_for_good_is_told_once_to_each_handle) {
+  World world;
+  uint64_t first = world.file->error_mark(), second = first;
+  world.volume->refuse = [](const RequestBody&) { return Code::no_space; };
+  world.write(0, "lost");
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST((world.file->take_error(first) == Code::no_space));
+  BOOST_TEST((world.file->take_error(first) == Code::ok));
+  BOOST_TEST((world.file->take_error(second) == Code::no_space));
+  uint64_t opened_later = world.file->error_mark();
+  BOOST_TEST((world.file->take_error(opened_later) == Code::ok));
+  // And the writer learns of it at once from now on.
+  BOOST_TEST((world.write(0, "more") == Code::no_space));
+  world.volume->refuse = nullptr;
+  BOOST_TEST((world.write(0, "fits") == Code::ok));
+  BOOST_TEST(text(world.volume->content) == "fits");
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(fsync_is_durable_and_one_message_when_it_can_be) {
+  World world;
+  world.write(0, "a");
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 1u);
+  world.write(1, "b");
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 1u);  // the Write itself was durable
+  BOOST_TEST(text(world.volume->durable) == "ab");
+  BOOST_TEST((world.write(2, "c", File::Mode::durable) == Code::ok));
+  BOOST_TEST(text(world.volume->durable) == "abc");
+}
+
+BOOST_AUTO_TEST_CASE(what_the_owner_lost_is_sent_again) {
+  World world;
+  world.write(0, "aaaa");
+  world.write(10, "bbbb");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.write(2, "CC");  // newer than what will be sent again
+  world.volume->lose_power();
+  BOOST_TEST(world.volume->content.empty());
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(text(world.volume->durable) == std::string_view("aaCC\0\0\0\0\0\0bbbb", 14));
+  BOOST_TEST(world.context.kept_bytes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_owner_lost_is_sent_again_when_it_says_so) {
+  World world;
+  world.write(0, "aaaa");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->lose_power();
+  world.file->owner_restarted();
+  BOOST_TEST(text(world.volume->content) == "aaaa");
+}
+
+BOOST_AUTO_TEST_CASE(what_was_truncated_is_not_sent_again) {
+  World world;
+  world.write(0, "aaaabbbb");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.file->forget_written(4, UINT64_MAX);
+  world.volume->lose_power();
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(text(world.volume->durable) == "aaaa");
+}
+
+BOOST_AUTO_TEST_CASE(bytes_that_could_not_be_kept_fail_the_fsync) {
+  World world;
+  world.context.kept_bytes = kKeptMountBytes;  // others fill it
+  world.write(0, "gone");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->lose_power();
+  world.write(0, "new");
+  BOOST_TEST((world.sync() == Code::io));
+  BOOST_TEST((world.sync() == Code::ok));
+}
+
+BOOST_AUTO_TEST_CASE(appends_go_where_the_owners_end_is) {
+  World world;
+  world.volume->content = to_bytes(view("theirs|"));
+  world.write(0, "T");
+  uint64_t at = 0;
+  world.file->append({}, to_bytes(view("ours")), false, {}, [&](Code, uint64_t offset) { at = offset; });
+  BOOST_TEST(at == 7u);
+  BOOST_TEST(text(world.volume->content) == "Theirs|ours");
+}
+
+BOOST_AUTO_TEST_CASE(too_much_makes_the_writer_wait) {
+  World world;
+  world.volume->deferred = true;
+  const std::string half(kPieceBytes / 2, 'x');  // no piece is ever whole
+  Code result = Code::ok;
+  for (uint64_t offset = 0; result == Code::ok && offset < 4 * kDirtyFileBytes; offset += kPieceBytes)
+    result = world.write(offset, half);
+  BOOST_TEST((result == Code::cancelled));
+  BOOST_TEST(world.context.dirty_bytes.load() <= kDirtyFileBytes + kPieceBytes);
+  BOOST_TEST(world.volume->queue.size() == kWritesInFlight);
+  while (world.volume->step()) continue;
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(attributes_never_go_back) {
+  World world;
+  const Attributes old = world.volume->attributes();
+  world.write(0, "12345");
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.file->seen(old).size == 5u);  // an answer that was overtaken
+  bool elsewhere = false;
+  Attributes other = world.volume->attributes();
+  other.change += 1;
+  other.size = 3;
+  BOOST_TEST(world.file->seen(other, &elsewhere).size == 3u);
+  BOOST_TEST(elsewhere);
+}
+
+BOOST_AUTO_TEST_CASE(pages_stay_when_nobody_else_changed_the_file) {
+  World world;
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));
+  world.write(0, "mine");
+  BOOST_TEST((world.flush() == Code::ok));
+  const uint64_t version = world.file->pages_version();
+  BOOST_TEST(version == world.volume->change);
+  auto again = std::make_shared<File>(world.context, world.volume, 9);
+  BOOST_TEST(again->opened(world.volume->attributes(), version));
+  ++world.volume->change;
+  auto third = std::make_shared<File>(world.context, world.volume, 9);
+  BOOST_TEST(!third->opened(world.volume->attributes(), version));
+}
+
+BOOST_AUTO_TEST_CASE(sequential_reading_is_fetched_ahead_and_dropped_at_a_write) {
+  World world;
+  world.volume->content.resize(12 * kPieceBytes + 77);
+  for (size_t i = 0; i < world.volume->content.size(); ++i) world.volume->content[i] = uint8_t(i * 31 >> 7);
+  world.file->opened(world.volume->attributes(), 0);
+  std::string all;
+  while (true) {
+    std::string part = world.read(all.size(), 128 << 10);
+    if (part.empty()) break;
+    all += part;
+    if (all.size() == 5 * kPieceBytes) {
+      BOOST_TEST(world.asked<Read>() < 12u);  // of up to 40
+      world.volume->content[6 * kPieceBytes] ^= 0xff;
+      world.write(7 * kPieceBytes, "W");
+      BOOST_TEST((world.flush() == Code::ok));
+    }
+  }
+  BOOST_TEST(all.size() == world.volume->content.size());
+  BOOST_TEST((all == text(world.volume->content)));  // nothing read ahead outlived the write
+  BOOST_TEST(world.asked<Read>() < 30u);
+}
+
+// Random writes, reads, truncations, syncs and outages, with answers in any order: what is read is always
+// what was written, and what fsync promised is there.
+BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
+  const int rounds = std::getenv("EFS_LONG") ? 2000 : 40;
+  for (int seed = 1; seed <= rounds; ++seed) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      std::mt19937_64 random{uint64_t(seed)};
+      World world;
+      world.volume->deferred = true;
+      Bytes model;
+      auto drain = [&] {
+        for (int i = 0; i < 10000 && !world.volume->queue.empty(); ++i) world.volume->step(random());
+      };
+      for (int step = 0; step < 150; ++step) {
+        const uint64_t offset = random() % 5000 + (random() % 8 == 0 ? kPieceBytes - 2500 : 0);
+        const size_t length = 1 + random() % 900;
+        switch (random() % 12) {
+          case 0: {
+            BOOST_TEST((world.flush() != Code::io));
+            drain();
+            BOOST_TEST((model == world.volume->content));
+            break;
+          }
+          case 1: {  // truncate, as a mount does it: after what was written
+            world.flush();
+            drain();
+            world.volume->content.resize(std::min(model.size(), size_t(offset)));
+            model = world.volume->content;
+            ++world.volume->change;
+            world.file->own_change(world.volume->attributes());
+            world.file->forget_written(model.size(), UINT64_MAX);
+            break;
+          }
+          case 2: {
+            const bool down = random() % 2 == 0;
+            const bool restarted = random() % 2 == 0;
+            world.volume->down = down;
+            if (restarted) drain(), world.volume->lose_power();
+            Code code = Code::cancelled;
+            world.file->sync({}, [&](Code result) { code = result; });
+            drain();
+            world.volume->down = false;
+            if (!down) {
+              BOOST_TEST((code == Code::ok));
+              BOOST_TEST((world.volume->durable == model));
+            } else {
+              BOOST_TEST((code == Code::unreachable || code == Code::ok));
+              world.file->sync({}, [](Code) {});
+              drain();
+            }
+            break;
+          }
+          case 3:
+            for (size_t i = random() % 4; i > 0; --i) world.volume->step(random());
+            break;
+          case 4:
+          case 5:
+          case 6: {
+            Bytes found;
+            Code code = Code::cancelled;
+            world.file->read({}, offset, uint32_t(length), {}, [&](Code result, Bytes bytes) {
+              code = result;
+              found = std::move(bytes);
+            });
+            drain();
+            BOOST_TEST((code == Code::ok));
+            const size_t from = std::min<size_t>(offset, model.size());
+            const size_t to = std::min<size_t>(offset + length, model.size());
+            const Bytes expected(model.begin() + ptrdiff_t(from), model.begin() + ptrdiff_t(to));
+            BOOST_REQUIRE_MESSAGE(found == expected, "seed " << seed << " step " << step);
+            break;
+          }
+          default: {
+            const Bytes data(length, uint8_t(random()));
+            model.resize(std::max<size_t>(model.size(), offset + length));
+            std::copy(data.begin(), data.end(), model.begin() + ptrdiff_t(offset));
+            world.file->write({}, offset, data, File::Mode::buffered, [](Code) {});
+          }
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

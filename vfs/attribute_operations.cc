@@ -1,0 +1,164 @@
+// FUSE: attributes. getattr, setattr, extended attributes, statfs.
+#include <sys/statvfs.h>
+
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+constexpr const char* kCapability = "security.capability";
+
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t node, fuse_file_info*) {
+  auto request = begin(req);
+  auto client = request->session().client(node);
+  if (!client) return void(request->error(Code::stale));
+  if (!client->local()) request->listen(client);
+  request->session().tree.attributes(
+      request->who(), node, request->options(), [request](Result<TreeNode> found) {
+        if (!found) return void(request->error(found.error()));
+        request->session().reply_attributes(request, found->volume, found->attributes, found->assumed);
+      });
+}
+
+int64_t to_ns(const timespec& time) {
+  return int64_t(time.tv_sec) * kSecond + time.tv_nsec;
+}
+
+SetAttributes wanted(fuse_ino_t node, const struct stat& to, int valid, bool has_handle) {
+  SetAttributes body;
+  body.inode = inode_of(node);
+  if (valid & FUSE_SET_ATTR_MODE) body.mode = to.st_mode & 07777;
+  if (valid & FUSE_SET_ATTR_UID) body.uid = to.st_uid;
+  if (valid & FUSE_SET_ATTR_GID) body.gid = to.st_gid;
+  if (valid & FUSE_SET_ATTR_SIZE) body.size = uint64_t(to.st_size);
+  body.atime_now = (valid & FUSE_SET_ATTR_ATIME_NOW) != 0;
+  body.mtime_now = (valid & FUSE_SET_ATTR_MTIME_NOW) != 0;
+  if ((valid & FUSE_SET_ATTR_ATIME) && !body.atime_now) body.atime_ns = to_ns(to.st_atim);
+  if ((valid & FUSE_SET_ATTR_MTIME) && !body.mtime_now) body.mtime_ns = to_ns(to.st_mtim);
+  body.has_write_handle = has_handle;
+  return body;
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fuse_file_info* info) {
+  auto request = begin(req);
+  const SetAttributes body = wanted(node, *to, valid, info != nullptr);
+  auto file = request->session().files->find(node);
+  auto apply = [request, node, body, file] {
+    auto client = request->session().client(node);
+    request->session().call(request, client, body, [request, client, body, file](VolumeAnswer& answer) {
+      if (file) file->own_change(answer.reply.attributes);
+      if (file && body.size) file->forget_written(*body.size, UINT64_MAX);
+      request->session().reply_attributes(request, client, answer.reply.attributes);
+    });
+  };
+  if (!file || file->clean()) return apply();
+  // What was written before must not come after: it would bring back bytes, or times.
+  request->listen(nullptr);
+  file->flush([request, apply](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    apply();
+  });
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
+                 int flags) {
+  auto request = begin(req);
+  SetXattr body;
+  body.inode = inode_of(node);
+  body.name = name;
+  body.value.assign(value, value + size);
+  body.create = (flags & 1) != 0;   // XATTR_CREATE
+  body.replace = (flags & 2) != 0;  // XATTR_REPLACE
+  if (auto file = request->session().files->find(node)) file->no_capability.store(false);
+  request->session().call(request, node, std::move(body), [request](VolumeAnswer&) { request->error(0); });
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t node, const char* name) {
+  auto request = begin(req);
+  request->session().call(request, node, RemoveXattr{inode_of(node), name},
+                          [request](VolumeAnswer&) { request->error(0); });
+}
+
+// A value, or with size 0 its length.
+void reply_value(const RequestPtr& request, std::string_view value, size_t size) {
+  if (size == 0) {
+    request->reply([&](fuse_req_t to) { return fuse_reply_xattr(to, value.size()); });
+  } else if (value.size() > size) {
+    request->error(Code::range);
+  } else {
+    request->reply([&](fuse_req_t to) { return fuse_reply_buf(to, value.data(), value.size()); });
+  }
+}
+
+// The kernel asks for security.capability before every write: that it is absent is remembered while the file
+// is open here.
+void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
+  const bool capability = std::string_view(name) == kCapability;
+  std::shared_ptr<File> file;
+  if (capability) file = session_of(req)->files->find(node);
+  if (file && file->no_capability.load()) return void(fuse_reply_err(req, ENODATA));
+  auto request = begin(req);
+  auto client = request->session().client(node);
+  if (!client) return void(request->error(Code::stale));
+  if (!client->local()) request->listen(client);
+  client->call(request->who(), GetXattr{inode_of(node), name}, {}, request->options(),
+               [request, file, size](VolumeAnswer answer) {
+                 if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
+                 if (answer.reply.code != Code::ok) return void(request->error(answer.reply.code));
+                 reply_value(request, answer.reply.text, size);
+               });
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
+  auto request = begin(req);
+  request->session().call(request, node, ListXattrs{inode_of(node)}, [request, size](VolumeAnswer& answer) {
+    std::string names;
+    for (const std::string& name : answer.reply.names) names.append(name).push_back('\0');
+    reply_value(request, names, size);
+  });
+}
+
+struct statvfs space_of(Session& session, VolumeNumber volume, const Reply& reply) {
+  constexpr uint64_t kBlock = 4096;
+  uint64_t total = reply.usage.bytes + reply.available_bytes;
+  if (volume == kRootVolume) {
+    const MeshSpace mesh = session.tree.directory().space();
+    if (mesh.total_bytes != 0) total = mesh.total_bytes;
+  }
+  struct statvfs space {};
+  space.f_bsize = space.f_frsize = kBlock;
+  space.f_blocks = total / kBlock;
+  space.f_bfree = space.f_bavail = std::min(total, reply.available_bytes) / kBlock;
+  // An inode takes about 1 KiB of its owners' disks.
+  space.f_ffree = space.f_favail = reply.available_bytes / 1024;
+  space.f_files = reply.usage.files + space.f_ffree;
+  space.f_namemax = kMaxName;
+  return space;
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t node) {
+  auto request = begin(req);
+  request->session().call(request, node, Usage{}, [request, node](VolumeAnswer& answer) {
+    const struct statvfs space = space_of(request->session(), volume_of(node), answer.reply);
+    request->reply([&](fuse_req_t to) { return fuse_reply_statfs(to, &space); });
+  });
+}
+
+}  // namespace
+
+void set_attribute_operations(fuse_lowlevel_ops& operations) {
+  operations.getattr = op_getattr;
+  operations.setattr = op_setattr;
+  operations.setxattr = op_setxattr;
+  operations.getxattr = op_getxattr;
+  operations.listxattr = op_listxattr;
+  operations.removexattr = op_removexattr;
+  operations.statfs = op_statfs;
+}
+
+}  // namespace efs

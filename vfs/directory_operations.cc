@@ -1,0 +1,196 @@
+// FUSE: directories. opendir, readdir, readdirplus, releasedir, fsyncdir.
+//
+// A position is the cookie of the entry before it: stable while the directory changes. "." and ".." have 1
+// and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar kListingPage entries
+// come at a time and wait in the handle.
+#include <sys/stat.h>
+
+#include "vfs/limits.h"
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+constexpr size_t kEntryBytes = 40;       // about: fuse_dirent and a short name
+constexpr size_t kPlusEntryBytes = 168;  // and its attributes
+
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+
+struct Listing {
+  RequestPtr request;
+  std::shared_ptr<VolumeClient> client;
+  fuse_ino_t node = 0;
+  size_t size = 0;
+  uint64_t position = 0;
+  bool plus = false;
+  DirectoryHandle* handle = nullptr;
+  std::string buffer;
+
+  // False: it did not fit.
+  bool add(const std::string& name, const fuse_entry_param& entry, uint64_t next);
+  bool add(const DirectoryEntry& entry);
+  void reply();
+};
+using ListingPtr = std::shared_ptr<Listing>;
+
+bool Listing::add(const std::string& name, const fuse_entry_param& entry, uint64_t next) {
+  const size_t used = buffer.size();
+  buffer.resize(size);
+  char* const to = buffer.data() + used;
+  const size_t room = size - used;  // libfuse looks at no request here: the first argument is not used
+  const size_t needed = plus ? fuse_add_direntry_plus(nullptr, to, room, name.c_str(), &entry, off_t(next))
+                             : fuse_add_direntry(nullptr, to, room, name.c_str(), &entry.attr, off_t(next));
+  const bool fits = needed <= size - used;
+  buffer.resize(fits ? used + needed : used);
+  return fits;
+}
+
+bool Listing::add(const DirectoryEntry& entry) {
+  fuse_entry_param shown{};
+  if (entry.attributes && !entry.junction) {
+    shown = request->session().entry_of(client, *entry.attributes, false);
+  } else {  // no attributes: the kernel looks it up when it is wanted
+    shown.attr.st_ino = entry.junction ? global_inode(entry.junction->number, kRootInode)
+                                       : global_inode(client->number(), entry.inode);
+    shown.attr.st_mode = entry.junction ? mode_t(S_IFDIR) : entry.mode;
+  }
+  return add(entry.name, shown, entry.cookie);
+}
+
+void Listing::reply() {
+  request->reply([&](fuse_req_t to) { return fuse_reply_buf(to, buffer.data(), buffer.size()); });
+}
+
+void list(const ListingPtr& listing);
+
+// From the handle's page; false when it does not begin at `position`.
+bool list_from_page(Listing& listing) {
+  std::lock_guard lock(listing.handle->mutex);
+  DirectoryHandle& page = *listing.handle;
+  if (page.with_attributes != listing.plus) return false;
+  size_t next = 0;
+  if (page.cookie != listing.position) {
+    while (next < page.entries.size() && page.entries[next].cookie != listing.position) ++next;
+    if (next == page.entries.size()) return false;
+    ++next;
+  }
+  if (next == page.entries.size() && !page.end) return false;
+  for (; next < page.entries.size(); ++next) {
+    if (!listing.add(page.entries[next])) break;
+  }
+  return true;
+}
+
+void fetch(const ListingPtr& listing) {
+  const size_t each = listing->plus ? kPlusEntryBytes : kEntryBytes;
+  const bool local = listing->client->local();
+  ReadDirectory body;
+  body.inode = inode_of(listing->node);
+  body.cookie = listing->position < kFirstCookie ? 0 : listing->position;
+  body.limit = local ? uint32_t(listing->size / each + 1) : kListingPage;
+  body.with_attributes = listing->plus;
+  listing->request->session().call(
+      listing->request, listing->client, body, [listing, local](VolumeAnswer& answer) {
+        if (local) {
+          for (const DirectoryEntry& entry : answer.reply.entries) {
+            if (!listing->add(entry)) break;
+          }
+          return listing->reply();
+        }
+        {
+          std::lock_guard lock(listing->handle->mutex);
+          listing->handle->cookie = listing->position;
+          listing->handle->entries = std::move(answer.reply.entries);
+          listing->handle->end = answer.reply.end || listing->handle->entries.empty();
+          listing->handle->with_attributes = listing->plus;
+        }
+        list_from_page(*listing);
+        listing->reply();
+      });
+}
+
+// "." and "..", then the entries.
+void list(const ListingPtr& listing) {
+  auto dots = [listing](uint64_t parent) {
+    fuse_entry_param entry{};
+    entry.attr.st_mode = S_IFDIR;
+    entry.attr.st_ino = listing->node;
+    if (listing->position == 0) listing->add(".", entry, 1);
+    entry.attr.st_ino = parent;
+    listing->add("..", entry, 2);
+    listing->position = 2;
+    fetch(listing);
+  };
+  if (listing->position >= 2) {
+    if (listing->client->local() || !list_from_page(*listing)) return fetch(listing);
+    return listing->reply();
+  }
+  const VolumeNumber volume = listing->client->number();
+  if (inode_of(listing->node) == kRootInode) {  // of a volume: the directory that its junction is in
+    uint64_t parent = listing->node;
+    for (const VolumePlace& place : *listing->request->session().tree.directory().places()) {
+      if (place.number == volume && volume != kRootVolume && !place.ancestors.empty())
+        parent = global_inode(place.parent, place.ancestors.back());
+    }
+    return dots(parent);
+  }
+  listing->client->call(listing->request->who(), Lookup{inode_of(listing->node), ".."}, {},
+                        listing->request->options(), [listing, volume, dots](VolumeAnswer answer) {
+                          const bool known =
+                              answer.reply.code == Code::ok && answer.reply.attributes.inode != 0;
+                          dots(known ? global_inode(volume, answer.reply.attributes.inode) : listing->node);
+                        });
+}
+
+void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info, bool plus) {
+  auto listing = std::make_shared<Listing>();
+  listing->request = begin(req);
+  listing->client = listing->request->session().client(node);
+  if (!listing->client) return void(listing->request->error(Code::stale));
+  if (!listing->client->local()) listing->request->listen(listing->client);
+  listing->node = node;
+  listing->size = std::min<size_t>(size, kMaxWrite);
+  listing->position = uint64_t(offset);
+  listing->plus = plus;
+  listing->handle = reinterpret_cast<DirectoryHandle*>(info->fh);
+  list(listing);
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  auto handle = std::make_unique<DirectoryHandle>();
+  info->fh = reinterpret_cast<uint64_t>(handle.get());
+  if (fuse_reply_open(req, info) == 0) handle.release();
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info) {
+  start(req, node, size, offset, info, false);
+}
+void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info) {
+  start(req, node, size, offset, info, true);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  delete reinterpret_cast<DirectoryHandle*>(info->fh);
+  fuse_reply_err(req, 0);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int, fuse_file_info*) {
+  auto request = begin(req);
+  request->session().call(request, node, Sync{inode_of(node)},
+                          [request](VolumeAnswer&) { request->error(0); });
+}
+
+}  // namespace
+
+void set_directory_operations(fuse_lowlevel_ops& operations) {
+  operations.opendir = op_opendir;
+  operations.readdir = op_readdir;
+  operations.readdirplus = op_readdirplus;
+  operations.releasedir = op_releasedir;
+  operations.fsyncdir = op_fsyncdir;
+}
+
+}  // namespace efs

@@ -1,0 +1,146 @@
+// FUSE: names. lookup, forget, mknod, mkdir, symlink, link, unlink, rmdir, rename, readlink.
+#include <linux/fs.h>
+
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+
+void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name) {
+  Session& session = request->session();
+  auto client = session.client(parent);
+  if (!client) return void(request->error(Code::stale));
+  if (!client->local()) request->listen(client);
+  session.tree.lookup(
+      request->who(), parent, name, request->options(), [request, parent, name](Result<TreeNode> node) {
+        if (node)
+          return request->session().reply_entry(request, node->volume, node->attributes, node->assumed);
+        if (node.error().code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
+          return lookup_with(request, parent, name);
+        request->error(node.error());
+      });
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  lookup_with(begin(req), parent, name);
+}
+
+// Inodes are their own names here: the kernel's counts need no bookkeeping. What holds an unlinked inode at
+// its owner is Open, until the last handle is released.
+void op_forget(fuse_req_t req, fuse_ino_t, uint64_t) {
+  fuse_reply_none(req);
+}
+void op_forget_multi(fuse_req_t req, size_t, fuse_forget_data*) {
+  fuse_reply_none(req);
+}
+
+void make(fuse_req_t req, fuse_ino_t parent, Create body) {
+  auto request = begin(req);
+  body.parent = inode_of(parent);
+  auto client = request->session().client(parent);
+  request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
+    request->session().reply_entry(request, client, answer.reply.attributes);
+  });
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
+  Create body;
+  body.name = name;
+  body.mode = mode;
+  body.rdev = uint32_t(rdev);
+  make(req, parent, std::move(body));
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
+  Create body;
+  body.name = name;
+  body.mode = S_IFDIR | (mode & 07777);
+  make(req, parent, std::move(body));
+}
+
+void op_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
+  Create body;
+  body.name = name;
+  body.mode = S_IFLNK | 0777;
+  body.target = target;
+  make(req, parent, std::move(body));
+}
+
+void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char* name) {
+  auto request = begin(req);
+  if (volume_of(node) != volume_of(parent)) return void(request->error(Code::cross_volume));
+  auto client = request->session().client(parent);
+  request->session().call(request, client, Link{inode_of(node), inode_of(parent), name},
+                          [request, client](VolumeAnswer& answer) {
+                            request->session().note_change(client, answer.reply.attributes);
+                            request->session().reply_entry(request, client, answer.reply.attributes);
+                          });
+}
+
+void remove(fuse_req_t req, fuse_ino_t parent, const char* name, bool directory) {
+  auto request = begin(req);
+  auto client = request->session().client(parent);
+  request->session().call(request, client, Unlink{inode_of(parent), name, directory},
+                          [request, client](VolumeAnswer& answer) {
+                            request->session().note_change(client, answer.reply.attributes);
+                            request->error(0);
+                          });
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  remove(req, parent, name, false);
+}
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  remove(req, parent, name, true);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+               const char* new_name, unsigned flags) {
+  auto request = begin(req);
+  if ((flags & ~unsigned(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
+    return void(request->error(Code::invalid_argument));
+  if (volume_of(parent) != volume_of(new_parent)) return void(request->error(Code::cross_volume));
+  Rename body;
+  body.parent = inode_of(parent);
+  body.name = name;
+  body.new_parent = inode_of(new_parent);
+  body.new_name = new_name;
+  body.no_replace = (flags & RENAME_NOREPLACE) != 0;
+  body.exchange = (flags & RENAME_EXCHANGE) != 0;
+  auto client = request->session().client(parent);
+  request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
+    request->session().note_change(client, answer.reply.attributes);
+    if (answer.reply.replaced) request->session().note_change(client, *answer.reply.replaced);
+    request->error(0);
+  });
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t node) {
+  auto request = begin(req);
+  request->session().call(request, node, ReadLink{inode_of(node)}, [request](VolumeAnswer& answer) {
+    request->reply([&](fuse_req_t to) { return fuse_reply_readlink(to, answer.reply.text.c_str()); });
+  });
+}
+
+}  // namespace
+
+void set_entry_operations(fuse_lowlevel_ops& operations) {
+  operations.lookup = op_lookup;
+  operations.forget = op_forget;
+  operations.forget_multi = op_forget_multi;
+  operations.mknod = op_mknod;
+  operations.mkdir = op_mkdir;
+  operations.symlink = op_symlink;
+  operations.link = op_link;
+  operations.unlink = op_unlink;
+  operations.rmdir = op_rmdir;
+  operations.rename = op_rename;
+  operations.readlink = op_readlink;
+}
+
+}  // namespace efs

@@ -1,0 +1,287 @@
+// Writing: write -> dirty_ -> (cut) queue_ -> Write at the owner -> kept_ until durable.
+// A Write that fails for now goes back to waiting in the queue; one that fails for good is dropped and leaves
+// its error for every handle; see file.h.
+#include "vfs/file.h"
+
+#include <algorithm>
+
+#include "peer/base/hash.h"
+#include "vfs/limits.h"
+
+namespace efs {
+
+bool is_transient(Code code) {
+  switch (code) {
+    case Code::unreachable:
+    case Code::timed_out:
+    case Code::interrupted:
+    case Code::cancelled:
+    case Code::closed:
+    case Code::not_owner:
+    case Code::overloaded:
+    case Code::recalled:
+    case Code::expired:
+      return true;
+    default:
+      return false;
+  }
+}
+
+File::File(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode)
+    : context_(context),
+      client_(std::move(client)),
+      inode_(inode),
+      keeps_(!client_->local()),
+      read_ahead_(context.read_ahead_bytes) {}
+
+File::~File() {
+  context_.dirty_bytes.fetch_sub(file_bytes());
+  while (!kept_.empty()) drop_kept(kept_.begin());
+}
+
+// ---- from the program to the queue ----
+
+bool File::too_much() const {
+  return file_bytes() > kDirtyFileBytes || context_.dirty_bytes.load() > kDirtyMountBytes;
+}
+
+void File::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done) {
+  if (offset > kMaxFileSize || bytes.size() > kMaxFileSize - offset) return done(Code::too_large);
+  bool wait = mode != Mode::buffered;
+  uint64_t errors = 0;
+  {
+    std::unique_lock lock(mutex_);
+    if (context_.dirty_bytes.load() > kDirtyHardBytes) {
+      lock.unlock();
+      return done(Code::unreachable);
+    }
+    const uint64_t before = dirty_.bytes();
+    if (dirty_.empty()) dirty_since_ns_ = context_.background.clock().now_ns();
+    dirty_.write(offset, bytes);
+    context_.dirty_bytes.fetch_add(dirty_.bytes() - before);
+    writer_ = who;
+    last_write_wall_ns_ = context_.background.clock().wall_ns();
+    read_ahead_.reset();
+    wait |= write_through_ || too_much();
+    errors = errors_;
+    for (uint64_t at = offset; !wait && at < offset + bytes.size(); at += kPieceBytes - at % kPieceBytes) {
+      if (auto whole = dirty_.whole_piece(at); whole != dirty_.last_end()) cut_piece(whole);
+    }
+    arm(kDirtyAge);
+  }
+  if (!wait) {
+    done(Code::ok);
+    return pump();
+  }
+  auto waited = [self = shared_from_this(), errors, done = std::move(done)](Code code) {
+    if (code == Code::ok) {
+      std::lock_guard lock(self->mutex_);
+      if (self->errors_ != errors) code = self->error_;
+    }
+    done(code);
+  };
+  if (mode == Mode::durable) return sync(who, std::move(waited));
+  flush(std::move(waited));
+}
+
+void File::cut_piece(Extents::Map::iterator extent) {
+  const uint64_t offset = extent->first;
+  Item& item = queue_.emplace_back();
+  item.number = next_number_++;
+  item.offset = offset;
+  item.bytes = dirty_.take(extent);
+  queued_bytes_ += item.bytes.size();
+}
+
+void File::cut_all() {
+  while (!dirty_.empty()) cut_piece(dirty_.begin());
+}
+
+void File::append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
+                  AppendDone done) {
+  flush([self = shared_from_this(), who, bytes = std::move(bytes), durable, options,
+         done = std::move(done)](Code code) mutable {
+    if (code != Code::ok) return done(code, 0);
+    Write request;
+    request.inode = self->inode_;
+    request.append = true;
+    request.durable = durable;
+    request.crc = crc32c(bytes);
+    Item item;
+    if (self->keeps_) item.bytes = bytes;
+    self->client_->call(
+        who, request, std::move(bytes), options,
+        [self, item = std::move(item), durable, done = std::move(done)](VolumeAnswer answer) mutable {
+          if (answer.reply.code == Code::ok) {
+            std::lock_guard lock(self->mutex_);
+            self->note_verifier(answer.reply.verifier);
+            self->note_attributes(answer.reply.attributes);
+            self->read_ahead_.reset();
+            item.number = self->next_number_++;
+            item.offset = answer.reply.offset;
+            if (!durable) self->keep(item, answer.reply.verifier);
+          }
+          done(answer.reply.code, answer.reply.offset);
+        });
+  });
+}
+
+// ---- from the queue to the owner ----
+
+File::Item* File::next_sendable(int64_t now_ns) {
+  if (in_flight_ >= kWritesInFlight) return nullptr;
+  for (auto item = queue_.begin(); item != queue_.end(); ++item) {
+    if (item->in_flight || item->retry_at_ns > now_ns) continue;
+    const bool free = std::none_of(queue_.begin(), item, [&](const Item& earlier) {
+      return earlier.offset < item->offset + item->bytes.size() &&
+             item->offset < earlier.offset + earlier.bytes.size();
+    });
+    if (free) return &*item;
+  }
+  return nullptr;
+}
+
+void File::pump() {
+  std::unique_lock lock(mutex_);
+  if (pumping_) return;
+  pumping_ = true;
+  while (Item* item = next_sendable(context_.background.clock().now_ns())) send(*item, lock);
+  pumping_ = false;
+}
+
+void File::send(Item& item, std::unique_lock<std::mutex>& lock) {
+  item.in_flight = true;
+  ++in_flight_;
+  Write request;
+  request.inode = inode_;
+  request.offset = item.offset;
+  request.durable = item.durable;
+  request.mtime_ns = last_write_wall_ns_;
+  Bytes payload = item.bytes;
+  const Credentials who = writer_;
+  const uint64_t number = item.number;
+  lock.unlock();
+  request.crc = crc32c(payload);
+  client_->call(who, request, std::move(payload), {},
+                [self = shared_from_this(), number](VolumeAnswer answer) {
+                  Ready ready;
+                  {
+                    std::lock_guard guard(self->mutex_);
+                    self->finish_item(number, answer, ready);
+                  }
+                  for (auto& task : ready) task();
+                  self->pump();
+                });
+  lock.lock();
+}
+
+void File::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) {
+  auto item = std::find_if(queue_.begin(), queue_.end(), [&](const Item& i) { return i.number == number; });
+  --in_flight_;
+  const Code code = answer.reply.code;
+  if (is_transient(code)) {
+    item->in_flight = false;
+    item->durable = false;
+    item->retry_at_ns = context_.background.clock().now_ns() + kRetryAfter;
+    arm(kRetryAfter);
+    fail_waiters(number, code, ready);
+    return;
+  }
+  queued_bytes_ -= item->bytes.size();
+  context_.dirty_bytes.fetch_sub(item->bytes.size());
+  if (code == Code::ok) {
+    write_through_ = false;
+    note_verifier(answer.reply.verifier);
+    note_attributes(answer.reply.attributes);
+    if (!item->durable) keep(*item, answer.reply.verifier);
+  } else {
+    ++errors_;
+    error_ = code;
+    write_through_ = true;
+    base_version_ = own_version_ = 0;  // the kernel's pages have bytes that the file will never have
+    if (context_.notifier) context_.notifier->inode(node(), true);
+  }
+  queue_.erase(item);
+  finish_waiters(ready);
+}
+
+void File::finish_waiters(Ready& ready) {
+  const uint64_t oldest = queue_.empty() ? UINT64_MAX : queue_.front().number;
+  std::erase_if(waiters_, [&](Waiter& waiter) {
+    if (waiter.number >= oldest) return false;
+    ready.push_back([done = std::move(waiter.done)] { done(Code::ok); });
+    return true;
+  });
+}
+
+void File::fail_waiters(uint64_t number, Code code, Ready& ready) {
+  std::erase_if(waiters_, [&](Waiter& waiter) {
+    if (waiter.number < number) return false;
+    ready.push_back([done = std::move(waiter.done), code] { done(code); });
+    return true;
+  });
+}
+
+void File::flush(Done done) {
+  {
+    std::lock_guard lock(mutex_);
+    cut_all();
+    for (Item& item : queue_) item.retry_at_ns = 0;
+  }
+  wait_for_queue(std::move(done));
+}
+
+void File::wait_for_queue(Done done) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!queue_.empty()) {
+      waiters_.push_back({next_number_ - 1, std::move(done)});
+      done = nullptr;
+    }
+  }
+  if (done) return done(Code::ok);
+  pump();
+}
+
+void File::arm(int64_t delay_ns) {
+  if (armed_) return;
+  armed_ = true;
+  context_.background.after(delay_ns, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->tick();
+  });
+}
+
+void File::tick() {
+  {
+    std::lock_guard lock(mutex_);
+    armed_ = false;
+    const int64_t now_ns = context_.background.clock().now_ns();
+    expire_kept(now_ns);
+    if (!dirty_.empty() && now_ns - dirty_since_ns_ >= kDirtyAge) cut_all();
+    if (!dirty_.empty()) {
+      arm(std::max<int64_t>(dirty_since_ns_ + kDirtyAge - now_ns, kMillisecond));
+    } else if (!queue_.empty() || !kept_.empty()) {
+      arm(kRetryAfter);
+    }
+  }
+  pump();
+}
+
+bool File::clean() const {
+  std::lock_guard lock(mutex_);
+  return dirty_.empty() && queue_.empty();
+}
+
+uint64_t File::error_mark() const {
+  std::lock_guard lock(mutex_);
+  return errors_;
+}
+
+Code File::take_error(uint64_t& seen) {
+  std::lock_guard lock(mutex_);
+  if (seen == errors_) return Code::ok;
+  seen = errors_;
+  return error_;
+}
+
+}  // namespace efs

@@ -1,0 +1,186 @@
+// One file that this mount has open: the bytes written here and not yet at the owner, what the owner last
+// said about it, and what is read ahead.
+//
+// A write is answered once its bytes are in `dirty_`. They are sent when a piece is whole, when they are
+// kDirtyAge old, at close and fsync, and when this file or the mount holds too much: cut into the queue, in
+// the order of cutting, up to kWritesInFlight at once, never two that overlap. Reads see owner < queue <
+// dirty.
+//
+// Errors. An owner that cannot be reached: who waits (close, fsync) learns of it, the bytes stay and are sent
+// again every kRetryAfter. Anything else (no space, the file is gone): the bytes are dropped, and each handle
+// that is open learns of it once, at its next fsync or close (as errseq_t does for ext4); later writes
+// are sent before they are answered, until one succeeds.
+//
+// An owner that restarts may lose what it answered and had not synced: it says so by a new verifier. Bytes
+// that were written stay here (bounded, kKeptAge) until they are known to be durable and are sent again; what
+// could not be kept fails the next fsync with EIO.
+//
+// Any thread; no lock is held over a call to the client or a `done`. Not copied, held by shared_ptr.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <mutex>
+
+#include "peer/volume/client.h"
+#include "vfs/background.h"
+#include "vfs/extents.h"
+#include "vfs/notifier.h"
+#include "vfs/read_ahead.h"
+
+namespace efs {
+
+// What the files of one mount share. Outlives them.
+struct FileContext {
+  Background& background;
+  Notifier* notifier = nullptr;
+  std::atomic<uint64_t> dirty_bytes{0};
+  std::atomic<uint64_t> kept_bytes{0};
+  std::atomic<uint64_t> read_ahead_bytes{0};
+};
+
+// Whether this code means "not now" (the bytes stay dirty), rather than "never".
+bool is_transient(Code code);
+
+class File : public std::enable_shared_from_this<File> {
+ public:
+  using Done = std::function<void(Code)>;
+  using ReadDone = std::function<void(Code, Bytes)>;
+  using AppendDone = std::function<void(Code, uint64_t offset)>;
+  enum class Mode { buffered, through, durable };
+
+  File(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode);
+  ~File();
+
+  const std::shared_ptr<VolumeClient>& client() const { return client_; }
+  InodeNumber inode() const { return inode_; }
+  uint64_t node() const { return global_inode(client_->number(), inode_); }
+
+  // ---- bytes ----
+  void write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done);
+  // At the end as the owner knows it; `offset` says where that was.
+  void append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
+              AppendDone done);
+  void read(const Credentials& who, uint64_t offset, uint32_t length, const VolumeClient::Options& options,
+            ReadDone done);
+  // Everything written before is at the owner / durable there. Code::ok does not speak of bytes that
+  // were dropped: take_error() does.
+  void flush(Done done);
+  void sync(const Credentials& who, Done done);
+  bool clean() const;
+
+  // ---- errors: each handle keeps the number that it has seen ----
+  uint64_t error_mark() const;
+  Code take_error(uint64_t& seen);
+
+  // ---- attributes ----
+  // What the owner said in answer to a question. Gives what this mount shows: the newest that is known, with
+  // size and times as the buffered bytes will make them. `elsewhere`: the file was changed by others since.
+  Attributes seen(const Attributes& attributes, bool* elsewhere = nullptr);
+  // What the owner said in answer to a change by this mount.
+  void own_change(const Attributes& attributes);
+  // A truncation or fallocate at the owner took [offset, offset + length) away or zeroed it.
+  void forget_written(uint64_t offset, uint64_t length);
+
+  // ---- the kernel's pages ----
+  // An open was answered with these: true when the kernel's pages are of this version and may stay.
+  // `version`: of the pages that the kernel may have from before (0: unknown).
+  bool opened(const Attributes& attributes, uint64_t version);
+  uint64_t pages_version() const;  // 0: unknown
+  void pages_are_stale();
+
+  // Extended attributes that the kernel asks for at every write: absent ones are remembered while open.
+  std::atomic<bool> no_capability{false};
+
+  void owner_restarted();
+
+ private:
+  struct Item {
+    uint64_t number = 0;
+    uint64_t offset = 0;
+    Bytes bytes;
+    bool in_flight = false;
+    bool durable = false;
+    int64_t retry_at_ns = 0;
+  };
+  struct Waiter {
+    uint64_t number = 0;  // waits for all items up to this
+    Done done;
+  };
+  struct Kept {
+    uint64_t number = 0;
+    uint64_t offset = 0;
+    Bytes bytes;
+    int64_t written_at_ns = 0;
+    uint64_t verifier = 0;
+  };
+  using Ready = std::vector<std::function<void()>>;
+  struct PlannedRead;
+
+  // All with mutex_ held.
+  void cut_piece(Extents::Map::iterator extent);
+  void cut_all();
+  Item* next_sendable(int64_t now_ns);
+  void finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready);
+  void finish_waiters(Ready& ready);
+  void fail_waiters(uint64_t number, Code code, Ready& ready);
+  void keep(Item& item, uint64_t verifier);
+  void drop_kept(std::deque<Kept>::iterator kept);
+  void expire_kept(int64_t now_ns);
+  void send_kept_again(uint64_t verifier);
+  void note_verifier(uint64_t verifier);
+  Extents buffered(uint64_t offset, uint64_t length) const;
+  void note_attributes(const Attributes& attributes);
+  bool too_much() const;
+  uint64_t buffered_end() const;
+  void arm(int64_t delay_ns);
+  uint64_t file_bytes() const { return dirty_.bytes() + queued_bytes_; }
+
+  void pump();
+  void send(Item& item, std::unique_lock<std::mutex>& lock);
+  void tick();
+  void wait_for_queue(Done done);
+  Code synced(uint64_t upto, uint64_t answered);  // mutex_ held
+  void sync_round(const Credentials& who, unsigned round, Done done);
+  void read_direct(const Credentials& who, uint64_t offset, uint32_t length, Extents buffered, uint64_t end,
+                   const VolumeClient::Options& options, ReadDone done);
+  void read_planned(const Credentials& who, uint64_t offset, uint32_t length, ReadAhead::Plan plan,
+                    const VolumeClient::Options& options, ReadDone done);
+  void finish_planned(const std::shared_ptr<PlannedRead>& read);
+
+  FileContext& context_;
+  const std::shared_ptr<VolumeClient> client_;
+  const InodeNumber inode_;
+  const bool keeps_;  // the owner is another process
+
+  mutable std::mutex mutex_;
+  Extents dirty_;
+  int64_t dirty_since_ns_ = 0;
+  int64_t last_write_wall_ns_ = 0;
+  Credentials writer_;
+  std::list<Item> queue_;
+  uint64_t queued_bytes_ = 0;
+  uint64_t next_number_ = 1;
+  unsigned in_flight_ = 0;
+  bool pumping_ = false;
+  bool armed_ = false;
+  std::vector<Waiter> waiters_;
+
+  std::deque<Kept> kept_;
+  uint64_t verifier_ = 0;        // of the owner's last answer; 0: none yet
+  int64_t unkept_until_ns_ = 0;  // bytes were let go that are durable only from then on
+  bool lost_ = false;            // and the owner restarted before
+  uint64_t answered_ = 1;        // rises with what the owner answered and may lose
+  uint64_t durable_ = 0;         // answered_, when it was last known to be durable
+
+  uint64_t errors_ = 0;
+  Code error_ = Code::ok;
+  bool write_through_ = false;
+
+  Attributes latest_;  // inode 0: none yet
+  uint64_t base_version_ = 0, own_changes_ = 0, own_version_ = 0;
+
+  ReadAhead read_ahead_;
+};
+
+}  // namespace efs

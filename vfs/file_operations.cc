@@ -1,0 +1,248 @@
+// FUSE: open files. open, create, read, write, flush, release, fsync, lseek, fallocate.
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vfs/limits.h"
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+constexpr int kFlagExecute = 0x20;  // __FMODE_EXEC: the kernel opens to execute (include/linux/fs.h)
+
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+
+// Held by the kernel (as a number), and by requests that an interrupt may answer before they are done.
+using HandlePtr = std::shared_ptr<FileHandle>;
+HandlePtr handle_of(const fuse_file_info* info) {
+  return *reinterpret_cast<HandlePtr*>(info->fh);
+}
+
+// A wait for this mount's own buffers is left at once when it is interrupted.
+void listen_unless_clean(const RequestPtr& request, const File& file) {
+  if (!file.clean()) request->listen(nullptr);
+}
+
+uint32_t access_wanted(int flags) {
+  const int mode = flags & O_ACCMODE;
+  uint32_t want = 0;
+  if (mode == O_RDONLY || mode == O_RDWR) want |= (flags & kFlagExecute) ? X_OK : R_OK;
+  if (mode == O_WRONLY || mode == O_RDWR || (flags & O_TRUNC)) want |= W_OK;
+  return want;
+}
+
+// What the kernel keeps of the pages that it has: decided here alone, by the version that they are of.
+void set_caching(Session& session, File& file, const Attributes& attributes, fuse_file_info& info,
+                 int flags) {
+  const bool current = file.opened(attributes, session.files->version_of(file.node()));
+  info.keep_cache = current && !session.notifier.pending(file.node());
+  info.noflush = (flags & O_ACCMODE) == O_RDONLY;
+}
+
+fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<File> file, const Attributes& attributes,
+                          int flags) {
+  fuse_file_info info{};
+  set_caching(request->session(), *file, attributes, info, flags);
+  auto handle = std::make_shared<FileHandle>();
+  handle->who = request->who();
+  handle->errors_seen = file->error_mark();
+  handle->file = std::move(file);
+  info.fh = reinterpret_cast<uint64_t>(new HandlePtr(std::move(handle)));
+  return info;
+}
+
+void drop_handle(Session& session, const fuse_file_info& info) {
+  std::unique_ptr<HandlePtr> handle(reinterpret_cast<HandlePtr*>(info.fh));
+  session.files->release((*handle)->file);
+}
+
+// The owner is asked to open `file`; `then` gets the attributes. A refusal releases the file again.
+void open_at_owner(const RequestPtr& request, const std::shared_ptr<File>& file, uint32_t want,
+                   std::function<void(const Attributes&)> then) {
+  auto client = file->client();
+  client->call(request->who(), Open{file->inode(), want}, {}, request->options(),
+               [request, file, want, then = std::move(then)](VolumeAnswer answer) {
+                 const Code code = answer.reply.code;
+                 if (code == Code::ok) return then(answer.reply.attributes);
+                 if (code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
+                   return open_at_owner(request, file, want, then);
+                 request->session().files->release(file);
+                 request->error(code);
+               });
+}
+
+void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
+  auto request = begin(req);
+  const int flags = info->flags;
+  auto client = request->session().client(node);
+  if (!client) return void(request->error(Code::stale));
+  if (!client->local()) request->listen(client);
+  request->session().files->acquire(client, inode_of(node), [request, flags](std::shared_ptr<File> file) {
+    open_at_owner(request, file, access_wanted(flags), [request, file, flags](const Attributes& attributes) {
+      const fuse_file_info opened = new_handle(request, file, attributes, flags);
+      if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
+        drop_handle(request->session(), opened);
+    });
+  });
+}
+
+void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+             const Attributes& attributes, bool is_new, int flags) {
+  request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<File> file) {
+    auto answer = [=](const Attributes& opened) {
+      if (is_new) file->no_capability.store(true);
+      const fuse_file_info info = new_handle(request, file, opened, flags);
+      const fuse_entry_param entry = request->session().entry_of(client, opened, false);
+      if (!request->reply([&](fuse_req_t to) { return fuse_reply_create(to, &entry, &info); }))
+        drop_handle(request->session(), info);
+    };
+    if (is_new) return answer(attributes);
+    open_at_owner(request, file, access_wanted(flags), answer);  // somebody else was faster
+  });
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
+  auto request = begin(req);
+  const int flags = info->flags;
+  Create body;
+  body.parent = inode_of(parent);
+  body.name = name;
+  body.mode = S_IFREG | (mode & 07777);
+  body.exclusive = (flags & O_EXCL) != 0;
+  body.open = true;
+  auto client = request->session().client(parent);
+  request->session().call(request, client, std::move(body), [request, client, flags](VolumeAnswer& answer) {
+    created(request, client, answer.reply.attributes, answer.reply.created, flags);
+  });
+}
+
+void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+  auto request = begin(req);
+  const HandlePtr handle = handle_of(info);
+  if (!handle->file->client()->local()) request->listen(nullptr);
+  handle->file->read(handle->who, uint64_t(offset), uint32_t(std::min<size_t>(size, kMaxWrite)),
+                     request->options(), [request](Code code, Bytes data) {
+                       if (code != Code::ok) return void(request->error(code));
+                       request->reply([&](fuse_req_t to) {
+                         return fuse_reply_buf(to, reinterpret_cast<const char*>(data.data()), data.size());
+                       });
+                     });
+}
+
+void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, uint64_t expected,
+            bool durable) {
+  auto file = handle->file;
+  const size_t size = bytes.size();
+  // Not answered before the owner has: a program would append it twice.
+  request->listen(file->clean() ? file->client() : nullptr);
+  file->append(handle->who, to_bytes(bytes), durable, request->options(),
+               [request, file, size, expected](Code code, uint64_t offset) {
+                 if (code != Code::ok) return void(request->error(code));
+                 request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+                 if (offset == expected) return;
+                 // Others appended before: the kernel has put these bytes at the wrong place in its pages.
+                 file->pages_are_stale();
+                 request->session().notifier.inode(file->node(), true);
+               });
+}
+
+void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
+  auto request = begin(req);
+  const HandlePtr handle = handle_of(info);
+  const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
+  const bool durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
+  const bool through = (info->flags & O_DIRECT) != 0;
+  const bool to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
+  if (to_end) return append(request, handle, bytes, uint64_t(offset), durable);
+  if (durable || through || !handle->file->client()->local()) request->listen(nullptr);
+  const auto mode = durable ? File::Mode::durable : through ? File::Mode::through : File::Mode::buffered;
+  handle->file->write(handle->who, uint64_t(offset), bytes, mode, [request, size](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+  });
+}
+
+// The result of a flush or sync, and what was lost of this handle's file before.
+void answer_with_errors(const RequestPtr& request, const HandlePtr& handle, Code code) {
+  if (const Code lost = handle->take_error(); code == Code::ok) code = lost;
+  request->error(code);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  auto request = begin(req);
+  const HandlePtr handle = handle_of(info);
+  listen_unless_clean(request, *handle->file);
+  handle->file->flush([request, handle](Code code) { answer_with_errors(request, handle, code); });
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* info) {
+  auto request = begin(req);
+  const HandlePtr handle = handle_of(info);
+  request->listen(nullptr);
+  handle->file->sync(handle->who,
+                     [request, handle](Code code) { answer_with_errors(request, handle, code); });
+}
+
+void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  auto request = begin(req);
+  drop_handle(request->session(), *info);
+  request->error(0);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t node, off_t offset, int whence, fuse_file_info* info) {
+  auto request = begin(req);
+  if (offset < 0) return void(request->error(Code::no_device));
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return void(request->error(Code::invalid_argument));
+  const auto file = handle_of(info)->file;
+  listen_unless_clean(request, *file);
+  file->flush([request, node, offset, whence](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    request->session().call(
+        request, node, SeekData{inode_of(node), uint64_t(offset), whence == SEEK_HOLE},
+        [request](VolumeAnswer& answer) {
+          request->reply([&](fuse_req_t to) { return fuse_reply_lseek(to, off_t(answer.reply.offset)); });
+        });
+  });
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length,
+                  fuse_file_info* info) {
+  auto request = begin(req);
+  constexpr int kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+  const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0, zero = (mode & FALLOC_FL_ZERO_RANGE) != 0;
+  if ((mode & ~kKnown) != 0 || (punch && zero)) return void(request->error(Code::unsupported));
+  if (offset < 0 || length <= 0) return void(request->error(Code::invalid_argument));
+  const auto file = handle_of(info)->file;
+  listen_unless_clean(request, *file);
+  Allocate body{
+      inode_of(node), uint64_t(offset), uint64_t(length), (mode & FALLOC_FL_KEEP_SIZE) != 0, punch, zero};
+  file->flush([request, node, file, body](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    request->session().call(request, node, body, [request, file, body](VolumeAnswer& answer) {
+      file->own_change(answer.reply.attributes);
+      if (body.punch || body.zero) file->forget_written(body.offset, body.length);
+      request->error(0);
+    });
+  });
+}
+
+}  // namespace
+
+void set_file_operations(fuse_lowlevel_ops& operations) {
+  operations.open = op_open;
+  operations.create = op_create;
+  operations.read = op_read;
+  operations.write = op_write;
+  operations.flush = op_flush;
+  operations.fsync = op_fsync;
+  operations.release = op_release;
+  operations.lseek = op_lseek;
+  operations.fallocate = op_fallocate;
+}
+
+}  // namespace efs

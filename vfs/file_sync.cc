@@ -1,0 +1,224 @@
+// Durability: what the owner has answered but may lose, and its attributes and versions.
+//
+// fsync: everything queued is written, then Sync; if the owner restarted in between, what was kept is
+// written again and Sync repeated.
+#include <algorithm>
+
+#include "vfs/file.h"
+#include "vfs/limits.h"
+
+namespace efs {
+
+void File::keep(Item& item, uint64_t verifier) {
+  ++answered_;
+  if (!keeps_ || item.bytes.empty()) return;
+  const int64_t now_ns = context_.background.clock().now_ns();
+  expire_kept(now_ns);
+  if (context_.kept_bytes.load() + item.bytes.size() > kKeptMountBytes) {
+    unkept_until_ns_ = now_ns + kKeptAge;
+    return;
+  }
+  context_.kept_bytes.fetch_add(item.bytes.size());
+  kept_.push_back({item.number, item.offset, std::move(item.bytes), now_ns, verifier});
+  arm(kKeptAge);
+}
+
+void File::drop_kept(std::deque<Kept>::iterator kept) {
+  context_.kept_bytes.fetch_sub(kept->bytes.size());
+  kept_.erase(kept);
+}
+
+void File::expire_kept(int64_t now_ns) {
+  while (!kept_.empty() && now_ns - kept_.front().written_at_ns > kKeptAge) drop_kept(kept_.begin());
+}
+
+void File::note_verifier(uint64_t verifier) {
+  if (verifier == 0 || verifier == verifier_) return;
+  const bool restarted = verifier_ != 0;
+  verifier_ = verifier;
+  if (restarted) send_kept_again(verifier);
+}
+
+// What is newer than a kept piece (later ones, the queue, dirty bytes) must win over it.
+void File::send_kept_again(uint64_t verifier) {
+  if (context_.background.clock().now_ns() < unkept_until_ns_) lost_ = true;
+  Extents again;
+  for (auto kept = kept_.begin(); kept != kept_.end();) {
+    if (kept->verifier == verifier) {
+      again.cut(kept->offset, kept->bytes.size());
+      ++kept;
+      continue;
+    }
+    again.write(kept->offset, kept->bytes);
+    context_.kept_bytes.fetch_sub(kept->bytes.size());
+    kept = kept_.erase(kept);
+  }
+  for (const Item& item : queue_) again.cut(item.offset, item.bytes.size());
+  for (const auto& [offset, bytes] : dirty_.map()) again.cut(offset, bytes.size());
+  context_.dirty_bytes.fetch_add(again.bytes());
+  while (!again.empty()) {
+    Item& item = queue_.emplace_back();
+    item.number = next_number_++;
+    item.offset = again.begin()->first;
+    item.bytes = again.take(again.begin());
+    queued_bytes_ += item.bytes.size();
+  }
+  latest_ = {};  // the owner may be a moment younger than what it said before
+  base_version_ = own_version_ = 0;
+  arm(kMillisecond);
+}
+
+void File::owner_restarted() {
+  if (!keeps_) return;
+  {
+    std::lock_guard lock(mutex_);
+    if (verifier_ == 0) return;
+    send_kept_again(0);
+  }
+  pump();
+}
+
+void File::forget_written(uint64_t offset, uint64_t length) {
+  std::lock_guard lock(mutex_);
+  read_ahead_.reset();
+  const uint64_t end = length > UINT64_MAX - offset ? UINT64_MAX : offset + length;
+  std::deque<Kept> rest;
+  for (Kept& kept : kept_) {
+    Extents left;
+    left.write(kept.offset, kept.bytes);
+    left.cut(offset, end - offset);
+    for (const auto& [at, bytes] : left.map())
+      rest.push_back({kept.number, at, bytes, kept.written_at_ns, kept.verifier});
+    context_.kept_bytes.fetch_sub(kept.bytes.size());
+    context_.kept_bytes.fetch_add(left.bytes());
+  }
+  kept_ = std::move(rest);
+}
+
+void File::sync(const Credentials& who, Done done) {
+  {
+    std::lock_guard lock(mutex_);
+    // One piece, and nothing else that is not durable: the Write itself is asked to be.
+    const bool alone = queue_.empty() && dirty_.map().size() == 1 && answered_ == durable_ && !lost_;
+    cut_all();
+    if (alone) queue_.back().durable = true;
+    for (Item& item : queue_) item.retry_at_ns = 0;
+  }
+  sync_round(who, 0, std::move(done));
+}
+
+void File::sync_round(const Credentials& who, unsigned round, Done done) {
+  wait_for_queue([self = shared_from_this(), who, round, done = std::move(done)](Code written) mutable {
+    if (written != Code::ok) return done(written);
+    uint64_t upto = 0, answered = 0, verifier = 0;
+    bool needed = true;
+    {
+      std::lock_guard lock(self->mutex_);
+      upto = self->queue_.empty() ? self->next_number_ : self->queue_.front().number;
+      answered = self->answered_;
+      verifier = self->verifier_;
+      needed = answered != self->durable_ || self->lost_;
+    }
+    if (!needed) return done(Code::ok);  // the one Write was durable itself, or nothing happened since
+    auto synced = [self, who, round, upto, answered, verifier,
+                   done = std::move(done)](VolumeAnswer answer) mutable {
+      Code code = answer.reply.code;
+      bool again = false;
+      if (code == Code::ok) {
+        std::lock_guard lock(self->mutex_);
+        self->note_verifier(answer.reply.verifier);
+        again = verifier != 0 && self->verifier_ != verifier;
+        if (!again) code = self->synced(upto, answered);
+      }
+      if (again && round < kSyncRounds) return self->sync_round(who, round + 1, std::move(done));
+      done(again ? Code::unreachable : code);
+    };
+    self->client_->call(who, Sync{self->inode_}, {}, {}, std::move(synced));
+  });
+}
+
+Code File::synced(uint64_t upto, uint64_t answered) {
+  for (auto kept = kept_.begin(); kept != kept_.end();) {
+    if (kept->number < upto) {
+      context_.kept_bytes.fetch_sub(kept->bytes.size());
+      kept = kept_.erase(kept);
+    } else {
+      ++kept;
+    }
+  }
+  durable_ = std::max(durable_, answered);
+  unkept_until_ns_ = 0;
+  return std::exchange(lost_, false) ? Code::io : Code::ok;
+}
+
+// ---- attributes ----
+
+uint64_t File::buffered_end() const {
+  uint64_t end = dirty_.end();
+  for (const Item& item : queue_) end = std::max<uint64_t>(end, item.offset + item.bytes.size());
+  return end;
+}
+
+void File::note_attributes(const Attributes& attributes) {
+  ++own_changes_;
+  own_version_ = std::max(own_version_, attributes.change);
+  if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
+}
+
+void File::own_change(const Attributes& attributes) {
+  std::lock_guard lock(mutex_);
+  ++answered_;
+  note_attributes(attributes);
+}
+
+Attributes File::seen(const Attributes& attributes, bool* elsewhere) {
+  std::lock_guard lock(mutex_);
+  if (attributes.change > latest_.change + in_flight_ && latest_.inode != 0) {
+    if (elsewhere) *elsewhere = true;
+    read_ahead_.reset();
+  }
+  if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
+  Attributes shown = latest_;
+  if (const uint64_t end = buffered_end(); end != 0) {
+    shown.size = std::max(shown.size, end);
+    shown.mtime_ns = std::max(shown.mtime_ns, last_write_wall_ns_);
+    shown.ctime_ns = std::max(shown.ctime_ns, last_write_wall_ns_);
+  }
+  return shown;
+}
+
+// ---- the kernel's pages ----
+
+bool File::opened(const Attributes& attributes, uint64_t version) {
+  std::lock_guard lock(mutex_);
+  read_ahead_.reset();
+  const bool first = base_version_ == 0;
+  const uint64_t known = first ? version
+                               : (own_changes_ == 0 || own_version_ == base_version_ + own_changes_
+                                      ? base_version_ + own_changes_
+                                      : 0);
+  if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
+  if (known == attributes.change && known != 0) {
+    if (first) base_version_ = known, own_changes_ = 0, own_version_ = 0;
+    return true;
+  }
+  base_version_ = attributes.change;
+  own_changes_ = 0;
+  own_version_ = 0;
+  if (in_flight_ != 0) base_version_ = 0;
+  return false;
+}
+
+uint64_t File::pages_version() const {
+  std::lock_guard lock(mutex_);
+  if (base_version_ == 0 || in_flight_ != 0) return 0;
+  if (own_changes_ == 0) return base_version_;
+  return own_version_ == base_version_ + own_changes_ ? own_version_ : 0;
+}
+
+void File::pages_are_stale() {
+  std::lock_guard lock(mutex_);
+  base_version_ = own_changes_ = own_version_ = 0;
+}
+
+}  // namespace efs

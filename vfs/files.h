@@ -1,0 +1,58 @@
+// The files that this mount has open, and when the owner is told that they no longer are.
+//
+// A File lives here from its first open until its last handle is gone and its bytes are at the owner; then
+// the owner gets a Close (from afar: several at a time). An open that comes while the Close is on its way
+// waits for its answer, so that the two cannot overtake each other. Any thread.
+#pragma once
+
+#include <mutex>
+#include <unordered_map>
+
+#include "vfs/file.h"
+#include "vfs/limits.h"
+
+namespace efs {
+
+class Files : public std::enable_shared_from_this<Files> {
+ public:
+  explicit Files(FileContext& context) : context_(context) {}
+
+  using Acquired = std::function<void(std::shared_ptr<File>)>;
+  // One more user of this inode; every acquire is paired with a release.
+  void acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then);
+  void release(const std::shared_ptr<File>& file);
+
+  // The file, if it is open here.
+  std::shared_ptr<File> find(uint64_t node) const;
+  size_t count() const { return count_.load(std::memory_order_relaxed); }
+  std::vector<std::shared_ptr<File>> all() const;
+  std::vector<std::shared_ptr<File>> of_volume(VolumeNumber volume) const;
+
+  // The version of the pages that the kernel may still have of a file that was closed (0: unknown).
+  uint64_t version_of(uint64_t node) const;
+  void forget_versions();
+
+ private:
+  struct Entry {
+    std::shared_ptr<File> file;
+    unsigned users = 0;
+    bool closing = false;  // a Close is on its way
+    std::vector<Acquired> waiting;
+  };
+  void settle(uint64_t node);
+  void settle_later(uint64_t node, int64_t delay_ns);
+  void send_closes(VolumeNumber volume);
+  void closed(const std::vector<uint64_t>& nodes);
+
+  FileContext& context_;
+  mutable std::mutex mutex_;
+  std::unordered_map<uint64_t, Entry> open_;
+  std::unordered_map<VolumeNumber, std::vector<uint64_t>> closes_;  // to be sent together
+  struct Version {
+    uint64_t node = 0, version = 0;
+  };
+  std::vector<Version> versions_ = std::vector<Version>(kPageVersions);  // by node modulo its size: a cache
+  std::atomic<size_t> count_{0};
+};
+
+}  // namespace efs

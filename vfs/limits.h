@@ -1,0 +1,33 @@
+// The bounds of what a mount lets grow, in one place. Bytes, counts and nanoseconds.
+#pragma once
+
+#include "peer/runtime/clock.h"
+#include "peer/volume/types.h"
+
+namespace efs {
+
+inline constexpr uint64_t kPieceBytes = kMaxWrite;      // dirty bytes are cut at multiples of this
+inline constexpr uint64_t kDirtyFileBytes = 16 << 20;   // above this a file's writes wait for their flush
+inline constexpr uint64_t kDirtyMountBytes = 64 << 20;  // and above this those of the whole mount
+inline constexpr uint64_t kDirtyHardBytes = 128 << 20;  // above this a write is refused
+inline constexpr int64_t kDirtyAge = 1 * kSecond;       // dirty bytes are sent at the latest after this
+inline constexpr int64_t kRetryAfter = 1 * kSecond;     // what could not be sent is tried again
+inline constexpr unsigned kWritesInFlight = 8;          // of one file
+inline constexpr uint64_t kKeptMountBytes = 64 << 20;   // written, perhaps not yet durable at the owner
+inline constexpr int64_t kKeptAge = 3 * kSecond;        // an owner syncs its log at least once a second
+inline constexpr unsigned kSyncRounds = 8;              // an owner that restarts again and again
+inline constexpr unsigned kReadAheadPieces = 8;         // the window of one file, of kPieceBytes
+inline constexpr uint64_t kReadAheadMountBytes = 64 << 20;
+inline constexpr size_t kNotifications = 65536;  // waiting to be sent to the kernel
+inline constexpr size_t kCloseBatch = 128;       // inodes in one Close
+inline constexpr int64_t kCloseDelay = 50 * kMillisecond;
+inline constexpr size_t kPageVersions = 1 << 14;  // closed files whose pages may stay in the kernel
+inline constexpr uint32_t kListingPage = 1024;    // entries of one ReadDirectory from afar
+inline constexpr unsigned kMaxSymlinks = 40;      // as Linux, path_resolution(7)
+inline constexpr size_t kMaxPath = 65536;         // bytes, of a path that a tool names
+inline constexpr int64_t kFallbackPatience =
+    2 * kSecond;                                  // for a volume on the way that the register bridges
+inline constexpr int64_t kDownFor = 5 * kSecond;  // it is not asked again so soon
+inline constexpr unsigned kMaxThreads = 16;
+
+}  // namespace efs

@@ -1,0 +1,290 @@
+// start: check the directory -> a session of libfuse over /dev/fuse -> threads serve.
+// end: asked to, or the kernel says that it was unmounted -> buffers are sent -> detach -> waiting requests
+// are answered EINTR -> threads end -> `ended`.
+#include "vfs/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <fstream>
+#include <thread>
+
+#include "vfs/limits.h"
+#include "vfs/mount_point.h"
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+// fuse_in_header (linux/fuse.h): length, opcode. Requests that move bytes or sync take long enough for
+// another thread to look for the next meanwhile.
+bool takes_long(const fuse_buf& buffer) {
+  constexpr uint32_t kSetattr = 4, kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kReaddir = 28,
+                     kFallocate = 43, kReaddirPlus = 44;
+  uint32_t opcode = 0;
+  std::memcpy(&opcode, static_cast<const char*>(buffer.mem) + 4, sizeof opcode);
+  return opcode == kSetattr || opcode == kRead || opcode == kWrite || opcode == kFsync || opcode == kFlush ||
+         opcode == kReaddir || opcode == kFallocate || opcode == kReaddirPlus;
+}
+
+void op_init(void*, fuse_conn_info* connection) {
+  auto set = [&](unsigned capability, bool on) {
+    if (on && (connection->capable & capability) != 0) {
+      connection->want |= capability;
+    } else {
+      connection->want &= ~capability;
+    }
+  };
+  set(FUSE_CAP_ASYNC_READ, true);
+  set(FUSE_CAP_ASYNC_DIO, true);
+  set(FUSE_CAP_PARALLEL_DIROPS, true);
+  set(FUSE_CAP_EXPORT_SUPPORT, true);
+  set(FUSE_CAP_READDIRPLUS, true);
+  set(FUSE_CAP_READDIRPLUS_AUTO, true);
+  set(FUSE_CAP_EXPLICIT_INVAL_DATA, true);
+  set(FUSE_CAP_AUTO_INVAL_DATA, false);
+  set(FUSE_CAP_WRITEBACK_CACHE, false);
+  set(FUSE_CAP_ATOMIC_O_TRUNC, false);
+  // Off: the kernel then clears setuid itself, by a SETATTR before the write.
+  set(FUSE_CAP_HANDLE_KILLPRIV, false);
+  set(FUSE_CAP_POSIX_LOCKS, false);
+  set(FUSE_CAP_FLOCK_LOCKS, false);
+  set(FUSE_CAP_POSIX_ACL, false);
+  set(FUSE_CAP_SPLICE_READ, false);  // bytes are copied into the buffers anyway
+  set(FUSE_CAP_SPLICE_WRITE, false);
+  set(FUSE_CAP_SPLICE_MOVE, false);
+  connection->max_write = kMaxWrite;
+  connection->max_readahead = kMaxWrite;
+  connection->max_background = 64;
+  connection->congestion_threshold = 48;
+  connection->time_gran = 1;
+}
+
+const fuse_lowlevel_ops& operations() {
+  static const fuse_lowlevel_ops all = [] {
+    fuse_lowlevel_ops made{};
+    made.init = op_init;
+    set_entry_operations(made);
+    set_file_operations(made);
+    set_directory_operations(made);
+    set_attribute_operations(made);
+    return made;
+  }();
+  return all;
+}
+
+}  // namespace
+
+struct Mount::Impl {
+  std::string directory;
+  std::shared_ptr<Session> session;
+  Ended ended;
+  bool own_mount = false;  // made by mount(2) here, not by fusermount3
+
+  std::mutex receive_mutex;  // who holds it looks for requests
+  int wake_fd = -1;
+  std::atomic<bool> stopping{false};
+  std::vector<std::thread> workers;
+  std::thread supervisor;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool asked = false;  // to unmount
+  bool gone = false;   // the kernel ended it
+  std::string reason;
+
+  ~Impl() {
+    if (wake_fd >= 0) close(wake_fd);
+  }
+  Status open(const MountOptions& options);
+  void tune_read_ahead();
+  void work();
+  int receive(fuse_buf& buffer);
+  void wait_for_request(int fd);
+  void supervise();
+  void flush_all();
+};
+
+Status Mount::Impl::open(const MountOptions& options) {
+  std::string name = "efs";
+  std::string spec =
+      fmt::format("fsname=efs,subtype=efs,default_permissions{}{}", options.read_only ? ",ro" : "",
+                  options.suid_and_devices ? "" : ",nosuid,nodev");
+  std::string flag = "-o";
+  own_mount = geteuid() == 0;
+  char* arguments[] = {name.data(), flag.data(), spec.data(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(own_mount ? 1 : 3, arguments);
+  session->fuse = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), session.get());
+  if (session->fuse == nullptr) return fail(Code::io, "cannot make a FUSE session");
+  std::string at = directory;
+  if (own_mount) {
+    EFS_ASSIGN(const int fd,
+               mount_as_root(directory, {options.read_only, options.allow_other, options.suid_and_devices}));
+    at = fmt::format("/dev/fd/{}", fd);
+  }
+  if (fuse_session_mount(session->fuse, at.c_str()) != 0)
+    return fail(
+        Code::not_permitted,
+        fmt::format("cannot mount at {}: fusermount3 refused (is the package fuse3 installed, and may "
+                    "this user mount there?)",
+                    directory));
+  const int fd = fuse_session_fd(session->fuse);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd < 0) return fail(from_errno(errno, "eventfd"));
+  return {};
+}
+
+// The kernel's own read-ahead is 128 KiB a file unless told otherwise: one large request instead of eight.
+void Mount::Impl::tune_read_ahead() {
+  const std::string device = device_of_mount(directory);
+  if (!own_mount || device.empty()) return;
+  std::ofstream("/sys/class/bdi/" + device + "/read_ahead_kb") << kMaxWrite / 1024;
+}
+
+void Mount::Impl::wait_for_request(int fd) {
+  pollfd wait[2] = {{fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
+  const Clock& clock = session->background.clock();
+  if (session->options.poll_ns > 0) {
+    const int64_t until_ns = clock.now_ns() + session->options.poll_ns;
+    do {
+      if (poll(wait, 2, 0) != 0) return;
+    } while (clock.now_ns() < until_ns);
+  }
+  poll(wait, 2, -1);
+}
+
+// > 0: a request; 0: none (look again); < 0: the mount is gone.
+int Mount::Impl::receive(fuse_buf& buffer) {
+  const int result = fuse_session_receive_buf(session->fuse, &buffer);
+  if (result == -EAGAIN || result == -EINTR || result == -ENOENT) return 0;
+  return result <= 0 ? -1 : result;
+}
+
+void Mount::Impl::work() {
+  session->mark_own_thread();
+  fuse_buf buffer{};
+  const int fd = fuse_session_fd(session->fuse);
+  std::unique_lock receiving(receive_mutex, std::defer_lock);
+  while (true) {
+    if (!receiving.owns_lock()) receiving.lock();
+    if (stopping.load()) break;
+    int result = receive(buffer);
+    if (result == 0) {
+      wait_for_request(fd);
+      continue;
+    }
+    if (result < 0 || fuse_session_exited(session->fuse)) break;
+    // Short requests are served with the lock held: waking another thread would cost more than they do.
+    pollfd more{fd, POLLIN, 0};
+    if (takes_long(buffer) || poll(&more, 1, 0) > 0) receiving.unlock();
+    fuse_session_process_buf(session->fuse, &buffer);
+  }
+  if (receiving.owns_lock()) receiving.unlock();
+  free(buffer.mem);
+  std::lock_guard lock(mutex);
+  gone = true;
+  changed.notify_all();
+}
+
+void Mount::Impl::flush_all() {
+  auto files = session->files->all();
+  auto left = std::make_shared<std::atomic<size_t>>(files.size());
+  auto finished = std::make_shared<std::pair<std::mutex, std::condition_variable>>();
+  for (auto& file : files) {
+    file->flush([left, finished](Code) {
+      std::lock_guard lock(finished->first);
+      left->fetch_sub(1);
+      finished->second.notify_all();
+    });
+  }
+  std::unique_lock lock(finished->first);
+  finished->second.wait_for(lock, std::chrono::nanoseconds(kUnmountPatience),
+                            [&] { return left->load() == 0; });
+}
+
+void Mount::Impl::supervise() {
+  bool outside = false;
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return asked || gone; });
+    outside = !asked;
+    if (outside) reason = fmt::format("{} was unmounted from outside", directory);
+  }
+  flush_all();
+  if (!outside && is_efs_mount(directory))
+    detach_mount(directory);  // still served: pages may be written back
+  stopping.store(true);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t woken = write(wake_fd, &one, sizeof one);
+  for (auto& worker : workers) worker.join();
+  session->interrupt_all();
+  flush_all();  // what the last releases brought
+  if (const uint64_t lost = session->context.dirty_bytes.load(); lost != 0)
+    session->log.warning("unmounting {}: {} bytes that were written could not be sent to their owner",
+                         directory, lost);
+  session->background.stop();
+  session->notifier.stop();
+  fuse_session_unmount(session->fuse);
+  if (own_mount) {
+    // libfuse closes the descriptor of a session that it did not mount only at the end: end the connection
+    // now.
+    const int fd = fuse_session_fd(session->fuse);
+    if (fd >= 0) {
+      const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+      dup2(null, fd);
+      close(null);
+    }
+  }
+  if (ended) ended(reason);
+}
+
+Mount::Mount(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Mount::~Mount() {
+  unmount();
+  impl_->supervisor.join();
+}
+
+Result<std::unique_ptr<Mount>> Mount::start(const MountOptions& options, VolumeDirectory& directory,
+                                            const Clock& clock, Logger& log, Ended ended) {
+  EFS_ASSIGN(const std::string path, prepare_mount_point(options.directory));
+  auto impl = std::make_unique<Impl>();
+  impl->directory = path;
+  impl->ended = std::move(ended);
+  impl->session = std::make_shared<Session>(options, directory, clock, log);
+  EFS_TRY(impl->open(options));
+  const unsigned threads = std::clamp(options.threads, 1u, kMaxThreads);
+  Impl& mount = *impl;
+  for (unsigned i = 0; i < threads; ++i) {
+    mount.workers.emplace_back([&mount] { mount.work(); });
+    pthread_setname_np(mount.workers.back().native_handle(), "efs-fuse");
+  }
+  mount.supervisor = std::thread([&mount] { mount.supervise(); });
+  mount.tune_read_ahead();
+  return std::unique_ptr<Mount>(new Mount(std::move(impl)));
+}
+
+void Mount::unmount() {
+  std::lock_guard lock(impl_->mutex);
+  impl_->asked = true;
+  impl_->changed.notify_all();
+}
+
+const std::string& Mount::directory() const {
+  return impl_->directory;
+}
+
+MountCounters Mount::counters() const {
+  const Session& session = *impl_->session;
+  return {session.requests.load(), session.context.dirty_bytes.load(), session.files->count(),
+          session.notifier.overflows()};
+}
+
+}  // namespace efs

@@ -1,0 +1,155 @@
+// The inside of a mount: what its operations share, and a request of the kernel on its way.
+// Private to vfs/: includes libfuse.
+#pragma once
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
+#endif
+#include <fuse_lowlevel.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "peer/runtime/logger.h"
+#include "vfs/files.h"
+#include "vfs/mount.h"
+#include "vfs/notifier.h"
+#include "vfs/tree.h"
+
+namespace efs {
+
+class Session;
+
+// One request of the kernel until its reply. The first reply counts: an interrupt may answer before what was
+// asked for comes. Held by shared_ptr; any thread.
+class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
+ public:
+  KernelRequest(std::shared_ptr<Session> session, fuse_req_t request);
+  ~KernelRequest();
+
+  Session& session() { return *session_; }
+  const Credentials& who() const { return who_; }
+  // Learns the caller's supplementary groups (reads /proc). False: they were known already.
+  bool fetch_groups();
+
+  // From now on an interrupt reaches this request. Through its client (which answers `interrupted`), or
+  // without one: answered EINTR at once, whatever it waits for goes on.
+  void listen(std::shared_ptr<VolumeClient> client);
+  VolumeClient::Options options() const;
+  void interrupt();
+
+  // Replies. All but the first are dropped. `false`: the kernel did not take it (the caller is gone).
+  bool error(int number);
+  bool error(Code code) { return error(to_errno(code)); }
+  bool error(const Error& problem) { return error(problem.code); }
+  template <typename Call>
+  bool reply(Call&& call) {
+    return claim() && call(request_) == 0;
+  }
+
+ private:
+  bool claim();
+
+  std::shared_ptr<Session> session_;
+  fuse_req_t request_;
+  Credentials who_;
+  std::atomic<bool> claimed_{false};
+  bool listening_ = false;
+  std::shared_ptr<VolumeClient> client_;
+  std::shared_ptr<std::atomic<bool>> interrupted_;
+};
+using RequestPtr = std::shared_ptr<KernelRequest>;
+
+// An open file of a program.
+struct FileHandle {
+  std::shared_ptr<File> file;
+  Credentials who;  // as it was opened: what it was allowed then stays allowed
+  std::mutex mutex;
+  uint64_t errors_seen = 0;
+  Code take_error() {
+    std::lock_guard lock(mutex);
+    return file->take_error(errors_seen);
+  }
+};
+
+// An open directory: from afar entries come many at a time, more than the kernel takes at once.
+struct DirectoryHandle {
+  std::mutex mutex;
+  uint64_t cookie = 0;  // where `entries` begins
+  std::vector<DirectoryEntry> entries;
+  bool end = false;
+  bool with_attributes = false;
+};
+
+class Session : public KernelCache, public std::enable_shared_from_this<Session> {
+ public:
+  Session(const MountOptions& mount_options, VolumeDirectory& directory, const Clock& clock, Logger& logger);
+  ~Session() override;
+
+  const MountOptions options;
+  Logger& log;
+  Tree tree;
+  Background background;
+  FileContext context;
+  Notifier notifier;
+  std::shared_ptr<Files> files;
+  fuse_session* fuse = nullptr;
+  std::atomic<uint64_t> requests{0};
+
+  // The volume of a node; its changes are listened to from the first time on. nullptr: there is none.
+  std::shared_ptr<VolumeClient> client(uint64_t node);
+  bool watch(const std::shared_ptr<VolumeClient>& client);  // true: it was new
+
+  // Where it is decided what the kernel may cache of a node and for how long (seconds).
+  double timeout(const VolumeClient& client, const File* file, bool assumed) const;
+
+  // Asks the node's volume; errors answer the request, `answered` gets the rest. A refusal is repeated once
+  // with the caller's supplementary groups.
+  using Answered = std::function<void(VolumeAnswer&)>;
+  void call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered);
+  void call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
+            Answered answered);
+
+  // Replies with an entry, or attributes, as this mount shows them.
+  void reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                   const Attributes& attributes, bool assumed = false);
+  void reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                        const Attributes& attributes, bool assumed = false);
+  fuse_entry_param entry_of(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes,
+                            bool assumed, bool* elsewhere = nullptr);
+  // What a change through this mount gave, if the file is open here.
+  void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
+
+  // KernelCache, on the notifier's thread.
+  void forget_inode(uint64_t node, bool pages) override;
+  void forget_entry(uint64_t parent, const std::string& name) override;
+
+  // The calling thread makes changes for this mount alone: their news needs no notification.
+  void mark_own_thread();
+  void track(KernelRequest* request, bool waiting);
+  void interrupt_all();
+
+ private:
+  void changed(VolumeNumber volume, const VolumeClient::Change& change);
+
+  std::mutex mutex_;
+  std::unordered_map<VolumeNumber, VolumeClient*> watched_;
+  std::mutex waiting_mutex_;
+  std::unordered_set<KernelRequest*> waiting_;
+};
+
+struct stat to_stat(VolumeNumber volume, const Attributes& attributes);
+const fuse_lowlevel_ops& fuse_operations();
+// The Session behind a request of libfuse.
+std::shared_ptr<Session> session_of(fuse_req_t request);
+
+// Handlers, by file.
+void set_entry_operations(fuse_lowlevel_ops& operations);
+void set_file_operations(fuse_lowlevel_ops& operations);
+void set_directory_operations(fuse_lowlevel_ops& operations);
+void set_attribute_operations(fuse_lowlevel_ops& operations);
+
+}  // namespace efs
