@@ -170,6 +170,7 @@ class File : public std::enable_shared_from_this<File> {
   uint64_t verifier_ = 0;        // of the owner's last answer; 0: none yet
   int64_t unkept_until_ns_ = 0;  // bytes were let go that are durable only from then on
   bool lost_ = false;            // and the owner restarted before
+  uint64_t resent_upto_ = 0;     // items up to this are sent again: a sync waits for them
   uint64_t answered_ = 1;        // rises with what the owner answered and may lose
   uint64_t durable_ = 0;         // answered_, when it was last known to be durable
 

@@ -63,6 +63,7 @@ void File::send_kept_again(uint64_t verifier) {
     item.bytes = again.take(again.begin());
     queued_bytes_ += item.bytes.size();
   }
+  resent_upto_ = next_number_ - 1;
   latest_ = {};  // the owner may be a moment younger than what it said before
   base_version_ = own_version_ = 0;
   arm(kMillisecond);
@@ -111,14 +112,16 @@ void File::sync_round(const Credentials& who, unsigned round, Done done) {
   wait_for_queue([self = shared_from_this(), who, round, done = std::move(done)](Code written) mutable {
     if (written != Code::ok) return done(written);
     uint64_t upto = 0, answered = 0, verifier = 0;
-    bool needed = true;
+    bool needed = true, resending = false;
     {
       std::lock_guard lock(self->mutex_);
+      resending = !self->queue_.empty() && self->queue_.front().number <= self->resent_upto_;
       upto = self->queue_.empty() ? self->next_number_ : self->queue_.front().number;
       answered = self->answered_;
       verifier = self->verifier_;
       needed = answered != self->durable_ || self->lost_;
     }
+    if (resending) return self->sync_round(who, round, std::move(done));
     if (!needed) return done(Code::ok);  // the one Write was durable itself, or nothing happened since
     auto synced = [self, who, round, upto, answered, verifier,
                    done = std::move(done)](VolumeAnswer answer) mutable {

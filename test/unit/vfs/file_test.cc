@@ -285,7 +285,7 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
             world.flush();
             drain();
             world.volume->content.resize(std::min(model.size(), size_t(offset)));
-            model = world.volume->content;
+            model = world.volume->durable = world.volume->content;
             ++world.volume->change;
             world.file->own_change(world.volume->attributes());
             world.file->forget_written(model.size(), UINT64_MAX);
