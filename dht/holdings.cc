@@ -66,6 +66,8 @@ void Holdings::put_index(const StoredRecord& stored, Instant now, int64_t due_ns
                         .body_bytes = uint32_t(record.body.size()),
                         .own = stored.own,
                         .removed = record.removed};
+  first_deadline_ns_ = std::min(first_deadline_ns_, index_[record.key].deadline_ns);
+  first_due_ns_ = std::min(first_due_ns_, due_ns);
   ++of_publisher_[stored.publisher];
   bytes_ += record.body.size();
 }
@@ -93,6 +95,7 @@ std::optional<Record> Holdings::get(const Id& key, Instant now) const {
 
 void Holdings::set_due(const Id& key, int64_t due_ns) {
   if (auto at = index_.find(key); at != index_.end()) at->second.due_ns = due_ns;
+  first_due_ns_ = std::min(first_due_ns_, due_ns);
 }
 
 void Holdings::drop(const Id& key) {
@@ -102,11 +105,29 @@ void Holdings::drop(const Id& key) {
 }
 
 void Holdings::drop_expired(Instant now) {
+  if (first_deadline_ns_ > now.now_ns) return;
   std::vector<Id> gone;
+  first_deadline_ns_ = INT64_MAX;
   for (const auto& [key, held] : index_) {
-    if (held.deadline_ns <= now.now_ns) gone.push_back(key);
+    if (held.deadline_ns <= now.now_ns) {
+      gone.push_back(key);
+    } else {
+      first_deadline_ns_ = std::min(first_deadline_ns_, held.deadline_ns);
+    }
   }
   for (const auto& key : gone) drop(key);
+}
+
+std::vector<Id> Holdings::due(Instant now, size_t count) {
+  std::vector<Id> due;
+  if (first_due_ns_ > now.now_ns) return due;
+  first_due_ns_ = INT64_MAX;
+  for (const auto& [key, held] : index_) {
+    if (held.due_ns <= now.now_ns && due.size() < count) due.push_back(key);
+    // Those that are due are so until set_due(): looked at again then, or by the next call.
+    first_due_ns_ = std::min(first_due_ns_, held.due_ns);
+  }
+  return due;
 }
 
 }  // namespace efs::dht

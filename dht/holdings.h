@@ -63,6 +63,8 @@ class Holdings {
   void set_due(const Id& key, int64_t due_ns);
   void drop(const Id& key);
   void drop_expired(Instant now);
+  // Up to `count` records that are due. Costs nothing while none is.
+  std::vector<Id> due(Instant now, size_t count);
 
   size_t size() const { return index_.size(); }
   size_t bytes() const { return bytes_; }
@@ -78,6 +80,7 @@ class Holdings {
   std::map<Id, Held> index_;
   std::unordered_map<Id, size_t, IdHash> of_publisher_;
   size_t bytes_ = 0;
+  int64_t first_deadline_ns_ = INT64_MAX, first_due_ns_ = INT64_MAX;  // not later than any in the index
 };
 
 }  // namespace efs::dht

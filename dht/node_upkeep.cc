@@ -215,11 +215,7 @@ void Node::sweep(Instant now) {
   std::erase_if(silent_, [&](const auto& item) { return item.second <= now.now_ns; });
   std::erase_if(senders_, [&](const auto& item) { return item.second.updated_ns + kSweep <= now.now_ns; });
   if (table_.size() == 0) return;
-  std::vector<Id> due;
-  for (const auto& [key, held] : holdings_.index()) {
-    if (held.due_ns <= now.now_ns) due.push_back(key);
-    if (due.size() >= kSweepRecords) break;
-  }
+  const auto due = holdings_.due(now, kSweepRecords);
   Offers offers;
   for (const auto& key : due) {
     if (const auto* held = holdings_.find(key, now)) sweep_record(*held, offers, now);

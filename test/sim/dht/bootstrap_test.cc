@@ -77,7 +77,7 @@ void bootstrap_run(uint64_t seed, size_t peers, size_t lookups) {
 }
 
 BOOST_AUTO_TEST_CASE(a_large_mesh_forms) {
-  bootstrap_run(3, long_form() ? 10000 : 300, long_form() ? 2000 : 200);
+  bootstrap_run(3, long_form() ? 10000 : 150, long_form() ? 2000 : 200);
 }
 
 }  // namespace

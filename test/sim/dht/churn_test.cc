@@ -177,15 +177,15 @@ BOOST_AUTO_TEST_CASE(lookups_succeed_under_churn) {
   if (long_form()) {
     churn_run(1, 1000, 24, 2000);
   } else {
-    churn_run(1, 150, 3, 300);
-    churn_run(fresh_seed(), 100, 2, 500);
+    churn_run(1, 80, 2, 300);
+    churn_run(fresh_seed(), 60, 2, 300);
   }
 }
 
 BOOST_AUTO_TEST_CASE(one_seed_gives_one_trace) {
   const uint64_t seed = fresh_seed();
-  BOOST_TEST(churn_run(seed, 40, 1, 50) == churn_run(seed, 40, 1, 50));
-  BOOST_TEST(churn_run(seed, 40, 1, 50) != churn_run(seed + 1, 40, 1, 50));
+  BOOST_TEST(churn_run(seed, 25, 1, 50) == churn_run(seed, 25, 1, 50));
+  BOOST_TEST(churn_run(seed, 25, 1, 50) != churn_run(seed + 1, 25, 1, 50));
 }
 
 void partition_run(uint64_t seed, size_t peers, int64_t heal_within_ns) {
@@ -224,7 +224,7 @@ BOOST_AUTO_TEST_CASE(a_partition_heals_by_itself) {
   if (long_form()) {
     partition_run(2, 1000, 60 * kMinute);
   } else {
-    partition_run(2, 100, 60 * kMinute);
+    partition_run(2, 60, 60 * kMinute);
   }
 }
 

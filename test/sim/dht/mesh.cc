@@ -62,7 +62,6 @@ Mesh::Host& Mesh::add(Nature nature) {
   host->index = hosts_.size();
   random_.fill(host->contact.id);
   host->contact.address = address_of(host->index);
-  addresses_[host->contact.address] = host->index;
   host->wall_skew_ns = int64_t(random_.below(uint64_t(4 * kMinute))) - 2 * kMinute;
   host->nature = nature;
   host->random = std::make_unique<SeededRandom>(random_.u64());
@@ -123,9 +122,10 @@ void Mesh::carry(Kind kind, Host& from, Host& to, uint32_t run, uint64_t request
 }
 
 void Mesh::Host::send(const Contact& to, uint64_t request_id, Bytes message) {
-  auto at = mesh->addresses_.find(to.address);
-  if (at == mesh->addresses_.end()) return;
-  auto& target = *mesh->hosts_[at->second];
+  if (to.address.empty() || to.address[0] != 'h') return;
+  const size_t at = std::strtoul(to.address.c_str() + 1, nullptr, 10);
+  if (at >= mesh->hosts_.size()) return;
+  auto& target = *mesh->hosts_[at];
   if (target.contact.id != to.id) return;  // the handshake finds somebody else there
   mesh->carry(Kind::request, *this, target, run, request_id, std::move(message));
 }

@@ -6,7 +6,6 @@
 // the worst that a real network does (a refused connection would be noticed sooner).
 #pragma once
 
-#include <map>
 #include <queue>
 #include <string>
 
@@ -108,7 +107,6 @@ class Mesh {
 
   SeededRandom random_;
   std::vector<std::unique_ptr<Host>> hosts_;
-  std::map<std::string, size_t> addresses_;
   std::vector<Event> events_;
   std::vector<uint32_t> free_events_;
   std::priority_queue<Slot, std::vector<Slot>, std::greater<>> queue_;
