@@ -27,6 +27,12 @@ class OpenTable {
     sessions_[session].heard_ns = now_ns;
     return true;
   }
+  // It has said since this owner's start what it holds open.
+  void greet(const SessionId& session) { sessions_[session].greeted = true; }
+  bool greeted(const SessionId& session) const {
+    auto found = sessions_.find(session);
+    return found != sessions_.end() && found->second.greeted;
+  }
   void heard(const SessionId& session, int64_t now_ns) {
     if (auto found = sessions_.find(session); found != sessions_.end()) found->second.heard_ns = now_ns;
   }
@@ -92,6 +98,7 @@ class OpenTable {
     std::unordered_set<InodeNumber> open;
     std::map<uint64_t, Reply> failures;
     int64_t heard_ns = 0;
+    bool greeted = false;
   };
   void drop_holder(InodeNumber inode, const SessionId& session) {
     auto found = holders_.find(inode);

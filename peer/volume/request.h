@@ -126,7 +126,8 @@ struct Sync {
 // Begins or renews a session and says what it holds open: after the owner restarted, or the mount came back.
 // A session begins with it, and says it again at least every kSessionRenewal; one that was silent for
 // kSessionSilence (kSessionGrace after the owner's restart) ends: its unlinked open files are freed, and its
-// changing requests answer Code::expired. Whoever gets that draws a new session.
+// changing requests answer Code::expired. Whoever gets that draws a new session. Code::recalled: the owner
+// has started anew since the last Hello; say it, then ask again.
 inline constexpr int64_t kSessionRenewal = int64_t(20) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionSilence = int64_t(300) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionGrace = int64_t(60) * 1000 * 1000 * 1000;

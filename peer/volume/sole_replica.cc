@@ -64,6 +64,12 @@ VolumeAnswer SoleReplica::answer(const Request& request, Payload payload) {
   if (!is_own_session(request.session)) {
     std::lock_guard lock(open_mutex_);
     open_.heard(request.session, parts_.clock.now_ns());
+    const bool greets =
+        std::holds_alternative<Hello>(request.body) || std::holds_alternative<Goodbye>(request.body);
+    if (!greets && !open_.greeted(request.session)) {
+      const bool gone = changes(request.body) && !open_.known(request.session);
+      return {error_reply(gone ? Code::expired : Code::recalled), {}};
+    }
   }
   if (changes(request.body)) return {change(request, std::move(payload)), {}};
   if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body);
@@ -202,6 +208,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
   }
   std::lock_guard lock(open_mutex_);
   auto rows = rows_->read();
+  open_.greet(request.session);
   for (InodeNumber inode : body.open) {
     auto row = rows->get(kInodes, number_key(inode));
     if (row && *row && !open_.open(request.session, inode)) return error_reply(Code::overloaded);

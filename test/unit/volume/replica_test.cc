@@ -177,6 +177,8 @@ BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   peer.call(Unlink{kRootInode, "a", false});
   BOOST_TEST(peer.as(mount, 2, create).reply.code == Code::exists);  // as it was answered
   peer.kill();
+  BOOST_TEST(peer.as(mount, 1, create).reply.code == Code::recalled);
+  BOOST_TEST(peer.as(mount, 0, Hello{{first.attributes.inode}}).reply.code == Code::ok);
   BOOST_TEST(peer.as(mount, 1, create).reply.created);
   BOOST_TEST(peer.call(GetAttributes{first.attributes.inode}).reply.code == Code::ok);
   peer.pass(kSessionGrace / 2);

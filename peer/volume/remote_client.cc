@@ -1,0 +1,438 @@
+// A call: incoming_ (any thread) -> waiting_ (no session yet) -> flying_ -> answered; back to waiting_ when
+// its connection or its owner goes. Everything but incoming_ is the loop's.
+#include "peer/volume/remote_client.h"
+
+#include <algorithm>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <unordered_set>
+
+#include "peer/volume/service.h"
+
+namespace efs {
+
+namespace {
+constexpr int64_t kTick = 100 * kMillisecond;
+constexpr int64_t kCallTimeout = 30 * kSecond;
+constexpr int64_t kHelloTimeout = 5 * kSecond;
+constexpr int64_t kRetryMin = 50 * kMillisecond, kRetryMax = kSecond;
+constexpr size_t kInodesPerHello = 50'000;  // 9 bytes each: below kMaxBody
+
+struct Call {
+  Credentials who;
+  RequestBody body;
+  Payload payload;
+  VolumeClient::Options options;
+  VolumeClient::Done done;
+  int64_t deadline_ns = 0;  // 0: none
+  int64_t interrupted_ns = 0;
+  uint64_t sequence = 0;
+  bool maybe_run = false;  // an earlier attempt may have reached the owner
+  CallId flight = 0;
+};
+using CallPointer = std::shared_ptr<Call>;
+}  // namespace
+
+struct RemoteClient::Impl : std::enable_shared_from_this<Impl> {
+  Impl(Loop& loop_in, Rpc& rpc_in, Random& random_in, VolumeLocator locator_in, const VolumeId& id_in,
+       VolumeNumber number_in, int64_t timeout_in)
+      : loop(loop_in),
+        rpc(rpc_in),
+        random(random_in),
+        locator(std::move(locator_in)),
+        id(id_in),
+        number(number_in),
+        timeout_ns(timeout_in),
+        ticker(loop_in),
+        retry(loop_in) {
+    random.fill(session);
+  }
+
+  void drain();
+  void admit(CallPointer call);
+  void pump();
+  void greet();
+  void hello_answered(uint64_t attempt, Result<Answer> answer);
+  void send(const CallPointer& call);
+  void answered(const CallPointer& call, Result<Answer> result);
+  void decide(const CallPointer& call, Reply reply, Payload payload);
+  void again(const CallPointer& call);
+  void lost_owner(const std::string& why);
+  void new_session();
+  void finish(const CallPointer& call, VolumeAnswer answer);
+  void note(const Call& call, const Reply& reply);
+  void see_verifier(uint64_t verifier);
+  void tick();
+  void shut();
+  uint64_t acknowledged() const { return outstanding.empty() ? next_sequence : *outstanding.begin(); }
+
+  Loop& loop;
+  Rpc& rpc;
+  Random& random;
+  const VolumeLocator locator;
+  const VolumeId id;
+  const VolumeNumber number;
+  const int64_t timeout_ns;
+
+  std::mutex mutex;  // the four below
+  std::vector<CallPointer> incoming;
+  bool posted = false;
+  bool closed = false;
+  std::function<void()> verifier_listener;
+  std::atomic<size_t> pending{0};
+
+  // The loop's.
+  enum class State { none, greeting, ready } state = State::none;
+  std::optional<PeerId> owner;
+  size_t owner_index = 0;
+  SessionId session{};
+  uint64_t next_sequence = 1;
+  std::set<uint64_t> outstanding;  // sequences that are not answered
+  std::deque<CallPointer> waiting;
+  std::unordered_set<CallPointer> flying;
+  std::unordered_set<InodeNumber> open;
+  std::vector<InodeNumber> to_greet;
+  uint64_t attempt = 0;
+  uint64_t verifier = 0;
+  int64_t backoff_ns = kRetryMin;
+  int64_t last_hello_ns = 0;
+  std::string last_error = "no owner is known";
+  Timer ticker, retry;
+};
+
+RemoteClient::RemoteClient(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
+                           VolumeNumber number, int64_t timeout_ns)
+    : impl_(std::make_shared<Impl>(loop, rpc, random, std::move(locator), id, number, timeout_ns)) {
+  impl_->tick();
+}
+RemoteClient::~RemoteClient() {
+  impl_->shut();
+}
+const VolumeId& RemoteClient::id() const {
+  return impl_->id;
+}
+VolumeNumber RemoteClient::number() const {
+  return impl_->number;
+}
+void RemoteClient::on_new_verifier(std::function<void()> listener) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->verifier_listener = std::move(listener);
+}
+
+void RemoteClient::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+                        Done done) {
+  auto one = std::make_shared<Call>();
+  one->who = who;
+  one->body = std::move(body);
+  one->payload = std::move(payload);
+  one->options = options;
+  one->done = std::move(done);
+  const int64_t timeout = options.timeout_ns != 0 ? options.timeout_ns : impl_->timeout_ns;
+  if (timeout > 0) one->deadline_ns = impl_->loop.clock().now_ns() + timeout;
+  Code refused = Code::ok;
+  bool post = false;
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (impl_->closed) {
+      refused = Code::closed;
+    } else if (impl_->pending.load() >= kMaxPendingCalls) {
+      refused = Code::overloaded;
+    } else {
+      ++impl_->pending;
+      impl_->incoming.push_back(one);
+      post = !std::exchange(impl_->posted, true);
+    }
+  }
+  if (refused != Code::ok) return one->done({error_reply(refused), {}});
+  if (post) impl_->loop.post([impl = impl_] { impl->drain(); });
+}
+
+void RemoteClient::poke() {
+  impl_->loop.post([impl = impl_] { impl->tick(); });
+}
+
+void RemoteClient::Impl::drain() {
+  std::vector<CallPointer> taken;
+  {
+    std::lock_guard lock(mutex);
+    if (closed) return;
+    taken.swap(incoming);
+    posted = false;
+  }
+  for (auto& call : taken) admit(std::move(call));
+  pump();
+}
+
+void RemoteClient::Impl::admit(CallPointer call) {
+  if (const auto* close = std::get_if<Close>(&call->body)) {
+    for (InodeNumber inode : close->inodes) open.erase(inode);
+  }
+  waiting.push_back(std::move(call));
+}
+
+// Sends what waits, or sees to a session first.
+void RemoteClient::Impl::pump() {
+  if (state == State::none && !waiting.empty() && !retry.running()) greet();
+  while (state == State::ready && !waiting.empty()) {
+    CallPointer call = std::move(waiting.front());
+    waiting.pop_front();
+    send(call);
+  }
+}
+
+// ---- the session ----
+
+void RemoteClient::Impl::greet() {
+  const auto owners = locator.locate ? locator.locate(id) : std::vector<PeerId>{};
+  if (owners.empty()) return lost_owner("no owner is known");
+  owner = owners[owner_index % owners.size()];
+  state = State::greeting;
+  to_greet.assign(open.begin(), open.end());
+  hello_answered(++attempt, Answer{});
+}
+
+// One Hello after another until all open inodes are told; `answer` is that of the one before.
+void RemoteClient::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answer) {
+  if (of_attempt != attempt || state != State::greeting) return;
+  if (!answer) return lost_owner(to_text(answer.error()));
+  const bool first = answer->body.empty();
+  if (!first) {
+    auto reply = decode<Reply>(answer->body);
+    if (!reply) return lost_owner("its answer cannot be read");
+    if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
+    see_verifier(reply->verifier);
+    if (to_greet.empty()) {
+      state = State::ready;
+      backoff_ns = kRetryMin;
+      last_hello_ns = loop.clock().now_ns();
+      return pump();
+    }
+  }
+  Request request;
+  request.volume = id;
+  request.session = session;
+  Hello hello;
+  const size_t count = std::min(kInodesPerHello, to_greet.size());
+  hello.open.assign(to_greet.end() - ptrdiff_t(count), to_greet.end());
+  to_greet.resize(to_greet.size() - count);
+  request.body = std::move(hello);
+  rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
+           [self = weak_from_this(), of_attempt](Result<Answer> next) {
+             if (auto impl = self.lock()) impl->hello_answered(of_attempt, std::move(next));
+           });
+}
+
+// What was under way waits for the next session, perhaps with another owner.
+void RemoteClient::Impl::lost_owner(const std::string& why) {
+  last_error = why;
+  state = State::none;
+  ++attempt;
+  ++owner_index;
+  if (locator.refresh) locator.refresh(id);
+  if (retry.running()) return;
+  retry.start(backoff_ns, [this] { pump(); });
+  backoff_ns = std::min(backoff_ns * 2, kRetryMax);
+}
+
+// The old session's results are gone: what it may have run must not run again.
+void RemoteClient::Impl::new_session() {
+  random.fill(session);
+  next_sequence = 1;
+  outstanding.clear();
+  state = State::none;
+  ++attempt;
+  std::vector<CallPointer> lost;
+  for (const auto& call : waiting) {
+    if (call->sequence != 0 && call->maybe_run) lost.push_back(call);
+    call->sequence = 0;
+  }
+  for (const auto& call : flying) {
+    if (call->sequence != 0) {
+      rpc.cancel(std::exchange(call->flight, 0));
+      lost.push_back(call);
+    }
+  }
+  for (const auto& call : lost) {
+    std::erase(waiting, call);
+    flying.erase(call);
+    finish(call, {error_reply(
+                      Code::unreachable,
+                      "the session with the volume's owner ended; whether the change was made is not known"),
+                  {}});
+  }
+}
+
+void RemoteClient::Impl::see_verifier(uint64_t seen) {
+  if (seen == 0 || seen == verifier) return;
+  const bool restarted = std::exchange(verifier, seen) != 0;
+  if (!restarted) return;
+  std::function<void()> listener;
+  {
+    std::lock_guard lock(mutex);
+    listener = verifier_listener;
+  }
+  if (listener) listener();
+}
+
+// ---- calls ----
+
+void RemoteClient::Impl::send(const CallPointer& call) {
+  if (changes(call->body) && call->sequence == 0) {
+    call->sequence = next_sequence++;
+    outstanding.insert(call->sequence);
+  }
+  Request request;
+  request.volume = id;
+  request.who = call->who;
+  request.session = session;
+  request.sequence = call->sequence;
+  request.acknowledged = acknowledged();
+  request.body = call->body;
+  CallOptions options;
+  options.timeout_ns = kCallTimeout;
+  if (call->deadline_ns != 0)
+    options.timeout_ns = std::clamp(call->deadline_ns - loop.clock().now_ns(), kTick, kCallTimeout);
+  if (call->payload.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
+    options.priority = Priority::bulk;
+  flying.insert(call);
+  call->flight = rpc.call(*owner, kVolumeCall, encode(request), call->payload, options,
+                          [self = weak_from_this(), call](Result<Answer> result) {
+                            if (auto impl = self.lock()) impl->answered(call, std::move(result));
+                          });
+}
+
+void RemoteClient::Impl::answered(const CallPointer& call, Result<Answer> result) {
+  if (flying.erase(call) == 0) return;
+  call->flight = 0;
+  if (result) {
+    auto reply = decode<Reply>(result->body);
+    if (!reply) return finish(call, {error_reply(std::move(reply.error())), {}});
+    return decide(call, std::move(*reply), std::move(result->payload));
+  }
+  const Code code = result.error().code;
+  const bool broken = code == Code::unreachable || code == Code::closed || code == Code::timed_out ||
+                      code == Code::overloaded || code == Code::not_owner;
+  if (!broken) return finish(call, {error_reply(std::move(result.error())), {}});
+  if (code == Code::closed || code == Code::timed_out) call->maybe_run = true;
+  if (state == State::ready) lost_owner(to_text(result.error()));
+  again(call);
+}
+
+void RemoteClient::Impl::decide(const CallPointer& call, Reply reply, Payload payload) {
+  see_verifier(reply.verifier);
+  switch (reply.code) {
+    case Code::not_owner:
+      if (state == State::ready) lost_owner("peer " + short_hex(*owner) + " does not own the volume");
+      return again(call);
+    case Code::recalled:  // it started anew: say what is open, then ask again
+      if (state == State::ready) state = State::none;
+      return again(call);
+    case Code::expired:
+      if (!call->maybe_run) {
+        call->sequence = 0;
+      }
+      waiting.push_front(call);
+      new_session();
+      return pump();
+    default:
+      note(*call, reply);
+      return finish(call, {std::move(reply), std::move(payload)});
+  }
+}
+
+// In the order of sequences, so that what was first asked is first sent again.
+void RemoteClient::Impl::again(const CallPointer& call) {
+  auto at = std::find_if(waiting.begin(), waiting.end(), [&](const CallPointer& other) {
+    return other->sequence == 0 || other->sequence > call->sequence;
+  });
+  waiting.insert(at, call);
+  pump();
+}
+
+void RemoteClient::Impl::note(const Call& call, const Reply& reply) {
+  if (reply.code != Code::ok) return;
+  if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
+  if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
+    open.insert(reply.attributes.inode);
+}
+
+void RemoteClient::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
+  outstanding.erase(call->sequence);
+  --pending;
+  if (auto done = std::exchange(call->done, nullptr)) done(std::move(answer));
+}
+
+// Deadlines, interruptions, and the session's renewal.
+void RemoteClient::Impl::tick() {
+  ticker.start(kTick, [this] { tick(); });
+  const int64_t now_ns = loop.clock().now_ns();
+  std::vector<std::pair<CallPointer, Reply>> over;
+  auto look = [&](const CallPointer& call) {
+    const auto& flag = call->options.interrupted;
+    if (flag && flag->load() && call->interrupted_ns == 0) call->interrupted_ns = now_ns;
+    const bool may_run = call->sequence != 0 && call->flight != 0;
+    if (call->interrupted_ns != 0 && (!may_run || now_ns - call->interrupted_ns > kInterruptGrace))
+      over.emplace_back(call, error_reply(Code::interrupted));
+    else if (call->deadline_ns != 0 && now_ns >= call->deadline_ns)
+      over.emplace_back(call,
+                        error_reply(Code::unreachable, "the volume's owner did not answer: " + last_error));
+  };
+  for (const auto& call : waiting) look(call);
+  for (const auto& call : flying) look(call);
+  for (auto& [call, reply] : over) {
+    if (flying.erase(call) > 0) {
+      rpc.cancel(std::exchange(call->flight, 0));
+    } else {
+      std::erase(waiting, call);
+    }
+    finish(call, {std::move(reply), {}});
+  }
+  if (state == State::ready && now_ns - last_hello_ns >= kSessionRenewal) {
+    last_hello_ns = now_ns;
+    Request request;
+    request.volume = id;
+    request.session = session;
+    request.body = Hello{};
+    rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
+             [self = weak_from_this(), of_attempt = attempt](Result<Answer> answer) {
+               auto impl = self.lock();
+               if (!impl || impl->attempt != of_attempt || impl->state != State::ready) return;
+               auto reply = answer ? decode<Reply>(answer->body) : Result<Reply>(fail(answer.error()));
+               if (!reply || reply->code == Code::not_owner) return impl->lost_owner("its session broke");
+               impl->see_verifier(reply->verifier);
+             });
+  }
+}
+
+void RemoteClient::Impl::shut() {
+  std::vector<CallPointer> left;
+  {
+    std::lock_guard lock(mutex);
+    closed = true;
+    left.swap(incoming);
+    verifier_listener = nullptr;
+  }
+  ticker.stop();
+  retry.stop();
+  left.insert(left.end(), waiting.begin(), waiting.end());
+  for (const auto& call : flying) {
+    rpc.cancel(std::exchange(call->flight, 0));
+    left.push_back(call);
+  }
+  waiting.clear();
+  flying.clear();
+  if (state == State::ready) {
+    Request request;
+    request.volume = id;
+    request.session = session;
+    request.body = Goodbye{};
+    rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
+             [](Result<Answer>) {});
+  }
+  state = State::none;
+  ++attempt;
+  for (const auto& call : left) finish(call, {error_reply(Code::closed), {}});
+}
+
+}  // namespace efs

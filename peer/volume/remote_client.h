@@ -1,0 +1,51 @@
+// A volume that another peer owns, over Rpc.
+//
+// A request goes out as soon as the session with the owner stands (Hello with what is held open); it is sent
+// again, under the same sequence, when its connection breaks or its owner restarts, until its deadline.
+//   no owner answers         waits, asks `locate` again, then Code::unreachable
+//   the owner has restarted  Hello, then again; a new verifier is told first
+//   the session has ended    a new one; a change whose outcome is not known then answers Code::unreachable
+//   interrupted              at once what is not sent or only reads; a change on its way is given
+//                            kInterruptGrace for its answer
+//
+// call() and poke() from any thread; callbacks on the loop's. Constructed and destroyed on the loop's
+// thread; what is unanswered then gets Code::closed. Bound: kMaxPendingCalls.
+#pragma once
+
+#include "peer/net/rpc.h"
+#include "peer/volume/client.h"
+
+namespace efs {
+
+inline constexpr size_t kMaxPendingCalls = 1 << 16;
+inline constexpr int64_t kInterruptGrace = 2 * kSecond;
+
+struct VolumeLocator {
+  // The owners as far as known here, the likeliest first.
+  std::function<std::vector<PeerId>(const VolumeId&)> locate;
+  // Those did not answer, or are not the owners: find out anew, in the background. May be empty.
+  std::function<void(const VolumeId&)> refresh;
+};
+
+class RemoteClient final : public VolumeClient {
+ public:
+  // `timeout_ns`: of calls that name none; 0: for ever.
+  RemoteClient(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
+               VolumeNumber number, int64_t timeout_ns);
+  ~RemoteClient() override;
+
+  void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+            Done done) override;
+  void poke() override;
+  const VolumeId& id() const override;
+  VolumeNumber number() const override;
+  bool local() const override { return false; }
+  void on_change(std::function<void(const Change&)>) override {}
+  void on_new_verifier(std::function<void()> listener) override;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace efs

@@ -1,0 +1,77 @@
+#include "peer/volume/service.h"
+
+namespace efs {
+
+namespace {
+// What runs on the pool; the responder stays on the loop.
+struct Work {
+  std::shared_ptr<SoleReplica> replica;
+  Request request;
+  Payload payload;
+  VolumeAnswer answer;
+};
+
+SessionId session_of(const PeerId& caller, const SessionId& named) {
+  SessionId out;
+  Bytes both = to_bytes(caller);
+  append(both, named);
+  const Id hash = blake2b(both);
+  std::copy_n(hash.begin(), out.size(), out.begin());
+  out[0] |= 1;  // never one of this process's own
+  return out;
+}
+void answer(const Responder& responder, VolumeAnswer&& result) {
+  responder.answer(encode(result.reply), std::move(result.payload));
+}
+}  // namespace
+
+VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAccess access)
+    : loop_(loop), rpc_(rpc), volumes_(volumes), access_(std::move(access)) {
+  rpc_.handle(kVolumeCall, Access::admitted,
+              [this](const Caller& caller, Bytes body, Bytes payload, Responder responder) {
+                serve(caller, body, std::move(payload), std::move(responder));
+              });
+}
+VolumeService::~VolumeService() {
+  rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
+    responder.fail({Code::not_owner, "this peer serves no volumes now"});
+  });
+}
+
+Reply VolumeService::refuse(const Caller& caller, const Request& request) const {
+  if (request.who.groups.size() > kMaxGroups) return error_reply(Code::invalid_argument);
+  if (!access_.may_act || !access_.may_act(caller.id, request.who.uid))
+    return error_reply(Code::unauthorized, "peer " + short_hex(caller.id) + " may not act for uid " +
+                                               std::to_string(request.who.uid));
+  const bool administers = std::holds_alternative<MakeJunction>(request.body) ||
+                           std::holds_alternative<RemoveJunction>(request.body) ||
+                           std::holds_alternative<AppendRegister>(request.body);
+  if (administers && (!access_.may_administer || !access_.may_administer(caller.id, request)))
+    return error_reply(Code::unauthorized, "peer " + short_hex(caller.id) + " has no right to operate here");
+  if (changes(request.body) && request.sequence == 0) return error_reply(Code::protocol);
+  return {};
+}
+
+void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload, Responder responder) {
+  auto request = decode<Request>(body);
+  if (!request) return responder.fail(std::move(request.error()));
+  if (Reply refused = refuse(caller, *request); refused.code != Code::ok)
+    return answer(responder, {std::move(refused), {}});
+  auto replica = volumes_.find(request->volume);
+  if (!replica) return answer(responder, {error_reply(Code::not_owner), {}});
+  request->session = session_of(caller.id, request->session);
+  if (replica->executes_inline(request->body)) {
+    replica->execute(*request, std::move(payload),
+                     [&](VolumeAnswer result) { answer(responder, std::move(result)); });
+    return;
+  }
+  auto work = std::make_shared<Work>(Work{std::move(replica), std::move(*request), std::move(payload), {}});
+  loop_.work(
+      [work] {
+        work->replica->execute(work->request, std::move(work->payload),
+                               [&](VolumeAnswer result) { work->answer = std::move(result); });
+      },
+      [work, responder] { answer(responder, std::move(work->answer)); });
+}
+
+}  // namespace efs
