@@ -91,6 +91,7 @@ Status OperationRun::apply(const FormatVolume& request) {
   EFS_ASSIGN(auto existing, read_charter(rows_));
   if (existing) return fail(Code::exists);
   rows_.put(kMeta, kCharterKey, text(encode(request.charter)));
+  rows_.put(kMeta, kVerifierKey, number_key(uint64_t(request.charter.created_ns) | 1));
   InodeRow root;
   root.mode = 0040000 | (request.mode & 07777);
   root.uid = request.uid;

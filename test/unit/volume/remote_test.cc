@@ -1,0 +1,188 @@
+// A volume over the wire, in the simulator: answers, repetition over broken connections and restarts,
+// deadlines, interruption, rights.
+#include "fixture.h"
+#include "peer/volume/remote_client.h"
+#include "peer/volume/service.h"
+
+using namespace efs;
+using namespace efs::test;
+
+namespace {
+
+struct RemotePair {
+  explicit RemotePair(uint64_t seed = 1) : simulator(seed), owner(seed) {
+    disks.push_back(make_simulated_disk(seed + 100));
+    disks.push_back(make_simulated_disk(seed + 200));
+    for (int i = 0; i < 2; ++i) keys.push_back(KeyPair::generate(random));
+    start_owner();
+    start_mount();
+  }
+  ~RemotePair() {
+    remote.reset();
+    service.reset();
+    mount_rpc.reset();
+    owner_rpc.reset();
+  }
+  std::unique_ptr<Rpc> make_rpc(Runtime& runtime, const KeyPair& key) {
+    return std::make_unique<Rpc>(runtime, key, Id{7}, secret,
+                                 [](const PeerId&, const PublicKey&) { return Admission::admitted; });
+  }
+  void start_owner() {
+    auto& runtime = simulator.add_host("10.0.0.1", *disks[0]);
+    owner_rpc = make_rpc(runtime, keys[0]);
+    BOOST_REQUIRE(owner_rpc->listen(*Address::parse("10.0.0.1:7400")));
+    VolumeAccess access;
+    access.may_act = [this](const PeerId&, uint32_t uid) { return uid != forbidden; };
+    access.may_administer = [](const PeerId&, const Request&) { return false; };
+    service = std::make_unique<VolumeService>(runtime.loop, *owner_rpc, *owner.set, access);
+  }
+  void stop_owner() {
+    service.reset();
+    owner_rpc.reset();
+    simulator.remove_host("10.0.0.1");
+  }
+  void start_mount() {
+    auto& runtime = simulator.add_host("10.0.0.2", *disks[1]);
+    mount_rpc = make_rpc(runtime, keys[1]);
+    mount_rpc->set_route(peer_id_of(keys[0].public_key()), {*Address::parse("10.0.0.1:7400")});
+    VolumeLocator locator;
+    locator.locate = [this](const VolumeId&) {
+      return std::vector<PeerId>{peer_id_of(keys[0].public_key())};
+    };
+    remote =
+        std::make_unique<RemoteClient>(runtime.loop, *mount_rpc, random, locator, owner.id, 3, 60 * kSecond);
+  }
+  std::shared_ptr<std::optional<VolumeAnswer>> begin(RequestBody body, Payload payload = {},
+                                                     VolumeClient::Options options = {},
+                                                     Credentials who = user(0)) {
+    auto out = std::make_shared<std::optional<VolumeAnswer>>();
+    remote->call(who, std::move(body), std::move(payload), options, [out](VolumeAnswer answer) {
+      BOOST_REQUIRE(!*out);
+      *out = std::move(answer);
+    });
+    return out;
+  }
+  VolumeAnswer wait(const std::shared_ptr<std::optional<VolumeAnswer>>& out) {
+    BOOST_REQUIRE(simulator.run_until([&] { return out->has_value(); }, 120 * kSecond));
+    return std::move(**out);
+  }
+  VolumeAnswer call(RequestBody body, Payload payload = {}) {
+    return wait(begin(std::move(body), std::move(payload)));
+  }
+  Create create(const std::string& name, bool open = false) {
+    Create out;
+    out.parent = kRootInode;
+    out.name = name;
+    out.mode = 0100644;
+    out.open = open;
+    return out;
+  }
+
+  Simulator simulator;
+  SeededRandom random{77};
+  TestPeer owner;
+  std::vector<std::unique_ptr<SimulatedDisk>> disks;
+  std::vector<KeyPair> keys;
+  Bytes secret = Bytes(32, 5);
+  uint32_t forbidden = 1000;
+  std::unique_ptr<Rpc> owner_rpc, mount_rpc;
+  std::unique_ptr<VolumeService> service;
+  std::unique_ptr<RemoteClient> remote;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(remote)
+
+BOOST_AUTO_TEST_CASE(requests_go_over_the_wire) {
+  RemotePair pair;
+  auto made = pair.call(pair.create("f", true)).reply;
+  BOOST_TEST(made.code == Code::ok);
+  Write write;
+  write.inode = made.attributes.inode;
+  Bytes bytes(300'000, 7);
+  write.crc = crc32c(bytes);
+  BOOST_TEST(pair.call(write, bytes).reply.code == Code::ok);
+  auto read = pair.call(Read{made.attributes.inode, 100, 1 << 20});
+  BOOST_TEST(read.payload.size() == 299'900u);
+  BOOST_TEST(read.payload[5] == 7);
+  BOOST_TEST(pair.call(Sync{}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(Lookup{kRootInode, "none"}).reply.code == Code::not_found);
+  // Held open by the mount, over the wire.
+  pair.owner.call(Unlink{kRootInode, "f", false});
+  BOOST_TEST(pair.call(Read{made.attributes.inode, 0, 10}).payload.size() == 10u);
+  BOOST_TEST(pair.call(Close{{made.attributes.inode}}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(GetAttributes{made.attributes.inode}).reply.code == Code::stale);
+}
+
+BOOST_AUTO_TEST_CASE(rights_are_checked) {
+  RemotePair pair;
+  auto denied = pair.wait(pair.begin(Lookup{kRootInode, "x"}, {}, {}, user(1000)));
+  BOOST_TEST(denied.reply.code == Code::unauthorized);
+  MakeJunction junction;
+  junction.path = {"a"};
+  BOOST_TEST(pair.call(junction).reply.code == Code::unauthorized);
+}
+
+BOOST_AUTO_TEST_CASE(each_change_runs_once_over_breaking_connections) {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    RemotePair pair(seed);
+    pair.call(Lookup{kRootInode, "x"});
+    pair.simulator.faults().break_chance = 0.05;
+    std::vector<std::shared_ptr<std::optional<VolumeAnswer>>> calls;
+    for (int i = 0; i < 100; ++i) calls.push_back(pair.begin(pair.create("f" + std::to_string(i))));
+    pair.simulator.run_for(10 * kSecond);
+    pair.simulator.faults().break_chance = 0;
+    for (auto& one : calls) BOOST_TEST(pair.wait(one).reply.code == Code::ok);
+    BOOST_TEST(pair.owner.call(Usage{}).reply.usage.files == 101u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
+  RemotePair pair;
+  int verifiers = 0;
+  pair.remote->on_new_verifier([&] { ++verifiers; });
+  auto made = pair.call(pair.create("f", true)).reply;
+  pair.owner.call(Unlink{kRootInode, "f", false});
+  pair.stop_owner();
+  pair.owner.kill();
+  auto waiting = pair.begin(GetAttributes{made.attributes.inode});
+  pair.simulator.run_for(3 * kSecond);
+  BOOST_TEST(!waiting->has_value());
+  pair.start_owner();
+  BOOST_TEST(pair.wait(waiting).reply.attributes.nlink == 0u);
+  BOOST_TEST(verifiers == 1);
+  pair.owner.pass(kSessionGrace + 30 * kSecond);
+  BOOST_TEST(pair.call(GetAttributes{made.attributes.inode}).reply.code == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(an_ended_session_is_replaced) {
+  RemotePair pair;
+  BOOST_TEST(pair.call(pair.create("a")).reply.code == Code::ok);
+  pair.owner.pass(kSessionSilence + kMinute);
+  BOOST_TEST(pair.call(pair.create("b")).reply.code == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(calls_end_when_nobody_answers) {
+  RemotePair pair;
+  pair.call(Lookup{kRootInode, "x"});
+  pair.stop_owner();
+  const int64_t begun = pair.simulator.now_ns();
+  VolumeClient::Options options;
+  options.timeout_ns = 5 * kSecond;
+  BOOST_TEST(pair.wait(pair.begin(pair.create("late"), {}, options)).reply.code == Code::unreachable);
+  BOOST_TEST(pair.simulator.now_ns() - begun < 6 * kSecond);
+  options.interrupted = std::make_shared<std::atomic<bool>>(false);
+  options.timeout_ns = 0;
+  auto call = pair.begin(pair.create("given up"), {}, options);
+  pair.simulator.run_for(kSecond);
+  *options.interrupted = true;
+  pair.remote->poke();
+  BOOST_TEST(pair.wait(call).reply.code == Code::interrupted);
+  auto dropped = pair.begin(Lookup{kRootInode, "x"});
+  pair.remote.reset();
+  BOOST_REQUIRE(dropped->has_value());
+  BOOST_TEST((*dropped)->reply.code == Code::closed);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
