@@ -53,16 +53,27 @@ enum class Durability {
   by_log,   // the caller's log has the bytes: checkpoint_sync() covers it
 };
 
+struct ChunkOptions {
+  Id owner{};  // this peer's id, in the markers: another peer's disk is not taken for ours
+  uint64_t segment_bytes = 256 << 20;
+};
+
+// The tables that open() expects in `index`.
+MetaOptions chunk_index_options();
+
 class ChunkStore {
  public:
   // Makes the markers on first use (`create`); a store whose marker is missing or another's is opened as
-  // missing, reported, and left alone.
+  // missing, reported, and left alone; so is one that the index knows and that has lost its marker, with
+  // `create` too. Recovers what was put since the last checkpoint. Code::version, Code::io, Code::corrupt
+  // (the index: remove it, it is rebuilt). Two locations must not be one directory.
   static Result<std::unique_ptr<ChunkStore>> open(FileSystem& files, std::shared_ptr<MetaEnvironment> index,
                                                   const std::vector<StoreLocation>& stores, bool create,
-                                                  Logger& log);
+                                                  Logger& log, const ChunkOptions& options = {});
   virtual ~ChunkStore() = default;
 
-  // Does nothing for a chunk that is there. Code::no_space when no store has room.
+  // Does nothing for a chunk that is there, but to make it stay and to heed `durability`. Code::no_space when
+  // no store has room.
   virtual Status put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) = 0;
   virtual bool contains(const ChunkKey& key) const = 0;
   virtual Result<uint32_t> length(const ChunkKey& key) const = 0;
@@ -72,9 +83,11 @@ class ChunkStore {
   virtual Status sync() = 0;             // every put by_sync before this call
   virtual Status checkpoint_sync() = 0;  // every put before this call, and the index
 
+  // What is condemned is forgotten at a restart: whoever replays condemns again, or sweeps with list().
   virtual void condemn(const ChunkKey& key) = 0;
   virtual void reap(std::span<const ChunkKey> keys) = 0;  // those still condemned
-  // Once in a while, from a background thread: give space back, a bounded piece of work a call.
+  // Once in a while, from a background thread: give space back, a bounded piece of work (one segment) a call.
+  // A chunk that was erased after a crash lost sight of that comes back as garbage: list() shows it.
   virtual Status collect() = 0;
   // Keys of a volume in order, from `after` (exclusive), at most `limit`: for sweeps and checks.
   virtual std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,

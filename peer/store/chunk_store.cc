@@ -1,0 +1,430 @@
+#include "peer/store/chunk_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "peer/store/file_chunk_store.h"
+
+namespace efs {
+namespace {
+
+constexpr uint64_t kWriteAtOnce = 16 << 10;        // header and bytes in one call
+constexpr uint64_t kBytesBetweenLooks = 16 << 20;  // at the free space of a disk
+constexpr uint64_t kReservedPart = 20;             // one in so many bytes of a disk stays free
+constexpr int kReadAttempts = 4;                   // a chunk moves while it is read, seldom twice
+
+}  // namespace
+
+// ---- where chunks are ----
+
+SegmentPointer FileChunkStore::segment_at(const Location& location) const {
+  for (const auto& store : stores_) {
+    if (store->missing || store->number != location.store) continue;
+    auto at = store->segments.find(location.segment);
+    if (at != store->segments.end()) return at->second;
+  }
+  return nullptr;
+}
+
+Result<std::optional<FileChunkStore::Found>> FileChunkStore::locate(const ChunkKey& key) const {
+  {
+    std::lock_guard lock(mutex_);
+    auto at = fresh_.find(key);
+    if (at != fresh_.end()) return Found{at->second, segment_at(at->second)};
+  }
+  auto rows = index_.read();
+  EFS_ASSIGN(auto row, rows->get(kChunksTable, chunk_row_key(key)));
+  if (!row) return std::nullopt;
+  EFS_ASSIGN(Location location, parse_location(*row));
+  std::lock_guard lock(mutex_);
+  return Found{location, segment_at(location)};
+}
+
+bool FileChunkStore::contains(const ChunkKey& key) const {
+  auto found = locate(key);
+  return found && *found && (*found)->segment != nullptr;
+}
+
+Result<uint32_t> FileChunkStore::length(const ChunkKey& key) const {
+  EFS_ASSIGN(auto found, locate(key));
+  if (!found) return fail(Code::not_found);
+  return found->location.length;
+}
+
+Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const {
+  std::optional<Location> tried;
+  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
+    EFS_ASSIGN(auto found, locate(key));
+    if (!found) return fail(Code::not_found);
+    const Location& location = found->location;
+    if (offset > location.length || out.size() > location.length - offset)
+      return fail(Code::invalid_argument);
+    if (found->segment == nullptr) {
+      if (tried == location)
+        return fail(
+            Code::io,
+            fmt::format("chunk {} is in store {}, segment {}, which is not there: is its disk mounted?",
+                        short_hex(key.chunk), location.store, location.segment));
+      tried = location;
+      continue;
+    }
+    auto status = found->segment->read_chunk(key, location.offset, location.length, offset, out);
+    if (status || status.error().code != Code::corrupt) return status;
+    if (tried == location)
+      return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),
+                                             found->segment->path, location.offset));
+    tried = location;  // it may have been moved, or erased and its space given back: look again
+  }
+  return fail(Code::corrupt);
+}
+
+std::vector<ChunkKey> FileChunkStore::list(uint32_t volume, const std::optional<ChunkId>& after,
+                                           size_t limit) const {
+  std::set<ChunkKey> keys;
+  auto wanted = [&](const ChunkKey& key) { return key.volume == volume && (!after || key.chunk > *after); };
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, location] : fresh_) {
+      if (wanted(key)) keys.insert(key);
+    }
+  }
+  size_t rows_seen = 0;
+  auto rows = index_.read();
+  auto scanned = rows->scan(kChunksTable, chunk_row_key({volume, after.value_or(ChunkId{})}),
+                            [&](std::string_view row, std::string_view) {
+                              ChunkKey key = parse_chunk_row_key(row);
+                              if (key.volume != volume) return false;
+                              if (!wanted(key)) return true;
+                              keys.insert(key);
+                              return ++rows_seen < limit;
+                            });
+  if (!scanned) log_.error("the chunk index cannot be listed: {}", to_text(scanned.error()));
+  std::vector<ChunkKey> listed(keys.begin(), keys.end());
+  if (listed.size() > limit) listed.resize(limit);
+  return listed;
+}
+
+// ---- space ----
+
+uint64_t FileChunkStore::room_in(const Store& store) const {
+  if (store.missing) return 0;
+  uint64_t used = 0;
+  for (const auto& [number, segment] : store.segments) used += segment->end - segment->hole_bytes;
+  uint64_t reserved = store.space.total_bytes / kReservedPart + store.written_since;
+  uint64_t free = store.space.free_bytes > reserved ? store.space.free_bytes - reserved : 0;
+  return std::min(free, store.limit_bytes > used ? store.limit_bytes - used : 0);
+}
+
+void FileChunkStore::look_at_space(Store& store) {
+  auto space = files_.space(store.directory);
+  std::lock_guard lock(mutex_);
+  if (space) store.space = *space;
+  store.written_since = 0;
+}
+
+uint64_t FileChunkStore::available_bytes() const {
+  std::lock_guard lock(mutex_);
+  uint64_t room = 0;
+  for (const auto& store : stores_) room += room_in(*store);
+  return room;
+}
+
+std::vector<StoreUsage> FileChunkStore::usage() const {
+  std::lock_guard lock(mutex_);
+  std::vector<StoreUsage> all;
+  for (const auto& store : stores_) {
+    StoreUsage usage{store->directory, store->limit_bytes, 0, 0, store->missing};
+    for (const auto& [number, segment] : store->segments) {
+      usage.used_bytes += segment->end - segment->hole_bytes;
+      usage.chunks += segment->live_chunks + segment->fresh_chunks;
+    }
+    usage.capacity_bytes = std::min(store->limit_bytes, usage.used_bytes + room_in(*store));
+    all.push_back(usage);
+  }
+  return all;
+}
+
+// The segment that takes the next record, in the store with the most room. order_mutex_ is held.
+Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint) {
+  Store* best = nullptr;
+  uint64_t best_room = 0;
+  for (const auto& store : stores_) {
+    if (store->missing) continue;
+    if (store->written_since >= kBytesBetweenLooks) look_at_space(*store);
+    std::unique_lock lock(mutex_);
+    uint64_t room = room_in(*store);
+    if (room < footprint + kFirstRecord && store->written_since > 0) {
+      lock.unlock();
+      look_at_space(*store);
+      lock.lock();
+      room = room_in(*store);
+    }
+    if (room >= footprint + kFirstRecord && room > best_room) {
+      best = store.get();
+      best_room = room;
+    }
+  }
+  if (best == nullptr) return fail(Code::no_space, "no chunk store has room left");
+  if (best->active != nullptr && best->active->end + footprint > options_.segment_bytes) {
+    std::lock_guard lock(mutex_);
+    best->active->sealed = true;
+    best->active = nullptr;
+  }
+  if (best->active == nullptr) EFS_TRY(create_segment(*best));
+  std::lock_guard lock(mutex_);
+  best->written_since += footprint;
+  return best->active;
+}
+
+Status FileChunkStore::create_segment(Store& store) {
+  auto segment = std::make_shared<Segment>();
+  segment->store = store.number;
+  segment->number = store.next_segment++;
+  segment->path = fmt::format("{}/{:08x}.seg", store.segments_directory(), segment->number);
+  EFS_ASSIGN(segment->file, files_.open(segment->path, OpenMode::create_new));
+  auto made = segment->write_file_header();
+  if (made) made = files_.sync_directory(store.segments_directory());
+  if (!made) {
+    (void)files_.remove(segment->path);
+    return made;
+  }
+  std::lock_guard lock(mutex_);
+  store.segments[segment->number] = segment;
+  store.active = segment;
+  return {};
+}
+
+// ---- putting ----
+
+void FileChunkStore::remember_fresh(const ChunkKey& key, const Location& location, Segment& segment) {
+  forget_fresh(key);
+  fresh_[key] = location;
+  segment.fresh_bytes += footprint_of(location.length);
+  ++segment.fresh_chunks;
+}
+
+void FileChunkStore::forget_fresh(const ChunkKey& key) {
+  auto at = fresh_.find(key);
+  if (at == fresh_.end()) return;
+  if (auto segment = segment_at(at->second)) {
+    segment->fresh_bytes -= footprint_of(at->second.length);
+    --segment->fresh_chunks;
+  }
+  fresh_.erase(at);
+}
+
+// Reserves under `order`, writes the bytes without it (it is released on return).
+Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteView bytes,
+                                    std::unique_lock<std::mutex>& order, Location& location,
+                                    SegmentPointer& segment) {
+  SegmentRecord record;
+  record.key = key;
+  record.sha256 = sha256;
+  record.length = uint32_t(bytes.size());
+  record.footprint = footprint_of(record.length);
+  Bytes table = checksum_table(key, bytes);
+  record.table_sum = crc32c(table);
+  EFS_ASSIGN(segment, writable_segment(record.footprint));
+  uint64_t offset = segment->end;
+  bool at_once = bytes.size() <= kWriteAtOnce;
+  EFS_TRY(segment->write_record_header(offset, record, table, at_once ? bytes : ByteView()));
+  {
+    std::lock_guard lock(mutex_);
+    segment->end += record.footprint;
+    segment->in_flight.insert(offset);
+  }
+  order.unlock();
+  location = {segment->store, segment->number, offset, record.length};
+  if (at_once) return {};
+  auto written = segment->write_record_bytes(offset, bytes);
+  if (!written) {  // the place is dead, the chain of headers whole
+    std::lock_guard lock(mutex_);
+    segment->in_flight.erase(offset);
+  }
+  return written;
+}
+
+Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) {
+  if (bytes.empty() || bytes.size() > kMaxChunkBytes)
+    return fail(Code::invalid_argument, "a chunk has 1 byte to 1 MiB");
+  std::unique_lock order(order_mutex_);
+  auto found = locate(key);
+  if (found && *found && (*found)->segment != nullptr) {
+    std::lock_guard lock(mutex_);
+    condemned_.erase(key);
+    Segment& segment = *(*found)->segment;
+    if (durability == Durability::by_sync) segment.must_sync = segment.writes;
+    return {};
+  }
+  Location location;
+  SegmentPointer segment;
+  EFS_TRY(write_record(key, sha256, bytes, order, location, segment));
+  std::lock_guard lock(mutex_);
+  segment->in_flight.erase(location.offset);
+  ++segment->writes;
+  if (durability == Durability::by_sync) segment->must_sync = segment->writes;
+  condemned_.erase(key);
+  remember_fresh(key, location, *segment);
+  return {};
+}
+
+// ---- syncing ----
+
+Status FileChunkStore::flush(const SegmentPointer& segment, uint64_t target) {
+  std::lock_guard only(segment->sync_mutex);
+  uint64_t goal = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (segment->sync_failed)
+      return fail(
+          Code::io,
+          fmt::format("segment {} could not be synced; restart efs-peer, it checks what is on the disk",
+                      segment->path));
+    if (segment->synced >= target) return {};
+    goal = segment->writes;
+  }
+  auto flushed = segment->file->sync();
+  std::lock_guard lock(mutex_);
+  if (flushed) {
+    segment->synced = goal;
+  } else {
+    segment->sync_failed = true;
+  }
+  return flushed;
+}
+
+Status FileChunkStore::sync() {
+  std::vector<std::pair<SegmentPointer, uint64_t>> dirty;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& store : stores_) {
+      for (const auto& [number, segment] : store->segments) {
+        if (segment->must_sync > segment->synced) dirty.emplace_back(segment, segment->must_sync);
+      }
+    }
+  }
+  for (const auto& [segment, target] : dirty) EFS_TRY(flush(segment, target));
+  return {};
+}
+
+Status FileChunkStore::checkpoint_sync() {
+  std::lock_guard lock(checkpoint_mutex_);
+  return checkpoint_locked();
+}
+
+Status FileChunkStore::checkpoint_locked() {
+  struct Dirty {
+    SegmentPointer segment;
+    uint64_t writes, known_end;
+  };
+  std::vector<Dirty> dirty;
+  std::vector<std::pair<ChunkKey, Location>> moving;
+  {
+    std::scoped_lock lock(order_mutex_, mutex_);
+    moving.assign(fresh_.begin(), fresh_.end());
+    for (const auto& store : stores_) {
+      for (const auto& [number, segment] : store->segments) {
+        uint64_t known = segment->in_flight.empty() ? segment->end : *segment->in_flight.begin();
+        if (segment->writes > segment->synced || known > segment->indexed_end)
+          dirty.push_back({segment, segment->writes, known});
+      }
+    }
+  }
+  for (const Dirty& one : dirty) EFS_TRY(flush(one.segment, one.writes));
+
+  if (!moving.empty() || !dirty.empty()) {
+    std::lock_guard order(order_mutex_);
+    auto transaction = index_.begin();
+    Touched touched;
+    std::sort(moving.begin(), moving.end());
+    std::erase_if(moving, [&](const auto& one) {  // erased or written anew meanwhile
+      std::lock_guard lock(mutex_);
+      auto at = fresh_.find(one.first);
+      return at == fresh_.end() || at->second != one.second;
+    });
+    for (const auto& [key, location] : moving) index_put(*transaction, key, location, touched);
+    for (const Dirty& one : dirty) {
+      one.segment->indexed_end = std::max(one.segment->indexed_end, one.known_end);
+      touched.insert(one.segment);
+    }
+    write_segment_rows(*transaction, touched);
+    commit(*transaction);
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, location] : moving) forget_fresh(key);
+  }
+  return index_.checkpoint();
+}
+
+// ---- the index ----
+
+void FileChunkStore::index_put(WriteRows& rows, const ChunkKey& key, const Location& location,
+                               Touched& touched) {
+  index_erase(rows, key, touched);
+  rows.put(kChunksTable, chunk_row_key(key), encode(location));
+  std::lock_guard lock(mutex_);
+  if (auto segment = segment_at(location)) {
+    segment->live_bytes += footprint_of(location.length);
+    ++segment->live_chunks;
+    touched.insert(segment);
+  }
+}
+
+bool FileChunkStore::index_erase(WriteRows& rows, const ChunkKey& key, Touched& touched) {
+  auto row = rows.get(kChunksTable, chunk_row_key(key));
+  if (row && !*row) return false;
+  if (row) {
+    if (auto location = parse_location(**row)) {
+      std::lock_guard lock(mutex_);
+      if (auto segment = segment_at(*location)) {
+        segment->live_bytes -= footprint_of(location->length);
+        --segment->live_chunks;
+        touched.insert(segment);
+      }
+    }
+  }
+  rows.erase(kChunksTable, chunk_row_key(key));
+  return true;
+}
+
+void FileChunkStore::write_segment_rows(WriteRows& rows, const Touched& touched, bool removing) {
+  for (const auto& segment : touched) {
+    SegmentRow row{segment->indexed_end, segment->live_bytes, segment->live_chunks, segment->hole_bytes,
+                   removing};
+    rows.put(kSegmentsTable, segment_row_key({segment->store, segment->number}), encode(row));
+  }
+}
+
+void FileChunkStore::commit(MetaStore::Transaction& transaction) {
+  transaction.commit(index_.applied_index() + 1);
+}
+
+// ---- erasing ----
+
+void FileChunkStore::condemn(const ChunkKey& key) {
+  std::lock_guard order(order_mutex_);
+  auto found = locate(key);
+  if (found && !*found) return;
+  std::lock_guard lock(mutex_);
+  condemned_.insert(key);
+}
+
+void FileChunkStore::reap(std::span<const ChunkKey> keys) {
+  std::lock_guard order(order_mutex_);
+  auto transaction = index_.begin();
+  Touched touched;
+  bool changed = false;
+  for (const ChunkKey& key : keys) {
+    {
+      std::lock_guard lock(mutex_);
+      if (condemned_.erase(key) == 0) continue;
+      forget_fresh(key);
+    }
+    changed = index_erase(*transaction, key, touched) || changed;
+  }
+  if (!changed) return;
+  write_segment_rows(*transaction, touched);
+  commit(*transaction);
+}
+
+}  // namespace efs

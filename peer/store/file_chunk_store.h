@@ -1,0 +1,134 @@
+// The chunk store on files. See chunk_store.h for what it promises.
+//
+//   put         reserve a place and write the record's header (one at a time), write the bytes (in
+//               parallel), remember the place as *fresh*
+//   sync        flush the segments that puts by_sync wrote to
+//   checkpoint  flush all segments, then move what was fresh at its beginning into the index, then make
+//               the index durable: so the index never refers to bytes that a power loss can take
+//   open        the index, and what stands in each segment behind what the index knows (fresh again)
+//   erase       a row goes from the index; its bytes are dead. Space of dead bytes is given back only after
+//               a checkpoint of the index without them.
+//
+// Locks, in this order: checkpoint_mutex_ (checkpoint, collect), order_mutex_ (what is where: may read the
+// index and write a header), mutex_ (fields; nanoseconds). Reads take mutex_ alone, and none during I/O.
+#pragma once
+
+#include <functional>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "peer/store/chunk_index.h"
+#include "peer/store/segment.h"
+
+namespace efs {
+
+struct ChunkKeyHash {
+  size_t operator()(const ChunkKey& key) const { return IdHash()(key.chunk) ^ key.volume; }
+};
+
+class FileChunkStore final : public ChunkStore {
+ public:
+  FileChunkStore(FileSystem& files, std::shared_ptr<MetaEnvironment> index, const ChunkOptions& options,
+                 Logger& log)
+      : files_(files), index_(std::move(index)), options_(options), log_(log) {}
+
+  Status open(const std::vector<StoreLocation>& stores, bool create);
+
+  Status put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) override;
+  bool contains(const ChunkKey& key) const override;
+  Result<uint32_t> length(const ChunkKey& key) const override;
+  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override;
+  Status sync() override;
+  Status checkpoint_sync() override;
+  void condemn(const ChunkKey& key) override;
+  void reap(std::span<const ChunkKey> keys) override;
+  Status collect() override;
+  std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
+                             size_t limit) const override;
+  std::vector<StoreUsage> usage() const override;
+  uint64_t available_bytes() const override;
+  Status add_store(const StoreLocation& location) override;
+  std::vector<std::string> check(bool repair) override;
+
+ private:
+  struct Store {
+    uint16_t number = 0;
+    std::string directory;
+    uint64_t limit_bytes = 0;
+    bool missing = false;
+    bool index_lost = false;  // the index knew nothing of it when it was opened
+    std::map<uint64_t, SegmentPointer> segments;
+    SegmentPointer active;
+    uint64_t next_segment = 1;
+    DiskSpace space;             // as of the last look
+    uint64_t written_since = 0;  // that look
+    std::string segments_directory() const { return directory + "/segments"; }
+  };
+  struct Marker;
+  struct Found {
+    Location location;
+    SegmentPointer segment;  // none: its store is missing
+  };
+
+  // Opening.
+  Status open_store(const StoreLocation& location, bool create);
+  Result<std::optional<Marker>> read_marker(const std::string& directory) const;
+  Result<Marker> make_marker(const StoreLocation& location);
+  Status open_segments(Store& store);
+  Status open_segment(Store& store, uint64_t number, const SegmentRow* row);
+  Status recover_tail(Segment& segment, bool index_lost);
+
+  // Places.
+  Result<std::optional<Found>> locate(const ChunkKey& key) const;
+  SegmentPointer segment_at(const Location& location) const;  // under mutex_
+  Result<SegmentPointer> writable_segment(uint64_t footprint);
+  Status create_segment(Store& store);
+  uint64_t room_in(const Store& store) const;
+  void look_at_space(Store& store);
+  Status write_record(const ChunkKey& key, const Id& sha256, ByteView bytes,
+                      std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
+  void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment);
+  void forget_fresh(const ChunkKey& key);
+
+  // The index; order_mutex_ is held. Segments whose numbers changed are noted, and written at the end.
+  using Touched = std::set<SegmentPointer>;
+  void index_put(WriteRows& rows, const ChunkKey& key, const Location& location, Touched& touched);
+  bool index_erase(WriteRows& rows, const ChunkKey& key, Touched& touched);
+  void write_segment_rows(WriteRows& rows, const Touched& touched, bool removing = false);
+  void commit(MetaStore::Transaction& transaction);
+
+  Status flush(const SegmentPointer& segment, uint64_t target);
+  Status checkpoint_locked();
+
+  // Collecting; checkpoint_mutex_ is held.
+  SegmentPointer pick(const std::function<bool(const Segment&)>& wanted) const;
+  void seal_wasteful_segments();
+  Status rewrite(const SegmentPointer& segment);
+  Status move_record(const SegmentPointer& segment, uint64_t offset, const SegmentRecord& record);
+  Status remove_segment(const SegmentPointer& segment);
+  Status punch(const SegmentPointer& segment);
+  // Every record of the chain in order; false when the chain breaks before the end.
+  Result<bool> walk(const Segment& segment, uint64_t from,
+                    const std::function<Status(uint64_t, const SegmentRecord&)>& visit) const;
+
+  // Checking.
+  using Records = std::map<ChunkKey, std::vector<Location>>;
+  void check_segment(const SegmentPointer& segment, Records& good, std::vector<std::string>& problems) const;
+  bool check_rows(Records& good, std::map<ChunkKey, Location>& kept,
+                  std::vector<std::string>& problems) const;
+  Status rebuild(const Records& good, const std::map<ChunkKey, Location>& kept, bool rows_are_known);
+
+  FileSystem& files_;
+  MetaStore index_;
+  const ChunkOptions options_;
+  Logger& log_;
+
+  std::mutex checkpoint_mutex_;
+  mutable std::mutex order_mutex_;
+  mutable std::mutex mutex_;
+  std::vector<std::unique_ptr<Store>> stores_;  // present ones and missing ones
+  std::unordered_map<ChunkKey, Location, ChunkKeyHash> fresh_;
+  std::unordered_set<ChunkKey, ChunkKeyHash> condemned_;
+};
+
+}  // namespace efs
