@@ -108,7 +108,7 @@ Status FileChunkStore::move_record(const SegmentPointer& segment, uint64_t offse
   std::lock_guard lock(mutex_);
   target->in_flight.erase(location.offset);
   target->must_sync = ++target->writes;
-  if (still_here) remember_fresh(record.key, location, *target);
+  if (still_here) remember_fresh(record.key, location, *target, !fresh_.contains(record.key));
   return {};
 }
 
@@ -196,18 +196,26 @@ Status FileChunkStore::punch(const SegmentPointer& segment) {
 
 void FileChunkStore::check_segment(const SegmentPointer& segment, Records& good,
                                    std::vector<std::string>& problems) const {
+  auto note = [&](uint64_t offset, const SegmentRecord& record) -> Status {
+    good[record.key].push_back({segment->store, segment->number, offset, record.length});
+    return {};
+  };
+  uint64_t end = kFirstRecord;
   auto walked = walk(*segment, kFirstRecord, [&](uint64_t offset, const SegmentRecord& record) -> Status {
+    end = offset + record.footprint;
     if (record.kind != RecordKind::chunk) return {};
     auto bytes = segment->read_whole(offset, record, true);
-    if (bytes) good[record.key].push_back({segment->store, segment->number, offset, record.length});
-    if (!bytes && bytes.error().code != Code::corrupt) return fail(bytes.error());
+    if (bytes) return note(offset, record);
+    if (bytes.error().code != Code::corrupt) return fail(bytes.error());
     return {};  // a damaged one counts when the index refers to it
   });
-  if (!walked) {
-    problems.push_back(fmt::format("segment {}: {}", segment->path, to_text(walked.error())));
-  } else if (!*walked && !segment->sealed) {
-    problems.push_back(fmt::format("segment {}: its chain of records is broken", segment->path));
+  if (walked &&
+      !*walked) {  // a torn end is normal; behind a break before it chunks are found without the chain
+    if (end < segment->indexed_end)
+      log_.warning("segment {}: its chain of records breaks at {}", segment->path, end);
+    if (auto rescued = rescue(*segment, end, note); !rescued) walked = fail(rescued.error());
   }
+  if (!walked) problems.push_back(fmt::format("segment {}: {}", segment->path, to_text(walked.error())));
 }
 
 // False when the index itself cannot be read.

@@ -82,6 +82,7 @@ Result<FileChunkStore::Marker> FileChunkStore::make_marker(const StoreLocation& 
 
 Status FileChunkStore::open(const std::vector<StoreLocation>& stores, bool create) {
   for (const StoreLocation& location : stores) EFS_TRY(open_store(location, create));
+  for (const auto& store : stores_) EFS_TRY(recover_store(*store));
   return {};
 }
 
@@ -91,7 +92,9 @@ Status FileChunkStore::add_store(const StoreLocation& location) {
     if (store->directory == location.directory && !store->missing)
       return fail(Code::exists, location.directory + " is a chunk store of this peer already");
   }
-  if (auto opened = open_store(location, true); !opened) {
+  auto opened = open_store(location, true);
+  if (opened) opened = recover_store(*stores_.back());
+  if (!opened) {
     std::lock_guard fields(mutex_);
     stores_.pop_back();
     return opened;
@@ -216,17 +219,24 @@ Status FileChunkStore::open_segment(Store& store, uint64_t number, const Segment
     std::lock_guard lock(mutex_);
     store.segments[number] = segment;
   }
-  uint64_t known = segment->end;
-  EFS_TRY(recover_tail(*segment, store.index_lost));
-  // What outlived a kill may be in the kernel alone, and the put that brought it may have been by_sync.
-  if (segment->end > known) segment->writes = segment->must_sync = 1;
-  bool goes_on = !segment->damaged && size == segment->end && size < options_.segment_bytes;
-  segment->sealed = true;
-  if (store.active != nullptr) store.active->sealed = true;
-  store.active = nullptr;
-  if (goes_on) {
-    segment->sealed = false;
-    store.active = segment;
+  return {};
+}
+
+// With all stores open: a chunk may be in the index in another one.
+Status FileChunkStore::recover_store(Store& store) {
+  for (const auto& [number, segment] : store.segments) {
+    EFS_ASSIGN(uint64_t size, segment->file->size());
+    uint64_t known = segment->end;
+    EFS_TRY(recover_tail(*segment, store.index_lost));
+    std::lock_guard lock(mutex_);
+    // What outlived a kill may be in the kernel alone, and the put that brought it may have been by_sync.
+    if (segment->end > known) segment->writes = segment->must_sync = 1;
+    segment->sealed = true;
+    if (number == store.segments.rbegin()->first && !segment->damaged && size == segment->end &&
+        size < options_.segment_bytes) {
+      segment->sealed = false;
+      store.active = segment;
+    }
   }
   return {};
 }
@@ -248,7 +258,11 @@ Status FileChunkStore::recover_tail(Segment& segment, bool index_lost) {
     auto row = rows->get(kChunksTable, chunk_row_key(record.key));
     if (row && *row && **row == encode(location)) return {};
     std::lock_guard lock(mutex_);
-    remember_fresh(record.key, location, segment);
+    auto points_to_segment = [&](std::string_view value) {
+      auto old = parse_location(value);
+      return old && segment_at(*old) != nullptr;
+    };
+    remember_fresh(record.key, location, segment, row && *row && points_to_segment(**row));
     return {};
   };
   EFS_ASSIGN(uint64_t size, segment.file->size());
@@ -258,15 +272,23 @@ Status FileChunkStore::recover_tail(Segment& segment, bool index_lost) {
   if (!index_lost || segment.end >= size) return {};
   // The index knows nothing of this store and the chain breaks: a sector was damaged, or power was lost.
   // Whatever whole chunk stands behind the break is kept: at worst it was erased before.
-  uint64_t chained = segment.end;
-  for (uint64_t offset = chained; offset + kRecordHeader <= size; offset += kRecordAlign) {
-    EFS_ASSIGN(auto record, segment.read_record(offset));
-    if (!record || record->kind != RecordKind::chunk || !segment.read_whole(offset, *record, true)) continue;
-    std::unique_lock lock(mutex_);
-    if (fresh_.contains(record->key)) continue;
-    lock.unlock();
-    EFS_TRY(recover(offset, *record));
+  return rescue(segment, segment.end, [&](uint64_t offset, const SegmentRecord& record) -> Status {
+    {
+      std::lock_guard lock(mutex_);
+      if (fresh_.contains(record.key)) return {};
+    }
     segment.damaged = true;  // its dead space is not known: it stays
+    return recover(offset, record);
+  });
+}
+
+Status FileChunkStore::rescue(const Segment& segment, uint64_t from,
+                              const std::function<Status(uint64_t, const SegmentRecord&)>& visit) const {
+  EFS_ASSIGN(uint64_t size, segment.file->size());
+  for (uint64_t offset = from; offset + kRecordHeader <= size; offset += kRecordAlign) {
+    EFS_ASSIGN(auto record, segment.read_record(offset));
+    if (record && record->kind == RecordKind::chunk && segment.read_whole(offset, *record, true))
+      EFS_TRY(visit(offset, *record));
   }
   return {};
 }

@@ -31,7 +31,7 @@ Result<std::optional<FileChunkStore::Found>> FileChunkStore::locate(const ChunkK
   {
     std::lock_guard lock(mutex_);
     auto at = fresh_.find(key);
-    if (at != fresh_.end()) return Found{at->second, segment_at(at->second)};
+    if (at != fresh_.end()) return Found{at->second.location, segment_at(at->second.location)};
   }
   auto rows = index_.read();
   EFS_ASSIGN(auto row, rows->get(kChunksTable, chunk_row_key(key)));
@@ -85,7 +85,7 @@ std::vector<ChunkKey> FileChunkStore::list(uint32_t volume, const std::optional<
   auto wanted = [&](const ChunkKey& key) { return key.volume == volume && (!after || key.chunk > *after); };
   {
     std::lock_guard lock(mutex_);
-    for (const auto& [key, location] : fresh_) {
+    for (const auto& [key, fresh] : fresh_) {
       if (wanted(key)) keys.insert(key);
     }
   }
@@ -197,19 +197,23 @@ Status FileChunkStore::create_segment(Store& store) {
 
 // ---- putting ----
 
-void FileChunkStore::remember_fresh(const ChunkKey& key, const Location& location, Segment& segment) {
+void FileChunkStore::remember_fresh(const ChunkKey& key, const Location& location, Segment& segment,
+                                    bool replaces_row) {
+  auto at = fresh_.find(key);
+  if (at != fresh_.end()) replaces_row = replaces_row || at->second.replaces_row;
   forget_fresh(key);
-  fresh_[key] = location;
+  fresh_[key] = {location, replaces_row};
   segment.fresh_bytes += footprint_of(location.length);
-  ++segment.fresh_chunks;
+  if (!replaces_row) ++segment.fresh_chunks;
 }
 
 void FileChunkStore::forget_fresh(const ChunkKey& key) {
   auto at = fresh_.find(key);
   if (at == fresh_.end()) return;
-  if (auto segment = segment_at(at->second)) {
-    segment->fresh_bytes -= footprint_of(at->second.length);
-    --segment->fresh_chunks;
+  const auto& [location, replaces_row] = at->second;
+  if (auto segment = segment_at(location)) {
+    segment->fresh_bytes -= footprint_of(location.length);
+    if (!replaces_row) --segment->fresh_chunks;
   }
   fresh_.erase(at);
 }
@@ -265,7 +269,7 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, ByteView bytes
   ++segment->writes;
   if (durability == Durability::by_sync) segment->must_sync = segment->writes;
   condemned_.erase(key);
-  remember_fresh(key, location, *segment);
+  remember_fresh(key, location, *segment, false);
   return {};
 }
 
@@ -322,7 +326,7 @@ Status FileChunkStore::checkpoint_locked() {
   std::vector<std::pair<ChunkKey, Location>> moving;
   {
     std::scoped_lock lock(order_mutex_, mutex_);
-    moving.assign(fresh_.begin(), fresh_.end());
+    for (const auto& [key, fresh] : fresh_) moving.emplace_back(key, fresh.location);
     for (const auto& store : stores_) {
       for (const auto& [number, segment] : store->segments) {
         uint64_t known = segment->in_flight.empty() ? segment->end : *segment->in_flight.begin();
@@ -341,7 +345,7 @@ Status FileChunkStore::checkpoint_locked() {
     std::erase_if(moving, [&](const auto& one) {  // erased or written anew meanwhile
       std::lock_guard lock(mutex_);
       auto at = fresh_.find(one.first);
-      return at == fresh_.end() || at->second != one.second;
+      return at == fresh_.end() || at->second.location != one.second;
     });
     for (const auto& [key, location] : moving) index_put(*transaction, key, location, touched);
     for (const Dirty& one : dirty) {

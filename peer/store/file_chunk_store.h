@@ -64,6 +64,10 @@ class FileChunkStore final : public ChunkStore {
     uint64_t written_since = 0;  // that look
     std::string segments_directory() const { return directory + "/segments"; }
   };
+  struct Fresh {
+    Location location;
+    bool replaces_row = false;  // the index has the chunk elsewhere: it is counted there
+  };
   struct Marker;
   struct Found {
     Location location;
@@ -76,6 +80,7 @@ class FileChunkStore final : public ChunkStore {
   Result<Marker> make_marker(const StoreLocation& location);
   Status open_segments(Store& store);
   Status open_segment(Store& store, uint64_t number, const SegmentRow* row);
+  Status recover_store(Store& store);
   Status recover_tail(Segment& segment, bool index_lost);
 
   // Places.
@@ -87,7 +92,7 @@ class FileChunkStore final : public ChunkStore {
   void look_at_space(Store& store);
   Status write_record(const ChunkKey& key, const Id& sha256, ByteView bytes,
                       std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
-  void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment);
+  void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment, bool replaces_row);
   void forget_fresh(const ChunkKey& key);
 
   // The index; order_mutex_ is held. Segments whose numbers changed are noted, and written at the end.
@@ -110,6 +115,9 @@ class FileChunkStore final : public ChunkStore {
   // Every record of the chain in order; false when the chain breaks before the end.
   Result<bool> walk(const Segment& segment, uint64_t from,
                     const std::function<Status(uint64_t, const SegmentRecord&)>& visit) const;
+  // Every whole chunk from there on, with its SHA-256 right, chained or not.
+  Status rescue(const Segment& segment, uint64_t from,
+                const std::function<Status(uint64_t, const SegmentRecord&)>& visit) const;
 
   // Checking.
   using Records = std::map<ChunkKey, std::vector<Location>>;
@@ -127,7 +135,7 @@ class FileChunkStore final : public ChunkStore {
   mutable std::mutex order_mutex_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Store>> stores_;  // present ones and missing ones
-  std::unordered_map<ChunkKey, Location, ChunkKeyHash> fresh_;
+  std::unordered_map<ChunkKey, Fresh, ChunkKeyHash> fresh_;
   std::unordered_set<ChunkKey, ChunkKeyHash> condemned_;
 };
 
