@@ -99,7 +99,7 @@ void reply_value(const RequestPtr& request, std::string_view value, size_t size)
 // is open here.
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
   const bool capability = std::string_view(name) == kCapability;
-  std::shared_ptr<File> file;
+  std::shared_ptr<OpenFile> file;
   if (capability) file = session_of(req)->files->find(node);
   if (file && file->no_capability.load()) return void(fuse_reply_err(req, ENODATA));
   auto request = begin(req);
@@ -123,7 +123,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {
   });
 }
 
-struct statvfs space_of(Session& session, VolumeNumber volume, const Reply& reply) {
+struct statvfs space_of(MountSession& session, VolumeNumber volume, const Reply& reply) {
   constexpr uint64_t kBlock = 4096;
   uint64_t total = reply.usage.bytes + reply.available_bytes;
   if (volume == kRootVolume) {

@@ -12,7 +12,7 @@ RequestPtr begin(fuse_req_t request) {
 }
 
 void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name) {
-  Session& session = request->session();
+  MountSession& session = request->session();
   auto client = session.client(parent);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);

@@ -24,7 +24,7 @@ HandlePtr handle_of(const fuse_file_info* info) {
 }
 
 // A wait for this mount's own buffers is left at once when it is interrupted.
-void listen_unless_clean(const RequestPtr& request, const File& file) {
+void listen_unless_clean(const RequestPtr& request, const OpenFile& file) {
   if (!file.clean()) request->listen(nullptr);
 }
 
@@ -37,15 +37,15 @@ uint32_t access_wanted(int flags) {
 }
 
 // What the kernel keeps of the pages that it has: decided here alone, by the version that they are of.
-void set_caching(Session& session, File& file, const Attributes& attributes, fuse_file_info& info,
+void set_caching(MountSession& session, OpenFile& file, const Attributes& attributes, fuse_file_info& info,
                  int flags) {
   const bool current = file.opened(attributes, session.files->version_of(file.node()));
   info.keep_cache = current && !session.notifier.pending(file.node());
   info.noflush = (flags & O_ACCMODE) == O_RDONLY;
 }
 
-fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<File> file, const Attributes& attributes,
-                          int flags) {
+fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> file,
+                          const Attributes& attributes, int flags) {
   fuse_file_info info{};
   set_caching(request->session(), *file, attributes, info, flags);
   auto handle = std::make_shared<FileHandle>();
@@ -56,13 +56,13 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<File> file,
   return info;
 }
 
-void drop_handle(Session& session, const fuse_file_info& info) {
+void drop_handle(MountSession& session, const fuse_file_info& info) {
   std::unique_ptr<HandlePtr> handle(reinterpret_cast<HandlePtr*>(info.fh));
   session.files->release((*handle)->file);
 }
 
 // The owner is asked to open `file`; `then` gets the attributes. A refusal releases the file again.
-void open_at_owner(const RequestPtr& request, const std::shared_ptr<File>& file, uint32_t want,
+void open_at_owner(const RequestPtr& request, const std::shared_ptr<OpenFile>& file, uint32_t want,
                    std::function<void(const Attributes&)> then) {
   auto client = file->client();
   client->call(request->who(), Open{file->inode(), want}, {}, request->options(),
@@ -82,7 +82,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
-  request->session().files->acquire(client, inode_of(node), [request, flags](std::shared_ptr<File> file) {
+  request->session().files->acquire(client, inode_of(node), [request, flags](std::shared_ptr<OpenFile> file) {
     open_at_owner(request, file, access_wanted(flags), [request, file, flags](const Attributes& attributes) {
       const fuse_file_info opened = new_handle(request, file, attributes, flags);
       if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
@@ -93,7 +93,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
 
 void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
              const Attributes& attributes, bool is_new, int flags) {
-  request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<File> file) {
+  request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<OpenFile> file) {
     auto answer = [=](const Attributes& opened) {
       if (is_new) file->no_capability.store(true);
       const fuse_file_info info = new_handle(request, file, opened, flags);
@@ -160,7 +160,9 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const bool to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
   if (to_end) return append(request, handle, bytes, uint64_t(offset), durable);
   if (durable || through || !handle->file->client()->local()) request->listen(nullptr);
-  const auto mode = durable ? File::Mode::durable : through ? File::Mode::through : File::Mode::buffered;
+  const auto mode = durable   ? OpenFile::Mode::durable
+                    : through ? OpenFile::Mode::through
+                              : OpenFile::Mode::buffered;
   handle->file->write(handle->who, uint64_t(offset), bytes, mode, [request, size](Code code) {
     if (code != Code::ok) return void(request->error(code));
     request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });

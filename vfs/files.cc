@@ -5,12 +5,12 @@
 namespace efs {
 
 void Files::acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then) {
-  std::shared_ptr<File> file;
+  std::shared_ptr<OpenFile> file;
   {
     std::lock_guard lock(mutex_);
     Entry& entry = open_[global_inode(client->number(), inode)];
     if (!entry.file) {
-      entry.file = std::make_shared<File>(context_, std::move(client), inode);
+      entry.file = std::make_shared<OpenFile>(context_, std::move(client), inode);
       count_.fetch_add(1);
     }
     ++entry.users;
@@ -23,7 +23,7 @@ void Files::acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acq
   then(std::move(file));
 }
 
-void Files::release(const std::shared_ptr<File>& file) {
+void Files::release(const std::shared_ptr<OpenFile>& file) {
   const uint64_t node = file->node();
   {
     std::lock_guard lock(mutex_);
@@ -40,7 +40,7 @@ void Files::settle_later(uint64_t node, int64_t delay_ns) {
 }
 
 void Files::settle(uint64_t node) {
-  std::shared_ptr<File> file;
+  std::shared_ptr<OpenFile> file;
   {
     std::lock_guard lock(mutex_);
     auto found = open_.find(node);
@@ -90,7 +90,7 @@ void Files::send_closes(VolumeNumber volume) {
   if (nodes.empty()) return;
   client->call({}, std::move(request), {}, {}, [self = shared_from_this(), nodes](VolumeAnswer answer) {
     if (!is_transient(answer.reply.code)) return self->closed(nodes);
-    std::vector<std::pair<Acquired, std::shared_ptr<File>>> ready;
+    std::vector<std::pair<Acquired, std::shared_ptr<OpenFile>>> ready;
     {
       std::lock_guard lock(self->mutex_);
       for (uint64_t node : nodes) {
@@ -106,7 +106,7 @@ void Files::send_closes(VolumeNumber volume) {
 }
 
 void Files::closed(const std::vector<uint64_t>& nodes) {
-  std::vector<std::pair<Acquired, std::shared_ptr<File>>> ready;
+  std::vector<std::pair<Acquired, std::shared_ptr<OpenFile>>> ready;
   {
     std::lock_guard lock(mutex_);
     for (uint64_t node : nodes) {
@@ -119,7 +119,7 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
         continue;
       }
       // Opened meanwhile: begin anew, since the owner has forgotten it.
-      entry.file = std::make_shared<File>(context_, entry.file->client(), inode_of(node));
+      entry.file = std::make_shared<OpenFile>(context_, entry.file->client(), inode_of(node));
       for (auto& then : entry.waiting) ready.emplace_back(std::move(then), entry.file);
       entry.waiting.clear();
     }
@@ -127,22 +127,22 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
   for (auto& [then, file] : ready) then(file);
 }
 
-std::shared_ptr<File> Files::find(uint64_t node) const {
+std::shared_ptr<OpenFile> Files::find(uint64_t node) const {
   if (count() == 0) return nullptr;
   std::lock_guard lock(mutex_);
   auto found = open_.find(node);
   return found == open_.end() ? nullptr : found->second.file;
 }
 
-std::vector<std::shared_ptr<File>> Files::all() const {
-  std::vector<std::shared_ptr<File>> files;
+std::vector<std::shared_ptr<OpenFile>> Files::all() const {
+  std::vector<std::shared_ptr<OpenFile>> files;
   std::lock_guard lock(mutex_);
   for (const auto& [node, entry] : open_) files.push_back(entry.file);
   return files;
 }
 
-std::vector<std::shared_ptr<File>> Files::of_volume(VolumeNumber volume) const {
-  std::vector<std::shared_ptr<File>> files;
+std::vector<std::shared_ptr<OpenFile>> Files::of_volume(VolumeNumber volume) const {
+  std::vector<std::shared_ptr<OpenFile>> files;
   std::lock_guard lock(mutex_);
   for (const auto& [node, entry] : open_) {
     if (volume_of(node) == volume) files.push_back(entry.file);

@@ -8,8 +8,8 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "vfs/file.h"
 #include "vfs/limits.h"
+#include "vfs/open_file.h"
 
 namespace efs {
 
@@ -17,16 +17,16 @@ class Files : public std::enable_shared_from_this<Files> {
  public:
   explicit Files(FileContext& context) : context_(context) {}
 
-  using Acquired = std::function<void(std::shared_ptr<File>)>;
+  using Acquired = std::function<void(std::shared_ptr<OpenFile>)>;
   // One more user of this inode; every acquire is paired with a release.
   void acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then);
-  void release(const std::shared_ptr<File>& file);
+  void release(const std::shared_ptr<OpenFile>& file);
 
   // The file, if it is open here.
-  std::shared_ptr<File> find(uint64_t node) const;
+  std::shared_ptr<OpenFile> find(uint64_t node) const;
   size_t count() const { return count_.load(std::memory_order_relaxed); }
-  std::vector<std::shared_ptr<File>> all() const;
-  std::vector<std::shared_ptr<File>> of_volume(VolumeNumber volume) const;
+  std::vector<std::shared_ptr<OpenFile>> all() const;
+  std::vector<std::shared_ptr<OpenFile>> of_volume(VolumeNumber volume) const;
 
   // The version of the pages that the kernel may still have of a file that was closed (0: unknown).
   uint64_t version_of(uint64_t node) const;
@@ -34,7 +34,7 @@ class Files : public std::enable_shared_from_this<Files> {
 
  private:
   struct Entry {
-    std::shared_ptr<File> file;
+    std::shared_ptr<OpenFile> file;
     unsigned users = 0;
     bool closing = false;  // a Close is on its way
     std::vector<Acquired> waiting;

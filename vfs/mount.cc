@@ -83,7 +83,7 @@ const fuse_lowlevel_ops& operations() {
 
 struct Mount::Impl {
   std::string directory;
-  std::shared_ptr<Session> session;
+  std::shared_ptr<MountSession> session;
   Ended ended;
   bool own_mount = false;  // made by mount(2) here, not by fusermount3
 
@@ -258,7 +258,7 @@ Result<std::unique_ptr<Mount>> Mount::start(const MountOptions& options, VolumeD
   auto impl = std::make_unique<Impl>();
   impl->directory = path;
   impl->ended = std::move(ended);
-  impl->session = std::make_shared<Session>(options, directory, clock, log);
+  impl->session = std::make_shared<MountSession>(options, directory, clock, log);
   EFS_TRY(impl->open(options));
   const unsigned threads = std::clamp(options.threads, 1u, kMaxThreads);
   Impl& mount = *impl;
@@ -282,7 +282,7 @@ const std::string& Mount::directory() const {
 }
 
 MountCounters Mount::counters() const {
-  const Session& session = *impl_->session;
+  const MountSession& session = *impl_->session;
   return {session.requests.load(), session.context.dirty_bytes.load(), session.files->count(),
           session.notifier.overflows()};
 }

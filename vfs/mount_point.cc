@@ -122,10 +122,15 @@ Result<std::string> prepare_mount_point(const std::string& directory) {
                   fmt::format("mount point {} is in use: a filesystem of type {} is mounted there; "
                               "unmount it or name another directory",
                               path, mounted->type));
-    if (stat(path.c_str(), &info) == 0)
+    // Not stat(2): the kernel may still answer that itself. Opening a directory asks the peer, if it is
+    // there.
+    const int opened = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened >= 0) {
+      close(opened);
       return fail(Code::busy, fmt::format("mount point {} is in use: another peer that runs has its tree "
                                           "mounted there; stop it or name another directory",
                                           path));
+    }
     if (errno != ENOTCONN && errno != ECONNABORTED) return fail(from_errno(errno, "mount point " + path));
     if (!detach_mount(path))
       return fail(Code::busy, fmt::format("cannot detach the stale mount at {}: {}; try 'umount -l {}'", path,

@@ -11,7 +11,7 @@ namespace efs {
 namespace {
 
 // The mount whose thread this is: changes that it makes are known to its kernel already.
-thread_local const Session* own_mount = nullptr;
+thread_local const MountSession* own_mount = nullptr;
 
 void on_interrupt(fuse_req_t, void* data) {
   static_cast<KernelRequest*>(data)->interrupt();
@@ -21,7 +21,7 @@ void on_interrupt(fuse_req_t, void* data) {
 
 // ---- one request ----
 
-KernelRequest::KernelRequest(std::shared_ptr<Session> session, fuse_req_t request)
+KernelRequest::KernelRequest(std::shared_ptr<MountSession> session, fuse_req_t request)
     : session_(std::move(session)), request_(request) {
   const fuse_ctx* context = fuse_req_ctx(request);
   who_.uid = context->uid;
@@ -87,8 +87,8 @@ bool KernelRequest::error(int number) {
 
 // ---- the mount ----
 
-Session::Session(const MountOptions& mount_options, VolumeDirectory& directory, const Clock& clock,
-                 Logger& logger)
+MountSession::MountSession(const MountOptions& mount_options, VolumeDirectory& directory, const Clock& clock,
+                           Logger& logger)
     : options(mount_options),
       log(logger),
       tree(directory, clock),
@@ -100,17 +100,17 @@ Session::Session(const MountOptions& mount_options, VolumeDirectory& directory, 
   background.post([this] { mark_own_thread(); });
 }
 
-Session::~Session() {
+MountSession::~MountSession() {
   background.stop();
   notifier.stop();
   if (fuse != nullptr) fuse_session_destroy(fuse);
 }
 
-void Session::mark_own_thread() {
+void MountSession::mark_own_thread() {
   own_mount = this;
 }
 
-bool Session::watch(const std::shared_ptr<VolumeClient>& client) {
+bool MountSession::watch(const std::shared_ptr<VolumeClient>& client) {
   {
     std::lock_guard lock(mutex_);
     VolumeClient*& known = watched_[client->number()];
@@ -130,13 +130,13 @@ bool Session::watch(const std::shared_ptr<VolumeClient>& client) {
   return true;
 }
 
-std::shared_ptr<VolumeClient> Session::client(uint64_t node) {
+std::shared_ptr<VolumeClient> MountSession::client(uint64_t node) {
   auto client = tree.client(node);
   if (client) watch(client);
   return client;
 }
 
-void Session::changed(VolumeNumber volume, const VolumeClient::Change& change) {
+void MountSession::changed(VolumeNumber volume, const VolumeClient::Change& change) {
   if (own_mount == this) return;
   if (change.inode != 0) notifier.inode(global_inode(volume, change.inode), change.content);
   if (!change.name.empty()) {
@@ -145,18 +145,18 @@ void Session::changed(VolumeNumber volume, const VolumeClient::Change& change) {
   }
 }
 
-double Session::timeout(const VolumeClient& client, const File* file, bool assumed) const {
+double MountSession::timeout(const VolumeClient& client, const OpenFile* file, bool assumed) const {
   if (assumed || !client.local()) return 0;
   if (file != nullptr && !file->clean()) return 0;  // its times and blocks change when it is sent
   return double(options.owner_timeout_ns) / double(kSecond);
 }
 
-void Session::call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered) {
+void MountSession::call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered) {
   call(request, client(node), std::move(body), std::move(answered));
 }
 
-void Session::call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
-                   Answered answered) {
+void MountSession::call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                        RequestBody body, Answered answered) {
   if (!client) {
     request->error(Code::stale);
     return;
@@ -203,8 +203,8 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
   return info;
 }
 
-fuse_entry_param Session::entry_of(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes,
-                                   bool assumed, bool* elsewhere) {
+fuse_entry_param MountSession::entry_of(const std::shared_ptr<VolumeClient>& client,
+                                        const Attributes& attributes, bool assumed, bool* elsewhere) {
   const bool fresh = watch(client);
   fuse_entry_param entry{};
   entry.ino = global_inode(client->number(), attributes.inode);
@@ -215,16 +215,16 @@ fuse_entry_param Session::entry_of(const std::shared_ptr<VolumeClient>& client, 
   return entry;
 }
 
-void Session::reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                          const Attributes& attributes, bool assumed) {
+void MountSession::reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                               const Attributes& attributes, bool assumed) {
   const fuse_entry_param entry = entry_of(client, attributes, assumed);
   request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
 }
 
 // When others changed a file that is open here, its pages are dropped before the kernel learns its new size:
 // behind the old end they hold zeros. Whoever asks for attributes holds no lock that this waits for.
-void Session::reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                               const Attributes& attributes, bool assumed) {
+void MountSession::reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                                    const Attributes& attributes, bool assumed) {
   bool elsewhere = false;
   const fuse_entry_param entry = entry_of(client, attributes, assumed, &elsewhere);
   auto answer = [request, entry] {
@@ -235,19 +235,19 @@ void Session::reply_attributes(const RequestPtr& request, const std::shared_ptr<
   notifier.inode(entry.ino, true, answer);
 }
 
-void Session::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
+void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
   if (auto file = files->find(global_inode(client->number(), attributes.inode))) file->own_change(attributes);
 }
 
-void Session::forget_inode(uint64_t node, bool pages) {
+void MountSession::forget_inode(uint64_t node, bool pages) {
   fuse_lowlevel_notify_inval_inode(fuse, node, pages ? 0 : -1, 0);
 }
 
-void Session::forget_entry(uint64_t parent, const std::string& name) {
+void MountSession::forget_entry(uint64_t parent, const std::string& name) {
   fuse_lowlevel_notify_inval_entry(fuse, parent, name.c_str(), name.size());
 }
 
-void Session::track(KernelRequest* request, bool waiting) {
+void MountSession::track(KernelRequest* request, bool waiting) {
   std::lock_guard lock(waiting_mutex_);
   if (waiting) {
     waiting_.insert(request);
@@ -257,13 +257,13 @@ void Session::track(KernelRequest* request, bool waiting) {
 }
 
 // Under the lock: a request leaves `waiting_` before it dies.
-void Session::interrupt_all() {
+void MountSession::interrupt_all() {
   std::lock_guard lock(waiting_mutex_);
   for (KernelRequest* request : waiting_) request->interrupt();
 }
 
-std::shared_ptr<Session> session_of(fuse_req_t request) {
-  return static_cast<Session*>(fuse_req_userdata(request))->shared_from_this();
+std::shared_ptr<MountSession> session_of(fuse_req_t request) {
+  return static_cast<MountSession*>(fuse_req_userdata(request))->shared_from_this();
 }
 
 }  // namespace efs

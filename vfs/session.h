@@ -21,16 +21,16 @@
 
 namespace efs {
 
-class Session;
+class MountSession;
 
 // One request of the kernel until its reply. The first reply counts: an interrupt may answer before what was
 // asked for comes. Held by shared_ptr; any thread.
 class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
  public:
-  KernelRequest(std::shared_ptr<Session> session, fuse_req_t request);
+  KernelRequest(std::shared_ptr<MountSession> session, fuse_req_t request);
   ~KernelRequest();
 
-  Session& session() { return *session_; }
+  MountSession& session() { return *session_; }
   const Credentials& who() const { return who_; }
   // Learns the caller's supplementary groups (reads /proc). False: they were known already.
   bool fetch_groups();
@@ -53,7 +53,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
  private:
   bool claim();
 
-  std::shared_ptr<Session> session_;
+  std::shared_ptr<MountSession> session_;
   fuse_req_t request_;
   Credentials who_;
   std::atomic<bool> claimed_{false};
@@ -65,7 +65,7 @@ using RequestPtr = std::shared_ptr<KernelRequest>;
 
 // An open file of a program.
 struct FileHandle {
-  std::shared_ptr<File> file;
+  std::shared_ptr<OpenFile> file;
   Credentials who;  // as it was opened: what it was allowed then stays allowed
   std::mutex mutex;
   uint64_t errors_seen = 0;
@@ -84,14 +84,15 @@ struct DirectoryHandle {
   bool with_attributes = false;
 };
 
-class Session : public KernelCache, public std::enable_shared_from_this<Session> {
+class MountSession : public KernelCache, public std::enable_shared_from_this<MountSession> {
  public:
-  Session(const MountOptions& mount_options, VolumeDirectory& directory, const Clock& clock, Logger& logger);
-  ~Session() override;
+  MountSession(const MountOptions& mount_options, VolumeDirectory& directory, const Clock& clock,
+               Logger& logger);
+  ~MountSession() override;
 
   const MountOptions options;
   Logger& log;
-  Tree tree;
+  VolumeTree tree;
   Background background;
   FileContext context;
   Notifier notifier;
@@ -104,7 +105,7 @@ class Session : public KernelCache, public std::enable_shared_from_this<Session>
   bool watch(const std::shared_ptr<VolumeClient>& client);  // true: it was new
 
   // Where it is decided what the kernel may cache of a node and for how long (seconds).
-  double timeout(const VolumeClient& client, const File* file, bool assumed) const;
+  double timeout(const VolumeClient& client, const OpenFile* file, bool assumed) const;
 
   // Asks the node's volume; errors answer the request, `answered` gets the rest. A refusal is repeated once
   // with the caller's supplementary groups.
@@ -143,8 +144,8 @@ class Session : public KernelCache, public std::enable_shared_from_this<Session>
 
 struct stat to_stat(VolumeNumber volume, const Attributes& attributes);
 const fuse_lowlevel_ops& fuse_operations();
-// The Session behind a request of libfuse.
-std::shared_ptr<Session> session_of(fuse_req_t request);
+// The MountSession behind a request of libfuse.
+std::shared_ptr<MountSession> session_of(fuse_req_t request);
 
 // Handlers, by file.
 void set_entry_operations(fuse_lowlevel_ops& operations);

@@ -25,8 +25,8 @@ Error error_of(const Reply& reply) {
 
 }  // namespace
 
-std::optional<Tree::Bridge> Tree::bridge(VolumeNumber volume, InodeNumber directory,
-                                         const std::string& name) {
+std::optional<VolumeTree::Bridge> VolumeTree::bridge(VolumeNumber volume, InodeNumber directory,
+                                                     const std::string& name) {
   const auto places = directory_.places();
   size_t depth = 0;  // of the parent volume's prefix
   for (const VolumePlace& place : *places) {
@@ -45,7 +45,7 @@ std::optional<Tree::Bridge> Tree::bridge(VolumeNumber volume, InodeNumber direct
   return std::nullopt;
 }
 
-bool Tree::on_the_way(VolumeNumber volume, InodeNumber inode) {
+bool VolumeTree::on_the_way(VolumeNumber volume, InodeNumber inode) {
   const auto places = directory_.places();
   return std::any_of(places->begin(), places->end(), [&](const VolumePlace& place) {
     return place.parent == volume && place.number != volume &&
@@ -53,7 +53,7 @@ bool Tree::on_the_way(VolumeNumber volume, InodeNumber inode) {
   });
 }
 
-TreeNode Tree::assume(std::shared_ptr<VolumeClient> volume, InodeNumber inode) {
+TreeNode VolumeTree::assume(std::shared_ptr<VolumeClient> volume, InodeNumber inode) {
   TreeNode node;
   node.assumed = true;
   {
@@ -70,19 +70,19 @@ TreeNode Tree::assume(std::shared_ptr<VolumeClient> volume, InodeNumber inode) {
   return node;
 }
 
-void Tree::remember(VolumeNumber volume, const Attributes& attributes) {
+void VolumeTree::remember(VolumeNumber volume, const Attributes& attributes) {
   if (!S_ISDIR(attributes.mode) || !on_the_way(volume, attributes.inode)) return;
   std::lock_guard lock(mutex_);
   last_seen_[global_inode(volume, attributes.inode)] = attributes;
 }
 
-bool Tree::is_down(VolumeNumber volume) {
+bool VolumeTree::is_down(VolumeNumber volume) {
   std::lock_guard lock(mutex_);
   auto found = down_until_.find(volume);
   return found != down_until_.end() && found->second > clock_.now_ns();
 }
 
-void Tree::set_down(VolumeNumber volume, bool down) {
+void VolumeTree::set_down(VolumeNumber volume, bool down) {
   std::lock_guard lock(mutex_);
   if (down) {
     down_until_[volume] = clock_.now_ns() + kDownFor;
@@ -91,11 +91,12 @@ void Tree::set_down(VolumeNumber volume, bool down) {
   }
 }
 
-void Tree::enter(const Credentials& who, const Junction& junction, const Options& options, NodeDone done) {
+void VolumeTree::enter(const Credentials& who, const Junction& junction, const Options& options,
+                       NodeDone done) {
   attributes(who, global_inode(junction.number, kRootInode), options, std::move(done));
 }
 
-void Tree::attributes(const Credentials& who, uint64_t node, const Options& options, NodeDone done) {
+void VolumeTree::attributes(const Credentials& who, uint64_t node, const Options& options, NodeDone done) {
   auto volume = directory_.client(volume_of(node));
   if (!volume) return done(fail(Code::stale));
   const InodeNumber inode = inode_of(node);
@@ -120,8 +121,8 @@ void Tree::attributes(const Credentials& who, uint64_t node, const Options& opti
                });
 }
 
-void Tree::lookup(const Credentials& who, uint64_t directory, const std::string& name, const Options& options,
-                  NodeDone done) {
+void VolumeTree::lookup(const Credentials& who, uint64_t directory, const std::string& name,
+                        const Options& options, NodeDone done) {
   auto volume = directory_.client(volume_of(directory));
   if (!volume) return done(fail(Code::stale));
   const InodeNumber parent = inode_of(directory);
@@ -172,8 +173,8 @@ std::string join_path(const std::vector<std::string>& names) {
   return path;
 }
 
-struct Tree::Walk {
-  Tree& tree;
+struct VolumeTree::Walk {
+  VolumeTree& tree;
   Credentials who;
   Options options;
   bool follow = true;
@@ -184,8 +185,8 @@ struct Tree::Walk {
   std::function<void(Result<ResolvedPath>)> done;
 };
 
-void Tree::resolve(const std::string& path, const Credentials& who, bool follow, const Options& options,
-                   std::function<void(Result<ResolvedPath>)> done) {
+void VolumeTree::resolve(const std::string& path, const Credentials& who, bool follow, const Options& options,
+                         std::function<void(Result<ResolvedPath>)> done) {
   auto names = split_path(path);
   if (!names) return done(fail(std::move(names.error())));
   auto walk = std::make_shared<Walk>(Walk{*this, who, options, follow, {}, {}, {}, 0, std::move(done)});
@@ -197,7 +198,7 @@ void Tree::resolve(const std::string& path, const Credentials& who, bool follow,
   });
 }
 
-void Tree::step(const std::shared_ptr<Walk>& walk) {
+void VolumeTree::step(const std::shared_ptr<Walk>& walk) {
   while (!walk->rest.empty() && walk->rest.front() == "..") {
     walk->rest.pop_front();
     if (walk->nodes.size() == 1) continue;
@@ -225,14 +226,14 @@ void Tree::step(const std::shared_ptr<Walk>& walk) {
   });
 }
 
-void Tree::arrived(const std::shared_ptr<Walk>& walk, std::string name, bool last, TreeNode node) {
+void VolumeTree::arrived(const std::shared_ptr<Walk>& walk, std::string name, bool last, TreeNode node) {
   if (S_ISLNK(node.attributes.mode) && (!last || walk->follow)) return follow_link(walk, node);
   walk->nodes.push_back(std::move(node));
   walk->names.push_back(std::move(name));
   step(walk);
 }
 
-void Tree::follow_link(const std::shared_ptr<Walk>& walk, const TreeNode& link) {
+void VolumeTree::follow_link(const std::shared_ptr<Walk>& walk, const TreeNode& link) {
   if (++walk->links > kMaxSymlinks)
     return walk->done(fail(Code::loop, "too many symbolic links below " + join_path(walk->names)));
   link.volume->call(walk->who, ReadLink{link.inode()}, {}, walk->options, [walk](VolumeAnswer answer) {
@@ -248,8 +249,8 @@ void Tree::follow_link(const std::shared_ptr<Walk>& walk, const TreeNode& link) 
   });
 }
 
-void Tree::resolve_parent(const std::string& path, const Credentials& who, const Options& options,
-                          std::function<void(Result<ResolvedParent>)> done) {
+void VolumeTree::resolve_parent(const std::string& path, const Credentials& who, const Options& options,
+                                std::function<void(Result<ResolvedParent>)> done) {
   auto names = split_path(path);
   if (!names) return done(fail(std::move(names.error())));
   if (names->empty() || names->back() == "..")

@@ -65,9 +65,9 @@ struct ResolvedParent {
   std::string name;  // what is or is to be in it
 };
 
-class Tree {
+class VolumeTree {
  public:
-  Tree(VolumeDirectory& directory, const Clock& clock) : directory_(directory), clock_(clock) {}
+  VolumeTree(VolumeDirectory& directory, const Clock& clock) : directory_(directory), clock_(clock) {}
 
   VolumeDirectory& directory() { return directory_; }
   std::shared_ptr<VolumeClient> client(uint64_t global) { return directory_.client(volume_of(global)); }

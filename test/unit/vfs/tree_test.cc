@@ -19,7 +19,7 @@ struct World : VolumeDirectory {
   std::shared_ptr<FakeVolume> root = std::make_shared<FakeVolume>(false, 0);
   std::shared_ptr<FakeVolume> data = std::make_shared<FakeVolume>(false, 5);
   ManualClock clock;
-  Tree tree{*this, clock};
+  VolumeTree tree{*this, clock};
 
   static void add(FakeVolume& volume, InodeNumber parent, const std::string& name, InodeNumber inode,
                   uint32_t mode) {

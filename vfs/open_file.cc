@@ -1,7 +1,7 @@
 // Writing: write -> dirty_ -> (cut) queue_ -> Write at the owner -> kept_ until durable.
 // A Write that fails for now goes back to waiting in the queue; one that fails for good is dropped and leaves
 // its error for every handle; see file.h.
-#include "vfs/file.h"
+#include "vfs/open_file.h"
 
 #include <algorithm>
 
@@ -27,25 +27,25 @@ bool is_transient(Code code) {
   }
 }
 
-File::File(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode)
+OpenFile::OpenFile(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode)
     : context_(context),
       client_(std::move(client)),
       inode_(inode),
       keeps_(!client_->local()),
       read_ahead_(context.read_ahead_bytes) {}
 
-File::~File() {
+OpenFile::~OpenFile() {
   context_.dirty_bytes.fetch_sub(file_bytes());
   while (!kept_.empty()) drop_kept(kept_.begin());
 }
 
 // ---- from the program to the queue ----
 
-bool File::too_much() const {
+bool OpenFile::too_much() const {
   return file_bytes() > kDirtyFileBytes || context_.dirty_bytes.load() > kDirtyMountBytes;
 }
 
-void File::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done) {
+void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done) {
   if (offset > kMaxFileSize || bytes.size() > kMaxFileSize - offset) return done(Code::too_large);
   bool wait = mode != Mode::buffered;
   uint64_t errors = 0;
@@ -84,7 +84,7 @@ void File::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode m
   flush(std::move(waited));
 }
 
-void File::cut_piece(Extents::Map::iterator extent) {
+void OpenFile::cut_piece(Extents::Map::iterator extent) {
   const uint64_t offset = extent->first;
   Item& item = queue_.emplace_back();
   item.number = next_number_++;
@@ -93,12 +93,12 @@ void File::cut_piece(Extents::Map::iterator extent) {
   queued_bytes_ += item.bytes.size();
 }
 
-void File::cut_all() {
+void OpenFile::cut_all() {
   while (!dirty_.empty()) cut_piece(dirty_.begin());
 }
 
-void File::append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
-                  AppendDone done) {
+void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
+                      AppendDone done) {
   flush([self = shared_from_this(), who, bytes = std::move(bytes), durable, options,
          done = std::move(done)](Code code) mutable {
     if (code != Code::ok) return done(code, 0);
@@ -128,7 +128,7 @@ void File::append(const Credentials& who, Bytes bytes, bool durable, const Volum
 
 // ---- from the queue to the owner ----
 
-File::Item* File::next_sendable(int64_t now_ns) {
+OpenFile::Item* OpenFile::next_sendable(int64_t now_ns) {
   if (in_flight_ >= kWritesInFlight) return nullptr;
   for (auto item = queue_.begin(); item != queue_.end(); ++item) {
     if (item->in_flight || item->retry_at_ns > now_ns) continue;
@@ -141,7 +141,7 @@ File::Item* File::next_sendable(int64_t now_ns) {
   return nullptr;
 }
 
-void File::pump() {
+void OpenFile::pump() {
   std::unique_lock lock(mutex_);
   if (pumping_) return;
   pumping_ = true;
@@ -149,7 +149,7 @@ void File::pump() {
   pumping_ = false;
 }
 
-void File::send(Item& item, std::unique_lock<std::mutex>& lock) {
+void OpenFile::send(Item& item, std::unique_lock<std::mutex>& lock) {
   item.in_flight = true;
   ++in_flight_;
   Write request;
@@ -175,7 +175,7 @@ void File::send(Item& item, std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-void File::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) {
+void OpenFile::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) {
   auto item = std::find_if(queue_.begin(), queue_.end(), [&](const Item& i) { return i.number == number; });
   --in_flight_;
   const Code code = answer.reply.code;
@@ -205,7 +205,7 @@ void File::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) {
   finish_waiters(ready);
 }
 
-void File::finish_waiters(Ready& ready) {
+void OpenFile::finish_waiters(Ready& ready) {
   const uint64_t oldest = queue_.empty() ? UINT64_MAX : queue_.front().number;
   std::erase_if(waiters_, [&](Waiter& waiter) {
     if (waiter.number >= oldest) return false;
@@ -214,7 +214,7 @@ void File::finish_waiters(Ready& ready) {
   });
 }
 
-void File::fail_waiters(uint64_t number, Code code, Ready& ready) {
+void OpenFile::fail_waiters(uint64_t number, Code code, Ready& ready) {
   std::erase_if(waiters_, [&](Waiter& waiter) {
     if (waiter.number < number) return false;
     ready.push_back([done = std::move(waiter.done), code] { done(code); });
@@ -222,7 +222,7 @@ void File::fail_waiters(uint64_t number, Code code, Ready& ready) {
   });
 }
 
-void File::flush(Done done) {
+void OpenFile::flush(Done done) {
   {
     std::lock_guard lock(mutex_);
     cut_all();
@@ -231,7 +231,7 @@ void File::flush(Done done) {
   wait_for_queue(std::move(done));
 }
 
-void File::wait_for_queue(Done done) {
+void OpenFile::wait_for_queue(Done done) {
   {
     std::lock_guard lock(mutex_);
     if (!queue_.empty()) {
@@ -243,7 +243,7 @@ void File::wait_for_queue(Done done) {
   pump();
 }
 
-void File::arm(int64_t delay_ns) {
+void OpenFile::arm(int64_t delay_ns) {
   if (armed_) return;
   armed_ = true;
   context_.background.after(delay_ns, [weak = weak_from_this()] {
@@ -251,7 +251,7 @@ void File::arm(int64_t delay_ns) {
   });
 }
 
-void File::tick() {
+void OpenFile::tick() {
   {
     std::lock_guard lock(mutex_);
     armed_ = false;
@@ -267,17 +267,17 @@ void File::tick() {
   pump();
 }
 
-bool File::clean() const {
+bool OpenFile::clean() const {
   std::lock_guard lock(mutex_);
   return dirty_.empty() && queue_.empty();
 }
 
-uint64_t File::error_mark() const {
+uint64_t OpenFile::error_mark() const {
   std::lock_guard lock(mutex_);
   return errors_;
 }
 
-Code File::take_error(uint64_t& seen) {
+Code OpenFile::take_error(uint64_t& seen) {
   std::lock_guard lock(mutex_);
   if (seen == errors_) return Code::ok;
   seen = errors_;

@@ -42,15 +42,15 @@ struct FileContext {
 // Whether this code means "not now" (the bytes stay dirty), rather than "never".
 bool is_transient(Code code);
 
-class File : public std::enable_shared_from_this<File> {
+class OpenFile : public std::enable_shared_from_this<OpenFile> {
  public:
   using Done = std::function<void(Code)>;
   using ReadDone = std::function<void(Code, Bytes)>;
   using AppendDone = std::function<void(Code, uint64_t offset)>;
   enum class Mode { buffered, through, durable };
 
-  File(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode);
-  ~File();
+  OpenFile(FileContext& context, std::shared_ptr<VolumeClient> client, InodeNumber inode);
+  ~OpenFile();
 
   const std::shared_ptr<VolumeClient>& client() const { return client_; }
   InodeNumber inode() const { return inode_; }

@@ -1,5 +1,5 @@
 // A file that is open here, against an owner whose answers come late, out of order, or not.
-#include "vfs/file.h"
+#include "vfs/open_file.h"
 
 #include <boost/test/unit_test.hpp>
 #include <random>
@@ -13,11 +13,11 @@ namespace {
 
 struct World {
   explicit World(bool local = false) : volume(std::make_shared<FakeVolume>(local)) {
-    file = std::make_shared<File>(context, volume, 9);
+    file = std::make_shared<OpenFile>(context, volume, 9);
   }
   ~World() { background.stop(); }
   // Code::cancelled: not answered yet.
-  Code write(uint64_t offset, std::string_view bytes, File::Mode mode = File::Mode::buffered) {
+  Code write(uint64_t offset, std::string_view bytes, OpenFile::Mode mode = OpenFile::Mode::buffered) {
     auto result = std::make_shared<Code>(Code::cancelled);
     file->write({}, offset, view(bytes), mode, [result](Code code) { *result = code; });
     return *result;
@@ -49,7 +49,7 @@ struct World {
   Background background{clock};
   FileContext context{background};
   std::shared_ptr<FakeVolume> volume;
-  std::shared_ptr<File> file;
+  std::shared_ptr<OpenFile> file;
 };
 
 }  // namespace
@@ -137,7 +137,7 @@ BOOST_AUTO_TEST_CASE(fsync_is_durable_and_one_message_when_it_can_be) {
   BOOST_TEST((world.sync() == Code::ok));
   BOOST_TEST(world.asked<Sync>() == 1u);  // the Write itself was durable
   BOOST_TEST(text(world.volume->durable) == "ab");
-  BOOST_TEST((world.write(2, "c", File::Mode::durable) == Code::ok));
+  BOOST_TEST((world.write(2, "c", OpenFile::Mode::durable) == Code::ok));
   BOOST_TEST(text(world.volume->durable) == "abc");
 }
 
@@ -229,10 +229,10 @@ BOOST_AUTO_TEST_CASE(pages_stay_when_nobody_else_changed_the_file) {
   BOOST_TEST((world.flush() == Code::ok));
   const uint64_t version = world.file->pages_version();
   BOOST_TEST(version == world.volume->change);
-  auto again = std::make_shared<File>(world.context, world.volume, 9);
+  auto again = std::make_shared<OpenFile>(world.context, world.volume, 9);
   BOOST_TEST(again->opened(world.volume->attributes(), version));
   ++world.volume->change;
-  auto third = std::make_shared<File>(world.context, world.volume, 9);
+  auto third = std::make_shared<OpenFile>(world.context, world.volume, 9);
   BOOST_TEST(!third->opened(world.volume->attributes(), version));
 }
 
@@ -334,7 +334,7 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
             const Bytes data(length, uint8_t(random()));
             model.resize(std::max<size_t>(model.size(), offset + length));
             std::copy(data.begin(), data.end(), model.begin() + ptrdiff_t(offset));
-            world.file->write({}, offset, data, File::Mode::buffered, [](Code) {});
+            world.file->write({}, offset, data, OpenFile::Mode::buffered, [](Code) {});
           }
         }
       }

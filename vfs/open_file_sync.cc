@@ -4,12 +4,12 @@
 // written again and Sync repeated.
 #include <algorithm>
 
-#include "vfs/file.h"
 #include "vfs/limits.h"
+#include "vfs/open_file.h"
 
 namespace efs {
 
-void File::keep(Item& item, uint64_t verifier) {
+void OpenFile::keep(Item& item, uint64_t verifier) {
   ++answered_;
   if (!keeps_ || item.bytes.empty()) return;
   const int64_t now_ns = context_.background.clock().now_ns();
@@ -23,16 +23,16 @@ void File::keep(Item& item, uint64_t verifier) {
   arm(kKeptAge);
 }
 
-void File::drop_kept(std::deque<Kept>::iterator kept) {
+void OpenFile::drop_kept(std::deque<Kept>::iterator kept) {
   context_.kept_bytes.fetch_sub(kept->bytes.size());
   kept_.erase(kept);
 }
 
-void File::expire_kept(int64_t now_ns) {
+void OpenFile::expire_kept(int64_t now_ns) {
   while (!kept_.empty() && now_ns - kept_.front().written_at_ns > kKeptAge) drop_kept(kept_.begin());
 }
 
-void File::note_verifier(uint64_t verifier) {
+void OpenFile::note_verifier(uint64_t verifier) {
   if (verifier == 0 || verifier == verifier_) return;
   const bool restarted = verifier_ != 0;
   verifier_ = verifier;
@@ -40,7 +40,7 @@ void File::note_verifier(uint64_t verifier) {
 }
 
 // What is newer than a kept piece (later ones, the queue, dirty bytes) must win over it.
-void File::send_kept_again(uint64_t verifier) {
+void OpenFile::send_kept_again(uint64_t verifier) {
   if (context_.background.clock().now_ns() < unkept_until_ns_) lost_ = true;
   Extents again;
   for (auto kept = kept_.begin(); kept != kept_.end();) {
@@ -69,7 +69,7 @@ void File::send_kept_again(uint64_t verifier) {
   arm(kMillisecond);
 }
 
-void File::owner_restarted() {
+void OpenFile::owner_restarted() {
   if (!keeps_) return;
   {
     std::lock_guard lock(mutex_);
@@ -79,7 +79,7 @@ void File::owner_restarted() {
   pump();
 }
 
-void File::forget_written(uint64_t offset, uint64_t length) {
+void OpenFile::forget_written(uint64_t offset, uint64_t length) {
   std::lock_guard lock(mutex_);
   read_ahead_.reset();
   const uint64_t end = length > UINT64_MAX - offset ? UINT64_MAX : offset + length;
@@ -96,7 +96,7 @@ void File::forget_written(uint64_t offset, uint64_t length) {
   kept_ = std::move(rest);
 }
 
-void File::sync(const Credentials& who, Done done) {
+void OpenFile::sync(const Credentials& who, Done done) {
   {
     std::lock_guard lock(mutex_);
     // One piece, and nothing else that is not durable: the Write itself is asked to be.
@@ -108,7 +108,7 @@ void File::sync(const Credentials& who, Done done) {
   sync_round(who, 0, std::move(done));
 }
 
-void File::sync_round(const Credentials& who, unsigned round, Done done) {
+void OpenFile::sync_round(const Credentials& who, unsigned round, Done done) {
   wait_for_queue([self = shared_from_this(), who, round, done = std::move(done)](Code written) mutable {
     if (written != Code::ok) return done(written);
     uint64_t upto = 0, answered = 0, verifier = 0;
@@ -140,7 +140,7 @@ void File::sync_round(const Credentials& who, unsigned round, Done done) {
   });
 }
 
-Code File::synced(uint64_t upto, uint64_t answered) {
+Code OpenFile::synced(uint64_t upto, uint64_t answered) {
   for (auto kept = kept_.begin(); kept != kept_.end();) {
     if (kept->number < upto) {
       context_.kept_bytes.fetch_sub(kept->bytes.size());
@@ -156,25 +156,25 @@ Code File::synced(uint64_t upto, uint64_t answered) {
 
 // ---- attributes ----
 
-uint64_t File::buffered_end() const {
+uint64_t OpenFile::buffered_end() const {
   uint64_t end = dirty_.end();
   for (const Item& item : queue_) end = std::max<uint64_t>(end, item.offset + item.bytes.size());
   return end;
 }
 
-void File::note_attributes(const Attributes& attributes) {
+void OpenFile::note_attributes(const Attributes& attributes) {
   ++own_changes_;
   own_version_ = std::max(own_version_, attributes.change);
   if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
 }
 
-void File::own_change(const Attributes& attributes) {
+void OpenFile::own_change(const Attributes& attributes) {
   std::lock_guard lock(mutex_);
   ++answered_;
   note_attributes(attributes);
 }
 
-Attributes File::seen(const Attributes& attributes, bool* elsewhere) {
+Attributes OpenFile::seen(const Attributes& attributes, bool* elsewhere) {
   std::lock_guard lock(mutex_);
   if (attributes.change > latest_.change + in_flight_ && latest_.inode != 0) {
     if (elsewhere) *elsewhere = true;
@@ -192,7 +192,7 @@ Attributes File::seen(const Attributes& attributes, bool* elsewhere) {
 
 // ---- the kernel's pages ----
 
-bool File::opened(const Attributes& attributes, uint64_t version) {
+bool OpenFile::opened(const Attributes& attributes, uint64_t version) {
   std::lock_guard lock(mutex_);
   read_ahead_.reset();
   const bool first = base_version_ == 0;
@@ -212,14 +212,14 @@ bool File::opened(const Attributes& attributes, uint64_t version) {
   return false;
 }
 
-uint64_t File::pages_version() const {
+uint64_t OpenFile::pages_version() const {
   std::lock_guard lock(mutex_);
   if (base_version_ == 0 || in_flight_ != 0) return 0;
   if (own_changes_ == 0) return base_version_;
   return own_version_ == base_version_ + own_changes_ ? own_version_ : 0;
 }
 
-void File::pages_are_stale() {
+void OpenFile::pages_are_stale() {
   std::lock_guard lock(mutex_);
   base_version_ = own_changes_ = own_version_ = 0;
 }

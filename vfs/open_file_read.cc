@@ -4,12 +4,12 @@
 // of the two. A write that begins after the read may be seen or not, as POSIX has it.
 #include <algorithm>
 
-#include "vfs/file.h"
 #include "vfs/limits.h"
+#include "vfs/open_file.h"
 
 namespace efs {
 
-struct File::PlannedRead {
+struct OpenFile::PlannedRead {
   Credentials who;
   uint64_t offset = 0;
   uint32_t length = 0;
@@ -19,7 +19,7 @@ struct File::PlannedRead {
   ReadDone done;
 };
 
-Extents File::buffered(uint64_t offset, uint64_t length) const {
+Extents OpenFile::buffered(uint64_t offset, uint64_t length) const {
   Extents found;
   auto copy = [&](uint64_t at, const Bytes& bytes) {
     const uint64_t from = std::max(at, offset);
@@ -33,8 +33,8 @@ Extents File::buffered(uint64_t offset, uint64_t length) const {
   return found;
 }
 
-void File::read(const Credentials& who, uint64_t offset, uint32_t length,
-                const VolumeClient::Options& options, ReadDone done) {
+void OpenFile::read(const Credentials& who, uint64_t offset, uint32_t length,
+                    const VolumeClient::Options& options, ReadDone done) {
   Extents found;
   uint64_t end = 0;
   ReadAhead::Plan plan;
@@ -56,8 +56,8 @@ void File::read(const Credentials& who, uint64_t offset, uint32_t length,
   read_direct(who, offset, length, std::move(found), end, options, std::move(done));
 }
 
-void File::read_direct(const Credentials& who, uint64_t offset, uint32_t length, Extents found, uint64_t end,
-                       const VolumeClient::Options& options, ReadDone done) {
+void OpenFile::read_direct(const Credentials& who, uint64_t offset, uint32_t length, Extents found,
+                           uint64_t end, const VolumeClient::Options& options, ReadDone done) {
   auto answered = [offset, length, found = std::move(found), end,
                    done = std::move(done)](VolumeAnswer answer) {
     Bytes data = std::move(answer.payload);
@@ -73,8 +73,8 @@ void File::read_direct(const Credentials& who, uint64_t offset, uint32_t length,
   client_->call(who, Read{inode_, offset, length}, {}, options, std::move(answered));
 }
 
-void File::read_planned(const Credentials& who, uint64_t offset, uint32_t length, ReadAhead::Plan plan,
-                        const VolumeClient::Options& options, ReadDone done) {
+void OpenFile::read_planned(const Credentials& who, uint64_t offset, uint32_t length, ReadAhead::Plan plan,
+                            const VolumeClient::Options& options, ReadDone done) {
   auto read = std::make_shared<PlannedRead>();
   read->who = who;
   read->offset = offset;
@@ -111,7 +111,7 @@ void File::read_planned(const Credentials& who, uint64_t offset, uint32_t length
   arrived();
 }
 
-void File::finish_planned(const std::shared_ptr<PlannedRead>& read) {
+void OpenFile::finish_planned(const std::shared_ptr<PlannedRead>& read) {
   Bytes data;
   Code code = Code::ok;
   uint64_t known = 0;
