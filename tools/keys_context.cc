@@ -94,16 +94,18 @@ Result<KeyFile> KeysContext::open_key(const std::string& path) {
 }
 
 Result<const KeyPair*> KeysContext::signing_key(const control::Welcome& welcome) {
-  if (signing_key_) return &*signing_key_;
+  if (decided_) return signing_key_ ? &*signing_key_ : nullptr;
   std::string path = options.key;
   if (path.empty() && !options.admin_key.empty() && std::ifstream(options.admin_key).good())
     path = options.admin_key;
   if (!path.empty()) {
     EFS_ASSIGN(auto file, open_key(path));
     signing_key_ = std::move(file.key);
+    decided_ = true;
     return &*signing_key_;
   }
-  if (welcome.may_change) return nullptr;
+  decided_ = welcome.may_change;
+  if (decided_) return nullptr;
   return fail(Code::unauthorized,
               "it takes an administrator's key: say --key FILE, keep one at " +
                   (options.admin_key.empty() ? "~/.config/efs/admin.key" : options.admin_key) +

@@ -33,7 +33,8 @@ class KeysContext {
       : context(context_), options(options_), random(random_) {}
 
   Result<VerifiedRegister> read_register();
-  // The key to sign with, owned here and asked for once; nullptr: the peer is to sign.
+  // The key to sign with, owned here; nullptr: the peer is to sign. Decided once: a key file that is made
+  // meanwhile does not sign its own admission.
   Result<const KeyPair*> signing_key(const control::Welcome& welcome);
   // Signs the change and has it ordered. Errors have `what` in front: "cannot add the user alice".
   Status change(const VerifiedRegister& known, Change change, const std::string& what);
@@ -49,6 +50,7 @@ class KeysContext {
 
  private:
   Result<Secret> read_passphrase_file() const;
+  bool decided_ = false;
   std::optional<KeyPair> signing_key_;
 };
 

@@ -226,8 +226,9 @@ void add_later(CommandLine& line, CLI::App& parent, const std::string& name, con
   auto* command = line.add(parent, name, task, what + " (not built yet)", example);
   command->add_option("ARGUMENT", *rest, "")->expected(0, -1)->group("");
   command->add_option("--for", *rest, "")->group("");
-  line.on(command,
-          [name, what, instead]() -> Status { return not_built(name + " (" + what + "): " + instead); });
+  line.on(command, [rest, name, what, instead]() -> Status {
+    return not_built(name + " (" + what + "): " + instead);
+  });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Commands on the mesh, and the shell: what is asked of the peer, what is printed, what is refused.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 
 #include "test/unit/tools/fake_peer.h"
@@ -106,7 +107,8 @@ BOOST_AUTO_TEST_CASE(what_is_not_built_says_so) {
                                              {"--peer", "10.0.0.2:7400", "--key", "my.key", "ls"}}) {
     BOOST_TEST(run(line) == 1, line[0]);
     BOOST_TEST(err.str().starts_with("efs: not built yet: "), err.str());
-    BOOST_TEST(std::count(err.str().begin(), err.str().end(), '\n') == 1);
+    std::string text = err.str();
+    BOOST_TEST(std::count(text.begin(), text.end(), '\n') == 1);
   }
   BOOST_TEST(peer.commands.empty());
 }
