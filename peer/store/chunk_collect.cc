@@ -78,7 +78,12 @@ Status FileChunkStore::rewrite(const SegmentPointer& segment) {
                return move_record(segment, offset, record);
              }));
   EFS_TRY(checkpoint_locked());
-  if (segment->live_chunks + segment->fresh_chunks == 0) return remove_segment(segment);
+  bool empty = false;
+  {
+    std::lock_guard lock(mutex_);
+    empty = segment->live_chunks + segment->fresh_chunks == 0;
+  }
+  if (empty) return remove_segment(segment);
   if (!whole)
     log_.error("segment {}: its chain of records is broken; its space is not given back", segment->path);
   segment->damaged = true;  // what could be moved was; the rest stays where it can be looked at
