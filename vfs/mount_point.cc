@@ -72,7 +72,12 @@ Result<std::string> absolute(const std::string& directory) {
   if (error)
     return fail(Code::not_found, fmt::format("mount point {} does not exist: create it with 'mkdir -p {}'",
                                              path.string(), path.string()));
-  return (parent / path.filename()).string();
+  path = parent / path.filename();
+  char target[1];
+  if (readlink(path.c_str(), target, sizeof target) < 0) return path.string();
+  path = fs::canonical(path, error);
+  if (error) return fail(from_errno(error.value(), "mount point " + directory));
+  return path.string();
 }
 
 Status check_empty(const std::string& path) {
