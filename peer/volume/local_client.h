@@ -6,9 +6,9 @@
 
 namespace efs {
 
-class LocalClient final : public VolumeClient {
+class LocalVolume final : public VolumeClient {
  public:
-  explicit LocalClient(std::shared_ptr<Replica> replica, uint8_t mount = 0) : replica_(std::move(replica)) {
+  explicit LocalVolume(std::shared_ptr<Replica> replica, uint8_t mount = 0) : replica_(std::move(replica)) {
     session_.back() = mount;
   }
 

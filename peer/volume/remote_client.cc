@@ -34,7 +34,7 @@ struct Call {
 using CallPointer = std::shared_ptr<Call>;
 }  // namespace
 
-struct RemoteClient::Impl : std::enable_shared_from_this<Impl> {
+struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   Impl(Loop& loop_in, Rpc& rpc_in, Random& random_in, VolumeLocator locator_in, const VolumeId& id_in,
        VolumeNumber number_in, int64_t timeout_in)
       : loop(loop_in),
@@ -101,26 +101,26 @@ struct RemoteClient::Impl : std::enable_shared_from_this<Impl> {
   Timer ticker, retry;
 };
 
-RemoteClient::RemoteClient(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
+RemoteVolume::RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
                            VolumeNumber number, int64_t timeout_ns)
     : impl_(std::make_shared<Impl>(loop, rpc, random, std::move(locator), id, number, timeout_ns)) {
   impl_->tick();
 }
-RemoteClient::~RemoteClient() {
+RemoteVolume::~RemoteVolume() {
   impl_->shut();
 }
-const VolumeId& RemoteClient::id() const {
+const VolumeId& RemoteVolume::id() const {
   return impl_->id;
 }
-VolumeNumber RemoteClient::number() const {
+VolumeNumber RemoteVolume::number() const {
   return impl_->number;
 }
-void RemoteClient::on_new_verifier(std::function<void()> listener) {
+void RemoteVolume::on_new_verifier(std::function<void()> listener) {
   std::lock_guard lock(impl_->mutex);
   impl_->verifier_listener = std::move(listener);
 }
 
-void RemoteClient::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+void RemoteVolume::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
                         Done done) {
   auto one = std::make_shared<Call>();
   one->who = who;
@@ -148,11 +148,11 @@ void RemoteClient::call(const Credentials& who, RequestBody body, Payload payloa
   if (post) impl_->loop.post([impl = impl_] { impl->drain(); });
 }
 
-void RemoteClient::poke() {
+void RemoteVolume::poke() {
   impl_->loop.post([impl = impl_] { impl->tick(); });
 }
 
-void RemoteClient::Impl::drain() {
+void RemoteVolume::Impl::drain() {
   std::vector<CallPointer> taken;
   {
     std::lock_guard lock(mutex);
@@ -164,7 +164,7 @@ void RemoteClient::Impl::drain() {
   pump();
 }
 
-void RemoteClient::Impl::admit(CallPointer call) {
+void RemoteVolume::Impl::admit(CallPointer call) {
   if (const auto* close = std::get_if<Close>(&call->body)) {
     for (InodeNumber inode : close->inodes) open.erase(inode);
   }
@@ -172,7 +172,7 @@ void RemoteClient::Impl::admit(CallPointer call) {
 }
 
 // Sends what waits, or sees to a session first.
-void RemoteClient::Impl::pump() {
+void RemoteVolume::Impl::pump() {
   if (state == State::none && !waiting.empty() && !retry.running()) greet();
   while (state == State::ready && !waiting.empty()) {
     CallPointer call = std::move(waiting.front());
@@ -183,7 +183,7 @@ void RemoteClient::Impl::pump() {
 
 // ---- the session ----
 
-void RemoteClient::Impl::greet() {
+void RemoteVolume::Impl::greet() {
   const auto owners = locator.locate ? locator.locate(id) : std::vector<PeerId>{};
   if (owners.empty()) return lost_owner("no owner is known");
   owner = owners[owner_index % owners.size()];
@@ -193,7 +193,7 @@ void RemoteClient::Impl::greet() {
 }
 
 // One Hello after another until all open inodes are told; `answer` is that of the one before.
-void RemoteClient::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answer) {
+void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answer) {
   if (of_attempt != attempt || state != State::greeting) return;
   if (!answer) return lost_owner(to_text(answer.error()));
   const bool first = answer->body.empty();
@@ -224,7 +224,7 @@ void RemoteClient::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
 }
 
 // What was under way waits for the next session, perhaps with another owner.
-void RemoteClient::Impl::lost_owner(const std::string& why) {
+void RemoteVolume::Impl::lost_owner(const std::string& why) {
   last_error = why;
   state = State::none;
   ++attempt;
@@ -236,7 +236,7 @@ void RemoteClient::Impl::lost_owner(const std::string& why) {
 }
 
 // The old session's results are gone: what it may have run must not run again.
-void RemoteClient::Impl::new_session() {
+void RemoteVolume::Impl::new_session() {
   random.fill(session);
   next_sequence = 1;
   outstanding.clear();
@@ -263,7 +263,7 @@ void RemoteClient::Impl::new_session() {
   }
 }
 
-void RemoteClient::Impl::see_verifier(uint64_t seen) {
+void RemoteVolume::Impl::see_verifier(uint64_t seen) {
   if (seen == 0 || seen == verifier) return;
   const bool restarted = std::exchange(verifier, seen) != 0;
   if (!restarted) return;
@@ -277,7 +277,7 @@ void RemoteClient::Impl::see_verifier(uint64_t seen) {
 
 // ---- calls ----
 
-void RemoteClient::Impl::send(const CallPointer& call) {
+void RemoteVolume::Impl::send(const CallPointer& call) {
   if (changes(call->body) && call->sequence == 0) {
     call->sequence = next_sequence++;
     outstanding.insert(call->sequence);
@@ -302,7 +302,7 @@ void RemoteClient::Impl::send(const CallPointer& call) {
                           });
 }
 
-void RemoteClient::Impl::answered(const CallPointer& call, Result<Answer> result) {
+void RemoteVolume::Impl::answered(const CallPointer& call, Result<Answer> result) {
   if (flying.erase(call) == 0) return;
   call->flight = 0;
   if (result) {
@@ -319,7 +319,7 @@ void RemoteClient::Impl::answered(const CallPointer& call, Result<Answer> result
   again(call);
 }
 
-void RemoteClient::Impl::decide(const CallPointer& call, Reply reply, Payload payload) {
+void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload payload) {
   see_verifier(reply.verifier);
   switch (reply.code) {
     case Code::not_owner:
@@ -342,7 +342,7 @@ void RemoteClient::Impl::decide(const CallPointer& call, Reply reply, Payload pa
 }
 
 // In the order of sequences, so that what was first asked is first sent again.
-void RemoteClient::Impl::again(const CallPointer& call) {
+void RemoteVolume::Impl::again(const CallPointer& call) {
   auto at = std::find_if(waiting.begin(), waiting.end(), [&](const CallPointer& other) {
     return other->sequence == 0 || other->sequence > call->sequence;
   });
@@ -350,21 +350,21 @@ void RemoteClient::Impl::again(const CallPointer& call) {
   pump();
 }
 
-void RemoteClient::Impl::note(const Call& call, const Reply& reply) {
+void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (reply.code != Code::ok) return;
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
   if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
     open.insert(reply.attributes.inode);
 }
 
-void RemoteClient::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
+void RemoteVolume::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
   outstanding.erase(call->sequence);
   --pending;
   if (auto done = std::exchange(call->done, nullptr)) done(std::move(answer));
 }
 
 // Deadlines, interruptions, and the session's renewal.
-void RemoteClient::Impl::tick() {
+void RemoteVolume::Impl::tick() {
   ticker.start(kTick, [this] { tick(); });
   const int64_t now_ns = loop.clock().now_ns();
   std::vector<std::pair<CallPointer, Reply>> over;
@@ -405,7 +405,7 @@ void RemoteClient::Impl::tick() {
   }
 }
 
-void RemoteClient::Impl::shut() {
+void RemoteVolume::Impl::shut() {
   std::vector<CallPointer> left;
   {
     std::lock_guard lock(mutex);

@@ -27,12 +27,12 @@ struct VolumeLocator {
   std::function<void(const VolumeId&)> refresh;
 };
 
-class RemoteClient final : public VolumeClient {
+class RemoteVolume final : public VolumeClient {
  public:
   // `timeout_ns`: of calls that name none; 0: for ever.
-  RemoteClient(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
+  RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
                VolumeNumber number, int64_t timeout_ns);
-  ~RemoteClient() override;
+  ~RemoteVolume() override;
 
   void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
             Done done) override;

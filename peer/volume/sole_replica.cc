@@ -303,7 +303,7 @@ Reply SoleReplica::change(const Request& request, Payload payload) {
   Reply reply;
   {
     std::lock_guard lock(apply_mutex_);
-    reply = propose(std::move(operation));
+    reply = closed_ ? error_reply(Code::stale, "the volume is being removed") : propose(std::move(operation));
   }
   if (reply.code != Code::ok && !pins.chunks.empty()) {
     const auto stored = pins.chunks;
@@ -349,6 +349,21 @@ std::shared_ptr<void> SoleReplica::on_change(Listener listener) {
       listeners->count = listeners->all.size();
     }
   });
+}
+
+Status SoleReplica::close_if_empty() {
+  std::lock_guard lock(apply_mutex_);
+  EFS_ASSIGN(const StateRow state, read_state(*rows_->read()));
+  if (state.usage.files > 1) {
+    return fail(Code::not_empty, "the volume is not empty: " + std::to_string(state.usage.files - 1) + " files are in it");
+  }
+  closed_ = true;
+  return {};
+}
+
+void SoleReplica::reopen() {
+  std::lock_guard lock(apply_mutex_);
+  closed_ = false;
 }
 
 }  // namespace efs

@@ -66,6 +66,11 @@ class SoleReplica final : public Replica {
   std::shared_ptr<void> on_change(Listener listener) override;
   Result<std::vector<Bytes>> register_entries(uint64_t from, size_t limit) const override;
 
+  // For removal: refuses changes from now on, until reopen(). Code::not_empty when anything but the root is
+  // in it.
+  Status close_if_empty();
+  void reopen();
+
   // ---- the checkpointer's part ----
   bool checkpoint_due(int64_t now_ns) const;
   Status checkpoint();
@@ -140,6 +145,7 @@ class SoleReplica final : public Replica {
 
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_
+  bool closed_ = false;                 // apply_mutex_
   InodeNumber reserved_durably_ = 0;  // apply_mutex_: numbers below may be given
 
   mutable std::mutex open_mutex_;

@@ -73,7 +73,7 @@ class MemoryChunks final : public ChunkStore {
 class LocalVolumes final : public VolumeDirectory {
  public:
   explicit LocalVolumes(VolumeSet& set) {
-    for (auto& replica : set.all()) clients_[replica->number()] = std::make_shared<LocalClient>(replica, 1);
+    for (auto& replica : set.all()) clients_[replica->number()] = std::make_shared<LocalVolume>(replica, 1);
     places_ = std::make_shared<std::vector<VolumePlace>>();
   }
   std::shared_ptr<VolumeClient> client(VolumeNumber number) override {

@@ -164,7 +164,7 @@ struct TestPeer {
     for (auto& [volume, error] : set->failures()) BOOST_FAIL(to_text(error));
     replica = set->find(id);
     BOOST_REQUIRE(replica);
-    client = std::make_unique<LocalClient>(replica);
+    client = std::make_unique<LocalVolume>(replica);
   }
   void stop() {
     client.reset();
@@ -254,7 +254,7 @@ struct TestPeer {
   std::unique_ptr<VolumeSet> set;
   std::unique_ptr<Checkpointer> checkpointer;
   std::shared_ptr<SoleReplica> replica;
-  std::unique_ptr<LocalClient> client;
+  std::unique_ptr<LocalVolume> client;
 };
 
 }  // namespace efs::test

@@ -50,7 +50,7 @@ struct RemotePair {
       return std::vector<PeerId>{peer_id_of(keys[0].public_key())};
     };
     remote =
-        std::make_unique<RemoteClient>(runtime.loop, *mount_rpc, random, locator, owner.id, 3, 60 * kSecond);
+        std::make_unique<RemoteVolume>(runtime.loop, *mount_rpc, random, locator, owner.id, 3, 60 * kSecond);
   }
   std::shared_ptr<std::optional<VolumeAnswer>> begin(RequestBody body, Payload payload = {},
                                                      VolumeClient::Options options = {},
@@ -87,7 +87,7 @@ struct RemotePair {
   uint32_t forbidden = 1000;
   std::unique_ptr<Rpc> owner_rpc, mount_rpc;
   std::unique_ptr<VolumeService> service;
-  std::unique_ptr<RemoteClient> remote;
+  std::unique_ptr<RemoteVolume> remote;
 };
 
 }  // namespace
