@@ -1,12 +1,12 @@
 #include "peer/options.h"
 
-#include <pwd.h>
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
-#include <cstdlib>
 #include <functional>
 #include <map>
+
+#include "peer/control/socket_path.h"
 
 namespace efs {
 
@@ -82,18 +82,23 @@ const std::map<std::string, Setter>& setters() {
       {"log_level",
        [](const YAML::Node& node, PeerOptions& o) -> Status {
          auto level = parse_log_level(node.IsScalar() ? node.Scalar() : "");
-         if (!level) return fail(Code::invalid_argument, "one of trace, debug, info, warning, error is wanted");
+         if (!level)
+           return fail(Code::invalid_argument, "one of trace, debug, info, warning, error is wanted");
          o.log_level = *level;
          return {};
        }},
       {"vfs.unreachable_timeout",
-       [](const YAML::Node& node, PeerOptions& o) { return read_number(node, 0, 86400, o.unreachable_timeout_s); }},
-      {"vfs.threads", [](const YAML::Node& node, PeerOptions& o) { return read_number(node, 1, 16, o.vfs_threads); }},
+       [](const YAML::Node& node, PeerOptions& o) {
+         return read_number(node, 0, 86400, o.unreachable_timeout_s);
+       }},
+      {"vfs.threads",
+       [](const YAML::Node& node, PeerOptions& o) { return read_number(node, 1, 16, o.vfs_threads); }},
   };
   return table;
 }
 
-Status lay_over(const YAML::Node& map, const std::string& prefix, const std::string& file, PeerOptions& options) {
+Status lay_over(const YAML::Node& map, const std::string& prefix, const std::string& file,
+                PeerOptions& options) {
   for (const auto& pair : map) {
     const std::string key = prefix + pair.first.as<std::string>();
     const std::string where = fmt::format("{}:{}: {}", file, pair.first.Mark().line + 1, key);
@@ -121,8 +126,9 @@ Result<StoreLocation> parse_store(const std::string& text) {
   if (colon != std::string::npos) {
     auto size = parse_size(std::string_view(text).substr(colon + 1));
     if (!size || *size == 0) {
-      return fail(Code::invalid_argument, fmt::format("store '{}': '{}' is not a size; write DIR or DIR:SIZE, such as /disk1:500G",
-                                                      text, text.substr(colon + 1)));
+      return fail(Code::invalid_argument,
+                  fmt::format("store '{}': '{}' is not a size; write DIR or DIR:SIZE, such as /disk1:500G",
+                              text, text.substr(colon + 1)));
     }
     location = {text.substr(0, colon), *size};
   }
@@ -130,16 +136,6 @@ Result<StoreLocation> parse_store(const std::string& text) {
     return fail(Code::invalid_argument, fmt::format("store '{}': give an absolute path", text));
   }
   return location;
-}
-
-std::string default_data_directory() {
-  if (geteuid() == 0) return "/var/lib/efs";
-  const char* home = std::getenv("HOME");
-  if (home == nullptr || *home == '\0') {
-    const passwd* entry = getpwuid(geteuid());
-    home = entry == nullptr ? "/tmp" : entry->pw_dir;
-  }
-  return std::string(home) + "/.local/share/efs";
 }
 
 std::string host_name() {
@@ -171,7 +167,8 @@ std::string write_options(const PeerOptions& options) {
   out << YAML::Key << "name" << YAML::Value << options.name;
   out << YAML::Key << "store" << YAML::Value << YAML::BeginSeq;
   for (const auto& store : options.stores) {
-    out << (store.limit_bytes == 0 ? store.directory : fmt::format("{}:{}", store.directory, store.limit_bytes));
+    out << (store.limit_bytes == 0 ? store.directory
+                                   : fmt::format("{}:{}", store.directory, store.limit_bytes));
   }
   out << YAML::EndSeq;
   addresses("listen", options.listen);
@@ -187,7 +184,7 @@ std::string write_options(const PeerOptions& options) {
 }
 
 Status complete_options(PeerOptions& options) {
-  if (options.data.empty()) options.data = default_data_directory();
+  if (options.data.empty()) options.data = default_data_directory(Surroundings::of_this_process());
   if (!options.data.starts_with('/')) {
     return fail(Code::invalid_argument, fmt::format("--data '{}': give an absolute path", options.data));
   }

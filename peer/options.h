@@ -21,8 +21,8 @@ struct PeerOptions {
   std::vector<Address> advertise;     // default: the address that others see
   std::string mount;                  // a directory; empty: none
   bool mount_read_only = false;
-  std::string socket;                 // default: by data directory (peer/control/socket_path.h)
-  std::string http;                   // reserved for metrics; must be empty
+  std::string socket;            // default: by data directory (peer/control/socket_path.h)
+  std::vector<std::string> own;  // volumes to make at the first start (--own); never kept
   LogLevel log_level = LogLevel::info;
   uint32_t unreachable_timeout_s = 60;  // vfs.unreachable_timeout; 0: wait for ever
   uint32_t vfs_threads = 3;             // vfs.threads
@@ -30,8 +30,6 @@ struct PeerOptions {
 
 // "DIR" or "DIR:SIZE".
 Result<StoreLocation> parse_store(const std::string& text);
-// /var/lib/efs for root, ~/.local/share/efs for others.
-std::string default_data_directory();
 std::string host_name();
 
 // Lays the keys of a YAML document over `options`. An unknown key, a wrong type or a bad value fails with

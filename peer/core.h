@@ -1,0 +1,32 @@
+// The parts of one peer, as its commands see them. References: all owned by Peer, all on its loop's thread.
+#pragma once
+
+#include "peer/data_directory.h"
+#include "peer/locator.h"
+#include "peer/membership/membership.h"
+#include "peer/mounts.h"
+#include "peer/options.h"
+#include "peer/status.h"
+#include "peer/volume_admin.h"
+#include "peer/volume_host.h"
+
+namespace efs {
+
+struct Core {
+  Runtime& runtime;
+  DataDirectory& data;
+  PeerOptions& options;
+  const KeyPair& key;
+  PeerId self{};
+  Membership& membership;
+  Rpc& rpc;
+  Locator& locator;
+  VolumeHost& volumes;
+  VolumeAdmin& admin;
+  Mounts& mounts;
+  std::function<PeerStatus()> own_status;
+  std::function<std::vector<std::string>()> own_reasons;  // for `efs status`
+  std::function<void(bool delete_data)> on_left;          // this peer is no member any more: stop it
+};
+
+}  // namespace efs

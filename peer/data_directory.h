@@ -1,0 +1,50 @@
+// A peer's data directory: who it is, which mesh it belongs to, and that nobody else uses it now.
+//
+//   format        "efs data 1": a newer number is refused, nothing is guessed
+//   lock          held while a process uses the directory
+//   peer.key      its identity (mode 0600)
+//   mesh.secret   32 bytes (mode 0600)
+//   genesis       written last: a directory without it was never completed, and may be begun again
+//   efs.yaml      the options that `init` and `join` were given
+//   register/ dht/ chunk-index/ volumes/ID/   LMDB environments;  log/  the log;  chunks/  the default store
+//
+// Owned by the process's main thread; what it holds is handed out by reference.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "peer/identity/genesis.h"
+#include "peer/identity/key_file.h"
+#include "peer/runtime/file.h"
+
+namespace efs {
+
+class DataDirectory {
+ public:
+  // Makes (mode 0700) or opens `path` and locks it. Code::busy: another process has it; Code::version: a
+  // newer efs wrote it; Code::not_found: nothing is there, and `make` is not set.
+  static Result<std::unique_ptr<DataDirectory>> open(FileSystem& files, const std::string& path, bool make);
+
+  const std::string& path() const { return path_; }
+  std::string at(std::string_view name) const { return path_ + "/" + std::string(name); }
+  bool complete() const { return complete_; }
+
+  // The peer's key: read, or made and kept, so that joining again after a failure is the same peer.
+  Result<KeyPair> peer_key(Random& random);
+  Result<Secret> mesh_secret() const;
+  Result<SignedGenesis> genesis() const;
+  Result<std::string> options() const;  // YAML; empty when there are none
+  Status write_options(const std::string& yaml);
+  // Completes the directory.
+  Status establish(const SignedGenesis& genesis, const Secret& mesh_secret);
+
+ private:
+  DataDirectory(FileSystem& files, std::string path) : files_(files), path_(std::move(path)) {}
+  FileSystem& files_;
+  std::string path_;
+  std::shared_ptr<void> lock_;
+  bool complete_ = false;
+};
+
+}  // namespace efs

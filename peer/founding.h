@@ -1,0 +1,40 @@
+// How a data directory comes to belong to a mesh, and how a peer leaves one. Blocking; main thread, before
+// a Peer runs (or, for leave_mesh, beside it, through its socket).
+#pragma once
+
+#include "peer/data_directory.h"
+#include "peer/identity/invite.h"
+#include "peer/options.h"
+
+namespace efs {
+
+struct FoundOptions {
+  std::string mesh_name;
+  std::string keys_directory;  // root.key and recovery.key go there; made with mode 0700
+};
+struct Founded {
+  std::string seed;  // an invite: one hour, ten uses, every uid, not an operator
+};
+// Makes genesis, root keys, the founder's register and the root volume. Code::exists: a peer lives here, or
+// the key files are there already.
+Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock, DataDirectory& data,
+                           PeerOptions& options, const FoundOptions& found);
+
+struct JoinedMesh {
+  std::string mesh_name;
+  std::string name;  // under which this peer was admitted
+};
+// Dials the seed, which dials back; is admitted; reads the whole register. `options.name` is the wish.
+Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOptions& options,
+                             const Seed& seed, const std::vector<std::string>& own);
+
+// For a directory that belongs to a mesh: is it the one of this seed?
+Status check_same_mesh(DataDirectory& data, const Seed& seed);
+
+// Through the peer that serves `data`: it refuses while something is held here alone.
+Status leave_mesh(const std::string& data, const std::string& socket, bool delete_data);
+
+// The addresses to put into an invite: those advertised, else those this machine listens at, loopback last.
+std::vector<std::string> addresses_of(const PeerOptions& options);
+
+}  // namespace efs
