@@ -1,0 +1,253 @@
+"""Real meshes for tests: processes of efs-peer with real FUSE mounts, on loopback or in network namespaces.
+
+Everything that a Mesh starts, it ends: peers by their process ids, mounts, namespaces, files. Use it as a
+context manager. Ports are free ones; files lie in a temporary directory; two runs may go side by side.
+"""
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("EFS_BUILD", os.path.join(TOP, "build", "release"))
+PEER = os.path.join(BUILD, "peer", "efs-peer")
+EFS = os.path.join(BUILD, "tools", "efs")
+KEYS = os.path.join(BUILD, "tools", "efs-keys")
+LONG = os.environ.get("EFS_LONG") == "1"
+
+
+def fresh_seed():
+    """The seed of this run: EFS_SEED, or a fresh one, printed."""
+    seed = int(os.environ.get("EFS_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"seed {seed}", flush=True)
+    return seed
+
+
+def run(*words, check=True, timeout=120, **more):
+    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=timeout, stdin=more.pop("stdin", subprocess.DEVNULL), **more)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def wait_until(what, condition, seconds=20.0, step=0.02):
+    end = time.monotonic() + seconds
+    while True:
+        if condition():
+            return
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(step)
+
+
+def is_mounted(path):
+    with open("/proc/self/mountinfo") as lines:
+        return any(line.split()[4] == path for line in lines)
+
+
+class Peer:
+    def __init__(self, mesh, name, host="127.0.0.1", port=None, namespace=None):
+        self.mesh, self.name, self.host, self.namespace = mesh, name, host, namespace
+        self.port = port or free_port()
+        self.base = os.path.join(mesh.base, name)
+        self.data = os.path.join(self.base, "data")
+        self.mount = os.path.join(self.base, "mnt")
+        self.socket = os.path.join(self.base, "sock")
+        self.pid_file = os.path.join(self.base, "pid")
+        self.log = os.path.join(self.base, "log")
+        self.extra = []
+        os.makedirs(self.mount)
+
+    def command(self, *words):
+        inside = ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
+        return inside + [PEER, *words]
+
+    def serving_options(self):
+        return ["--listen", f"{self.host}:{self.port}", "--advertise", f"{self.host}:{self.port}", "--mount", self.mount,
+                "--socket", self.socket, "--unreachable-timeout", str(self.mesh.unreachable_timeout)]
+
+    def start(self, *words, check=True, timeout=60):
+        """efs-peer WORDS in the background; returns when it serves and is mounted."""
+        return run(*self.command(*words, "--data", self.data, "--detach", "--pid-file", self.pid_file, "--log-file", self.log),
+                   *self.extra, check=check, timeout=timeout)
+
+    def init(self, mesh_name="test"):
+        out = self.start("init", "--name", mesh_name, "--peer-name", self.name, "--keys", os.path.join(self.base, "keys"),
+                         *self.serving_options()).stdout
+        self.seed = next(w for w in out.split() if w.startswith("efs://"))
+        return self.seed
+
+    def join(self, seed, *more, check=True):
+        return self.start("join", seed, "--name", self.name, *self.serving_options(), *more, check=check)
+
+    def run(self, *more, check=True):
+        return self.start("run", *more, check=check)
+
+    @property
+    def pid(self):
+        try:
+            with open(self.pid_file) as file:
+                return int(file.read())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def alive(self):
+        pid = self.pid
+        if pid is None:
+            return False
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return False
+            return os.readlink(f"/proc/{pid}/exe").split(" ")[0] == os.path.realpath(PEER)
+        except OSError:
+            return False
+
+    def signal(self, number):
+        if self.alive():
+            os.kill(self.pid, number)
+
+    def kill(self):
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        wait_until(f"{self.name} is dead", lambda: not self.alive(), 30)
+
+    def stop(self, seconds=15):
+        self.signal(signal.SIGTERM)
+        wait_until(f"{self.name} stopped", lambda: not self.alive(), seconds)
+
+    def efs(self, *words, check=True, **more):
+        return run(EFS, *words, "--socket", self.socket, check=check, **more)
+
+    def keys(self, *words, check=True, **more):
+        return run(KEYS, *words, "--socket", self.socket, check=check, **more)
+
+    def status(self):
+        return json.loads(self.efs("status", "--json").stdout)
+
+    def check(self):
+        """efs-peer check of the stopped peer: what it printed; fails on a problem."""
+        return run(*self.command("check", "--data", self.data), timeout=600).stdout
+
+    def path(self, *names):
+        return os.path.join(self.mount, *names)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Mesh:
+    """Peers by name, in order; .base is their directory."""
+
+    def __init__(self, count=3, unreachable_timeout=20, namespaces=False, start=True):
+        self.base = tempfile.mkdtemp(prefix="efs-test-")
+        os.chmod(self.base, 0o755)
+        self.unreachable_timeout = unreachable_timeout
+        self.peers = []
+        self.namespaces = []
+        self.bridge = None
+        self.use_namespaces = namespaces
+        try:
+            if namespaces:
+                self._make_bridge()
+            for _ in range(count):
+                self.add_peer()
+            if start:
+                self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            self.show_logs()
+        self.close()
+
+    def __getitem__(self, index):
+        return self.peers[index]
+
+    def _make_bridge(self):
+        # The bridge has a namespace of its own: nothing of this machine's network changes.
+        self.tag = f"{os.getpid() % 100000:05d}{random.randrange(100):02d}"
+        self.bridge = f"efs{self.tag}b"
+        run("ip", "netns", "add", self.bridge)
+        self.namespaces.append(self.bridge)
+        run("ip", "-n", self.bridge, "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", self.bridge, "link", "set", "br0", "up")
+
+    def add_peer(self):
+        number = len(self.peers) + 1
+        name = f"peer{number}"
+        if not self.use_namespaces:
+            peer = Peer(self, name)
+        else:
+            space = f"efs{self.tag}n{number}"
+            run("ip", "netns", "add", space)
+            self.namespaces.append(space)
+            run("ip", "-n", space, "link", "set", "lo", "up")
+            run("ip", "-n", space, "link", "add", "eth0", "type", "veth", "peer", "name", f"v{number}", "netns", self.bridge)
+            run("ip", "-n", self.bridge, "link", "set", f"v{number}", "master", "br0")
+            run("ip", "-n", self.bridge, "link", "set", f"v{number}", "up")
+            run("ip", "-n", space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            run("ip", "-n", space, "link", "set", "eth0", "up")
+            peer = Peer(self, name, host=f"10.77.0.{number}", port=7400, namespace=space)
+        self.peers.append(peer)
+        return peer
+
+    def start(self):
+        seed = self.peers[0].init()
+        for peer in self.peers[1:]:
+            peer.join(seed)
+
+    def cut(self, peer, off=True):
+        """Takes a peer's link down, or brings it back."""
+        run("ip", "-n", peer.namespace, "link", "set", "eth0", "down" if off else "up")
+
+    def show_logs(self):
+        for peer in self.peers:
+            with contextlib.suppress(OSError), open(peer.log) as file:
+                print(f"---- {peer.name}'s log ends with\n" + "".join(file.readlines()[-25:]), file=sys.stderr)
+
+    def close(self):
+        for peer in self.peers:
+            peer.signal(signal.SIGTERM)
+        for peer in self.peers:
+            with contextlib.suppress(AssertionError):
+                wait_until("stop", lambda p=peer: not p.alive(), 10)
+            if peer.alive():
+                peer.signal(signal.SIGCONT)
+                peer.kill()
+            if is_mounted(peer.mount):
+                run("umount", "-l", peer.mount, check=False)
+        for space in self.namespaces:
+            run("ip", "netns", "del", space, check=False)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+
+
+def main():
+    """Runs the test cases of the calling module and ends with the line that test/run reads."""
+    program = unittest.main(exit=False, verbosity=2)
+    result = program.result
+    bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+    good = result.testsRun - bad - len(result.skipped)
+    if result.skipped:
+        bad += len(result.skipped)  # a check that did not run is not a check
+    print(f"{good} passed, {bad} failed", flush=True)
+    sys.exit(1 if bad else 0)
