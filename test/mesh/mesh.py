@@ -5,6 +5,7 @@ context manager. Ports are free ones; files lie in a temporary directory; two ru
 """
 import contextlib
 import json
+import multiprocessing.connection
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -31,11 +33,71 @@ def fresh_seed():
     return seed
 
 
+class Launcher:
+    """A process of its own that starts all others.
+
+    A program that is started inherits the files that are open here until its exec, and closing one of a FUSE mount
+    asks the mount: a test that holds a file open whose owner is dead could not start that owner.
+    """
+
+    def __init__(self):
+        self.base = tempfile.mkdtemp(prefix="efs-launch-")
+        self.address = os.path.join(self.base, "socket")
+        end, self.alive = os.pipe()
+        ready, tell = os.pipe()
+        if os.fork() == 0:
+            os.close(self.alive)
+            listener = multiprocessing.connection.Listener(self.address, "AF_UNIX", backlog=64)
+            threading.Thread(target=self._serve, args=[listener], daemon=True).start()
+            os.close(tell)
+            os.read(end, 1)  # until the test is gone, however it ended
+            shutil.rmtree(self.base, ignore_errors=True)
+            os._exit(0)
+        os.close(end)
+        os.close(tell)
+        os.read(ready, 1)
+        os.close(ready)
+
+    def _serve(self, listener):
+        while True:
+            connection = listener.accept()
+            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    @staticmethod
+    def _answer(connection):
+        words, options = connection.recv()
+        try:
+            answer = subprocess.run(words, **options)
+        except Exception as error:  # pylint: disable=broad-except
+            answer = error
+        with contextlib.suppress(OSError):
+            connection.send(answer)
+        connection.close()
+
+    def run(self, words, options):
+        with multiprocessing.connection.Client(self.address, "AF_UNIX") as connection:
+            connection.send((words, options))
+            answer = connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+launcher = None  # from the first Mesh on
+
+
 def run(*words, check=True, timeout=120, **more):
-    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=timeout, stdin=more.pop("stdin", subprocess.DEVNULL), **more)
+    """Runs a program to its end; what it printed is in the result. `more` as for subprocess.run."""
+    global launcher
+    launcher = launcher or Launcher()
+    words = [str(word) for word in words]
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
+               "timeout": timeout, "env": dict(os.environ), "cwd": os.getcwd(), **more}
+    if "input" in options:
+        del options["stdin"]
+    done = launcher.run(words, options)
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done
 
 
