@@ -345,6 +345,7 @@ struct Reply {
   uint64_t available_bytes = 0;
   uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
                           // new one must send again what was not durable
+  uint32_t payload_crc = 0;  // CRC-32C of the payload, from another peer: checked where it arrives
   static constexpr auto fields() {
     return std::tuple{field("c", &Reply::code),
                       field("m", &Reply::message),
@@ -363,7 +364,8 @@ struct Reply {
                       field("k", &Reply::created),
                       field("u", &Reply::usage),
                       field("f", &Reply::available_bytes),
-                      field("y", &Reply::verifier)};
+                      field("y", &Reply::verifier),
+                      field("h", &Reply::payload_crc)};
   }
 };
 

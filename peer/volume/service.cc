@@ -21,6 +21,7 @@ SessionId session_of(const PeerId& caller, const SessionId& named) {
   return out;
 }
 void answer(const Responder& responder, VolumeAnswer&& result) {
+  result.reply.payload_crc = crc32c(result.payload);
   responder.answer(encode(result.reply), std::move(result.payload));
 }
 }  // namespace
