@@ -103,6 +103,11 @@ int serve(Console& console, DataDirectory& data, const PeerOptions& options, con
           status = report(console, "", started.error());
           return stop();
         }
+        if (!options.mount.empty() && geteuid() != 0) {
+          console.print(
+              fmt::format("mounted at {} for this user alone: nobody else, root included, may look into it\n",
+                          options.mount));
+        }
         if (!arguments.pid_file.empty()) {
           (void)real_files().replace_file(arguments.pid_file, view(std::to_string(getpid()) + "\n"));
         }

@@ -3,6 +3,8 @@
 // step that fails ends the start with its error; what was opened is closed by stop().
 #include "peer/peer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "peer/control/socket_path.h"
@@ -93,7 +95,9 @@ Status Peer::Impl::open() {
                        parts.kernel,
                        [this](const PeerId& peer) {
                          if (locator) locator->ensure_route(peer);
-                       }};
+                       },
+                       {}};
+  if (parts.kernel) host.root = {0755, geteuid(), getegid()};
   EFS_ASSIGN(volumes, VolumeHost::open(std::move(host)));
   membership->set_order([this](uint64_t index, Bytes entry, std::function<void(Status)> done) {
     volumes->order(index, std::move(entry), std::move(done));

@@ -8,6 +8,7 @@ namespace {
 constexpr int kNumberTries = 8;  // two volumes made at once may pick the same number
 constexpr int64_t kAwaitStep = 100 * kMillisecond;
 constexpr int64_t kAwaitAtMost = 15 * kSecond;
+constexpr int64_t kJunctionTimeout = 10 * kSecond;
 constexpr int64_t kDropTimeout = 30 * kSecond;
 const Credentials kRoot{0, 0, {}, true};
 
@@ -73,7 +74,7 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
         fail(Code::unreachable, fmt::format("the volume {} cannot be reached", creation->parent.prefix)));
   }
   MakeJunction make{components_below(creation->parent.prefix, charter.prefix), {charter.id, charter.number}};
-  client->call(kRoot, make, {}, {kAwaitAtMost, nullptr}, [this, creation, client](VolumeAnswer answer) {
+  client->call(kRoot, make, {}, {kJunctionTimeout, nullptr}, [this, creation, client](VolumeAnswer answer) {
     runtime_.loop.post([this, creation, reply = std::move(answer.reply)] {
       Status made = status_of(reply, fmt::format("cannot make {} in the volume {}", creation->wanted.prefix,
                                                  creation->parent.prefix));
@@ -134,7 +135,7 @@ void VolumeAdmin::unlink_junction(const VolumeFacts& volume, std::function<void(
   auto client = parent == nullptr ? nullptr : volumes_.client(parent->id);
   if (!client) return done(fail(Code::unreachable, "the volume above cannot be reached"));
   RemoveJunction remove{components_below(parent->prefix, volume.prefix), volume.id};
-  client->call(kRoot, remove, {}, {kAwaitAtMost, nullptr}, [this, done, client](VolumeAnswer answer) {
+  client->call(kRoot, remove, {}, {kJunctionTimeout, nullptr}, [this, done, client](VolumeAnswer answer) {
     runtime_.loop.post(
         [done, reply = std::move(answer.reply)] { done(status_of(reply, "cannot remove the junction")); });
   });

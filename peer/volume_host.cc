@@ -165,7 +165,7 @@ Status VolumeHost::make_owned(const VolumeFacts& volume) {
         Code::corrupt,
         fmt::format("its metadata is not in {}/volumes any more; put the directory back", parts_.data));
   }
-  EFS_TRY(volumes_->create(volume.id, volume.number, {}));
+  EFS_TRY(volumes_->create(volume.id, volume.number, parts_.root));
   made_.insert(volume.id);
   std::string lines;
   for (const VolumeId& id : made_) lines += to_hex(id) + "\n";

@@ -54,6 +54,7 @@ struct VolumeHostParts {
   VolumeEnvironments& environments;
   bool threads = true;                              // false: ticked by a timer (simulation)
   std::function<void(const PeerId&)> ensure_route;  // asked for when a volume's owner is to be called
+  RootAttributes root;  // of volumes made here: a peer that is not root's makes them its user's
 };
 
 class VolumeHost {

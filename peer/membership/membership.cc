@@ -10,7 +10,7 @@
 namespace efs {
 
 namespace {
-constexpr int64_t kProposeTimeout = 20 * kSecond;
+constexpr int64_t kProposeTimeout = 10 * kSecond;
 constexpr int64_t kFetchTimeout = 10 * kSecond;
 constexpr int64_t kDialBackTimeout = 4 * kSecond;
 constexpr size_t kEntriesAMessage = 256;

@@ -169,7 +169,7 @@ class Peer:
         try:
             with open(f"/proc/{pid}/stat") as file:
                 if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return False
+                    return len(os.listdir(f"/proc/{pid}/task")) > 1  # its threads are still ending
             return os.readlink(f"/proc/{pid}/exe").split(" ")[0] == os.path.realpath(PEER)
         except OSError:
             return False
