@@ -18,7 +18,7 @@
 // {"k": kind, "b": body}; kinds are never reused, an unknown one fails with Code::version.
 //
 // What is decoded is never trusted: parse() bounds size, depth and count before it allocates, and every
-// type mismatch is Code::protocol. Values only: any thread. No exception leaves this header's functions.
+// other mismatch is Code::protocol. Values only: any thread. No exception leaves this header's functions.
 #pragma once
 
 #include <algorithm>
@@ -93,6 +93,9 @@ class Value {
   const void* object_;
 };
 
+// A vector grows with what it decodes: a count that was only promised allocates this many.
+inline constexpr size_t kReservedElements = 256;
+
 struct DecodeLimits {
   size_t bytes = 4 << 20;     // of the whole document
   size_t elements = 1 << 20;  // of one array or map
@@ -135,8 +138,9 @@ struct IsVariant<std::variant<T...>> : std::true_type {};
 
 template <typename T>
 void encode_value(Encoder& out, const T& value);
+// Code::ok, Code::protocol (a wrong type or range) or Code::version (an unknown kind of a variant).
 template <typename T>
-bool decode_value(const Value& in, T& value);
+Code decode_value(const Value& in, T& value);
 
 template <typename T>
 bool equal_values(const T& a, const T& b) {
@@ -178,14 +182,16 @@ void encode_fields(Encoder& out, const T& value) {
 }
 
 template <HasFields T>
-bool decode_fields(const Value& in, T& value) {
-  if (!in.is_map()) return false;
+Code decode_fields(const Value& in, T& value) {
+  if (!in.is_map()) return Code::protocol;
   [[maybe_unused]] size_t hint = 0;
+  Code code = Code::ok;
   [[maybe_unused]] auto one = [&](const auto& item) {
-    auto found = in.at(item.name, hint);
-    return !found || decode_value(*found, value.*item.member);
+    if (auto found = in.at(item.name, hint)) code = decode_value(*found, value.*item.member);
+    return code == Code::ok;
   };
-  return std::apply([&](const auto&... f) { return (... && one(f)); }, T::fields());
+  std::apply([&](const auto&... f) { (void)(... && one(f)); }, T::fields());
+  return code;
 }
 
 template <typename... T>
@@ -202,20 +208,21 @@ void encode_variant(Encoder& out, const std::variant<T...>& value) {
 }
 
 template <typename... T>
-bool decode_variant(const Value& in, std::variant<T...>& value) {
+Code decode_variant(const Value& in, std::variant<T...>& value) {
   size_t hint = 0;
   auto kind = in.at("k", hint);
   auto body = in.at("b", hint);
   uint64_t number = 0;
-  if (!kind || !body || !kind->get(number)) return false;
-  bool decoded = false;
+  if (!kind || !body || !kind->get(number)) return Code::protocol;
+  Code code = Code::version;
   auto one = [&](auto alternative) {
     if (decltype(alternative)::kKind != number) return false;
-    decoded = decode_fields(*body, alternative);
+    code = decode_fields(*body, alternative);
     value = std::move(alternative);
     return true;
   };
-  return (one(T{}) || ...) && decoded;
+  (void)(one(T{}) || ...);
+  return code;
 }
 
 template <typename T>
@@ -249,47 +256,47 @@ void encode_value(Encoder& out, const T& value) {
 }
 
 template <typename T>
-bool decode_value(const Value& in, T& value) {
+Code decode_value(const Value& in, T& value) {
   if constexpr (std::is_same_v<T, bool>) {
-    return in.get(value);
+    return in.get(value) ? Code::ok : Code::protocol;
   } else if constexpr (std::is_enum_v<T>) {
     uint64_t number = 0;
-    if (!in.get(number) || number > std::underlying_type_t<T>(-1)) return false;
+    if (!in.get(number) || number > std::underlying_type_t<T>(-1)) return Code::protocol;
     value = T(number);
-    return true;
+    return Code::ok;
   } else if constexpr (std::is_integral_v<T>) {
     std::conditional_t<std::is_unsigned_v<T>, uint64_t, int64_t> number = 0;
-    if (!in.get(number) || !std::in_range<T>(number)) return false;
+    if (!in.get(number) || !std::in_range<T>(number)) return Code::protocol;
     value = T(number);
-    return true;
+    return Code::ok;
   } else if constexpr (std::is_same_v<T, std::string>) {
     std::string_view found;
-    if (!in.get(found)) return false;
+    if (!in.get(found)) return Code::protocol;
     value = found;
-    return true;
+    return Code::ok;
   } else if constexpr (std::is_same_v<T, Bytes>) {
     ByteView found;
-    if (!in.get(found)) return false;
+    if (!in.get(found)) return Code::protocol;
     value.assign(found.begin(), found.end());
-    return true;
+    return Code::ok;
   } else if constexpr (IsByteArray<T>::value) {
     ByteView found;
-    if (!in.get(found) || found.size() != value.size()) return false;
+    if (!in.get(found) || found.size() != value.size()) return Code::protocol;
     std::copy(found.begin(), found.end(), value.begin());
-    return true;
+    return Code::ok;
   } else if constexpr (IsVector<T>::value) {
     auto count = in.is_map() ? std::nullopt : in.size();
-    if (!count) return false;
+    if (!count) return Code::protocol;
     value.clear();
-    value.reserve(*count);
+    value.reserve(std::min(*count, kReservedElements));
     for (size_t i = 0; i < *count; ++i) {
-      if (!decode_value(in.element(i), value.emplace_back())) return false;
+      if (Code code = decode_value(in.element(i), value.emplace_back()); code != Code::ok) return code;
     }
-    return true;
+    return Code::ok;
   } else if constexpr (IsOptional<T>::value) {
     if (in.is_nil()) {
       value.reset();
-      return true;
+      return Code::ok;
     }
     return decode_value(in, value.emplace());
   } else if constexpr (IsVariant<T>::value) {
@@ -316,9 +323,14 @@ template <typename T>
 Result<T> decode(ByteView bytes, const DecodeLimits& limits = {}) {
   EFS_ASSIGN(auto document, Document::parse(bytes, limits));
   T value{};
-  if (!decode_value(document.root(), value))
-    return fail(Code::protocol, "a field has a wrong type, range or kind");
-  return value;
+  switch (decode_value(document.root(), value)) {
+    case Code::ok:
+      return value;
+    case Code::version:
+      return fail(Code::version, "of a kind that this program does not know");
+    default:
+      return fail(Code::protocol, "a field has a wrong type or range");
+  }
 }
 
 // {name: "x", mode: 420}: for logs and tests; ids and binaries in hex. `encoded` is msgpack.

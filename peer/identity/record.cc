@@ -47,17 +47,6 @@ Status check_shape(const PeerRecord& body) {
   return check_addresses(body.addresses);
 }
 
-// The type of a record that did not decode: unknown ones are from a newer program.
-bool is_from_the_future(ByteView encoded) {
-  auto document = Document::parse(encoded, kRecordLimits);
-  if (!document) return false;
-  size_t hint = 0;
-  uint64_t number = 0;
-  auto body = document->root().at("b", hint);
-  auto kind = body ? body->at("k", hint = 0) : std::nullopt;
-  return kind && kind->get(number) && number > PeerRecord::kKind;
-}
-
 struct Opened {
   Envelope envelope;
   LocatorRecord record;
@@ -70,7 +59,7 @@ Result<Opened> open_record(ByteView bytes) {
   auto envelope = decode<Envelope>(bytes, kRecordLimits);
   if (!envelope) return fail(Code::protocol, "a record cannot be read: it is damaged");
   auto record = decode<LocatorRecord>(envelope->body, kRecordLimits);
-  if ((record && record->format != 1) || (!record && is_from_the_future(envelope->body)))
+  if (record ? record->format != 1 : record.error().code == Code::version)
     return fail(Code::version,
                 "a record has a format or type that this program does not know; install a newer efs");
   if (!record) return fail(Code::protocol, "a record cannot be read: it is damaged");

@@ -11,28 +11,19 @@ namespace efs {
 namespace {
 constexpr DecodeLimits kEntryLimits{.bytes = kMaxEntryBytes, .elements = 8192, .depth = kMaxDepth};
 
-template <typename... T>
-bool has_kind(uint64_t kind, const std::variant<T...>*) {
-  return (... || (T::kKind == kind));
-}
-
-// Whether a proposal that did not decode is of a kind, or format, that is newer than this program.
+// Whether a proposal that did not decode is of a format that is newer than this program.
 bool is_from_the_future(ByteView proposal) {
   auto document = Document::parse(proposal, kEntryLimits);
   if (!document) return false;
   size_t hint = 0;
   uint64_t number = 0;
   auto format = document->root().at("f", hint);
-  if (format && format->get(number) && number > 1) return true;
-  auto change = document->root().at("c", hint);
-  if (!change) return false;
-  auto kind = change->at("k", hint = 0);
-  return kind && kind->get(number) && !has_kind(number, static_cast<const Change*>(nullptr));
+  return format && format->get(number) && number > 1;
 }
 
 Result<Proposal> read_proposal(ByteView body) {
   auto proposal = decode<Proposal>(body, kEntryLimits);
-  if ((!proposal && is_from_the_future(body)) || (proposal && proposal->format != 1))
+  if (proposal ? proposal->format != 1 : proposal.error().code == Code::version || is_from_the_future(body))
     return fail(Code::version,
                 "the register has a change that this program does not know; install a newer efs");
   if (!proposal)

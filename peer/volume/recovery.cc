@@ -49,9 +49,12 @@ Status SoleReplica::recover(std::vector<LoggedOperation> log) {
     if (one.index != checkpointed + operations.size() + 1)
       return fail(Code::corrupt, "the log of volume " + std::to_string(charter_.number) +
                                      " has a gap before operation " + std::to_string(one.index));
-    EFS_ASSIGN(auto operation, decode_operation(one.payload));
-    durable = std::max(durable, operation.durable_index);
-    operations.push_back(std::move(operation));
+    auto operation = decode_operation(one.payload);
+    if (!operation)
+      return fail(operation.error().code, "volume " + std::to_string(charter_.number) + ", operation " +
+                                              std::to_string(one.index) + ": " + operation.error().message);
+    durable = std::max(durable, operation->durable_index);
+    operations.push_back(std::move(*operation));
   }
   uint64_t index = checkpointed;
   for (const Operation& operation : operations) {

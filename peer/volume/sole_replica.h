@@ -145,7 +145,7 @@ class SoleReplica final : public Replica {
 
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_
-  bool closed_ = false;                 // apply_mutex_
+  bool closed_ = false;               // apply_mutex_
   InodeNumber reserved_durably_ = 0;  // apply_mutex_: numbers below may be given
 
   mutable std::mutex open_mutex_;

@@ -17,9 +17,10 @@ Result<Operation> decode_operation(ByteView record) {
   if (record.empty() || record[0] != kOperationFormat)
     return fail(Code::version, "an operation in the log has a format that this program does not know");
   auto operation = decode<Operation>(record.subspan(1));
+  if (!operation && operation.error().code == Code::version)
+    return fail(Code::version, "an operation in the log is of a kind that this program does not know");
   if (!operation)
-    return fail(Code::version, "an operation in the log cannot be read (" + operation.error().message +
-                                   "): it is damaged, or of a kind that a newer program wrote");
+    return fail(Code::corrupt, "an operation in the log is damaged (" + operation.error().message + ")");
   return operation;
 }
 

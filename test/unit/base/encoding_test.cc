@@ -78,6 +78,32 @@ BOOST_AUTO_TEST_CASE(variants) {
   BOOST_CHECK_EQUAL(std::get<Other>(*back).small, 200);
   auto unknown = decode<std::variant<Outer>>(encode(Either(Other{1})));
   BOOST_REQUIRE(!unknown);
+  BOOST_CHECK(unknown.error().code == Code::version);
+  // Also in a field, in a vector; a body of the wrong shape is still no other version.
+  struct Holder {
+    std::vector<std::variant<Other>> items;
+    static constexpr auto fields() { return std::tuple{field("items", &Holder::items)}; }
+  };
+  struct NewerHolder {
+    std::vector<Either> items;
+    static constexpr auto fields() { return std::tuple{field("items", &NewerHolder::items)}; }
+  };
+  auto nested = decode<Holder>(encode(NewerHolder{{Other{1}, Outer{}}}));
+  BOOST_REQUIRE(!nested);
+  BOOST_CHECK(nested.error().code == Code::version);
+  auto known = decode<Holder>(encode(NewerHolder{{Other{1}}}));
+  BOOST_REQUIRE(known);
+  BOOST_CHECK_EQUAL(known->items.size(), 1U);
+  Bytes wrong;
+  Encoder out(wrong);
+  out.map(2);
+  out.string("k");
+  out.unsigned_integer(Other::kKind);
+  out.string("b");
+  out.boolean(true);
+  auto broken = decode<Either>(wrong);
+  BOOST_REQUIRE(!broken);
+  BOOST_CHECK(broken.error().code == Code::protocol);
 }
 
 BOOST_AUTO_TEST_CASE(wrong_types_and_ranges_are_refused) {
