@@ -97,12 +97,18 @@ const std::map<std::string, Setter>& setters() {
   return table;
 }
 
+// Maps elsewhere are refused like any wrong value: one that contains itself (an alias) would never end.
+bool is_group(const std::string& key) {
+  auto first = setters().lower_bound(key + ".");
+  return first != setters().end() && first->first.starts_with(key + ".");
+}
+
 Status lay_over(const YAML::Node& map, const std::string& prefix, const std::string& file,
                 PeerOptions& options) {
   for (const auto& pair : map) {
     const std::string key = prefix + pair.first.as<std::string>();
     const std::string where = fmt::format("{}:{}: {}", file, pair.first.Mark().line + 1, key);
-    if (pair.second.IsMap()) {
+    if (pair.second.IsMap() && is_group(key)) {
       EFS_TRY(lay_over(pair.second, key + ".", file, options));
       continue;
     }

@@ -1,22 +1,12 @@
 // Every way by which bytes from outside enter identity: what the fuzz target and the unit test call.
 #pragma once
 
-#include <cstdlib>
-
 #include "peer/identity/key_file.h"
 #include "peer/identity/prefix.h"
 #include "peer/identity/record.h"
+#include "test/fuzz/fuzz.h"
 
 namespace efs {
-
-// What decoded once must say the same when it is encoded and decoded again.
-template <typename T>
-void round_trip(ByteView bytes) {
-  auto value = decode<T>(bytes);
-  if (!value) return;
-  auto again = decode<T>(encode(*value));
-  if (!again || !(*again == *value)) std::abort();
-}
 
 inline void enter_identity_decoders(ByteView bytes, const RegisterState& state) {
   round_trip<Envelope>(bytes);

@@ -1,22 +1,10 @@
 // Bytes from peers, disks and people, into every decoder of identity. Built by the preset `fuzz`.
-#include <random>
-
 #include "test/fuzz/identity_decoders.h"
 
 namespace {
-class FixedRandom : public efs::Random {
- public:
-  void fill(std::span<uint8_t> out) override {
-    for (uint8_t& byte : out) byte = uint8_t(engine_());
-  }
-
- private:
-  std::mt19937_64 engine_{1};
-};
-
 // A mesh that was just founded: what is decoded is checked against it.
 efs::RegisterState founded() {
-  FixedRandom random;
+  efs::FixedRandom random;
   auto root = efs::KeyPair::generate(random);
   auto founder = efs::KeyPair::generate(random);
   efs::Genesis genesis;

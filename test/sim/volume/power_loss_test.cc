@@ -12,6 +12,7 @@
 #include "peer/runtime/simulated.h"
 #include "peer/volume/check.h"
 #include "peer/volume/checkpointer.h"
+#include "test/why.h"
 
 using namespace efs;
 
@@ -162,7 +163,7 @@ class Run {
       if (chunk->references == 0) return true;
       Bytes bytes(chunk->length);
       auto read = chunks_->read({charter->number, id}, 0, bytes);
-      BOOST_REQUIRE_MESSAGE(read, (read ? "" : to_text(read.error())));
+      BOOST_REQUIRE_MESSAGE(read, test::why(read));
       BOOST_REQUIRE(chunk_id(charter->chunk_key, sha256(bytes)) == id);
       return true;
     }));

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "peer/identity/register.h"
+#include "test/why.h"
 
 namespace efs {
 
@@ -34,7 +35,7 @@ void check_refused(const Result<T>& result, Code code, std::string_view words) {
 }
 template <typename T>
 void check_ok(const Result<T>& result) {
-  BOOST_REQUIRE_MESSAGE(result, result.error().message);
+  BOOST_REQUIRE_MESSAGE(result, test::why(result));
 }
 
 // A mesh with its founder alone, and the hands to change it.

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "test/unit/tools/fake_peer.h"
+#include "test/why.h"
 #include "tools/keys_commands.h"
 
 namespace efs::tools {
@@ -32,7 +33,7 @@ struct KeysFixture : Fixture {
 
   void append_entry(const Bytes& entry) {
     auto applied = state.apply(entry);
-    BOOST_REQUIRE_MESSAGE(applied.has_value(), (applied ? std::string() : to_text(applied.error())));
+    BOOST_REQUIRE_MESSAGE(applied.has_value(), efs::test::why(applied));
     peer.register_entries.push_back(entry);
   }
   // Puts what was proposed last in its place, as the root volume's owner would.
@@ -41,7 +42,7 @@ struct KeysFixture : Fixture {
     Result<Bytes> entry = last.signed_proposal.empty()
                               ? make_own_entry(state, *decode<Change>(last.body), founder, clock.wall, random)
                               : make_entry(state, last.signed_proposal, founder, clock.wall);
-    BOOST_REQUIRE_MESSAGE(entry.has_value(), (entry ? std::string() : to_text(entry.error())));
+    BOOST_REQUIRE_MESSAGE(entry.has_value(), efs::test::why(entry));
     append_entry(*entry);
   }
   int run_keys(std::vector<std::string> arguments) {

@@ -9,6 +9,7 @@
 #include "peer/volume/checkpointer.h"
 #include "peer/volume/local_client.h"
 #include "peer/volume/volume_set.h"
+#include "test/why.h"
 
 namespace efs {
 inline std::ostream& boost_test_print_type(std::ostream& out, Code code) {
@@ -156,7 +157,7 @@ struct TestPeer {
     options.log.file_bytes = 4 << 20;
     options.reserved_bytes = 0;
     auto opened = VolumeSet::open({clock, random, disk->files(), logger, chunks, *environments}, options);
-    BOOST_REQUIRE_MESSAGE(opened, (opened ? "" : to_text(opened.error())));
+    BOOST_REQUIRE_MESSAGE(opened, test::why(opened));
     set = std::move(*opened);
     checkpointer = std::make_unique<Checkpointer>(*set, clock, logger);
   }
