@@ -309,7 +309,8 @@ void RemoteVolume::Impl::answered(const CallPointer& call, Result<Answer> result
     auto reply = decode<Reply>(result->body);
     if (!reply) return finish(call, {error_reply(std::move(reply.error())), {}});
     if (crc32c(result->payload) != reply->payload_crc)
-      return finish(call, {error_reply(Code::corrupt, "bytes were damaged between their owner and here"), {}});
+      return finish(call,
+                    {error_reply(Code::corrupt, "bytes were damaged between their owner and here"), {}});
     return decide(call, std::move(*reply), std::move(result->payload));
   }
   const Code code = result.error().code;
