@@ -33,22 +33,22 @@ void SimulatedContent::note(Change::Kind kind, uint64_t offset, uint64_t length,
 
 void SimulatedContent::write(uint64_t offset, ByteView bytes) {
   if (bytes.empty()) return;
-  note(Change::write, offset, bytes.size(), bytes);
+  note(Change::Kind::write, offset, bytes.size(), bytes);
   put(offset, bytes);
 }
 
 void SimulatedContent::truncate(uint64_t size) {
-  note(Change::truncate, size, 0, {});
+  note(Change::Kind::truncate, size, 0, {});
   resize(size);
 }
 
 void SimulatedContent::allocate(uint64_t offset, uint64_t length) {
-  note(Change::allocate, offset, length, {});
+  note(Change::Kind::allocate, offset, length, {});
   reserve(offset, length);
 }
 
 void SimulatedContent::punch(uint64_t offset, uint64_t length) {
-  note(Change::punch, offset, length, {});
+  note(Change::Kind::punch, offset, length, {});
   zero(offset, length);
 }
 
@@ -157,16 +157,16 @@ void SimulatedContent::power_loss(Random& random) {
 }
 
 void SimulatedContent::replay(const Change& change, Random& random) {
-  if (change.kind == Change::write) return replay_write(change, random);
+  if (change.kind == Change::Kind::write) return replay_write(change, random);
   if (random.below(2)) return;
   switch (change.kind) {
-    case Change::truncate:
+    case Change::Kind::truncate:
       return resize(change.offset);
-    case Change::allocate:
+    case Change::Kind::allocate:
       return reserve(change.offset, change.length);
-    case Change::punch:
+    case Change::Kind::punch:
       return zero(change.offset, change.length);
-    case Change::write:
+    case Change::Kind::write:
       return;
   }
 }

@@ -40,7 +40,7 @@ class SimulatedContent {
   using Page = std::array<uint8_t, kPageBytes>;
   using PageRef = std::unique_ptr<Page>;  // nullptr: allocated, all zero
   struct Change {
-    enum Kind { write, truncate, allocate, punch } kind;
+    enum class Kind { write, truncate, allocate, punch } kind;
     uint64_t offset, length;
     Bytes bytes;
   };
