@@ -248,8 +248,8 @@ Peer::~Peer() {
   impl_->mounts.reset();
   impl_->locator.reset();
   impl_->admin.reset();
+  impl_->volumes.reset();  // its clients say goodbye
   impl_->rpc.reset();
-  impl_->volumes.reset();
 }
 
 void Peer::start(std::function<void(Status)> started) {

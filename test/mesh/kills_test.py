@@ -1,6 +1,6 @@
 """SIGKILL at random moments, under load from every mount: nothing that was answered is lost.
 
-Short form: each of three peers is killed twice; long form (EFS_LONG=1): 18 times each. Every peer owns a volume; each
+Short form: each of three peers is killed twice; long form (EFS_LONG=1): 17 times each. Every peer owns a volume; each
 mount writes, renames and removes in every volume. What was closed, fsynced or answered as a metadata operation is
 noted by the writers, and must be there at the end, seen from every mount; what was under way when a peer died may be
 old or new. A file that is open on a living mount goes on. The killed peer's own mount is back within 2 s of its
@@ -16,7 +16,7 @@ import unittest
 import mesh
 from mesh import LONG, Mesh, wait_until
 
-ROUNDS = 18 if LONG else 2
+ROUNDS = 17 if LONG else 2
 PREFIXES = ["first", "second", "third"]
 
 
@@ -90,6 +90,7 @@ class Writer(threading.Thread):
     def run(self):
         while not self.stop.is_set():
             self.step()
+            time.sleep(0.005)  # nine of these share the machine with three peers
 
     def verify(self, peer):
         bad = []
