@@ -3,27 +3,12 @@
 #include <mutex>
 
 #include "peer/store/meta_store.h"
+#include "peer/store/row_key.h"
 
 namespace efs {
 namespace {
 
-struct Key {
-  Table table;
-  std::string key;
-};
-struct KeyView {
-  Table table;
-  std::string_view key;
-};
-struct Before {
-  using is_transparent = void;
-  template <typename A, typename B>
-  bool operator()(const A& a, const B& b) const {
-    if (a.table != b.table) return a.table < b.table;
-    return std::string_view(a.key) < std::string_view(b.key);
-  }
-};
-using Rows = std::map<Key, std::string, Before>;
+using Rows = std::map<RowKey, std::string, RowBefore>;
 
 class MemoryEnvironment final : public MetaEnvironment {
  public:
@@ -46,13 +31,13 @@ class MemoryEnvironment final : public MetaEnvironment {
   friend class MemorySnapshot;
 
   void apply(const Change& change) {
-    auto at = rows_->find(KeyView{change.table, change.key});
+    auto at = rows_->find(RowKeyView{change.table, change.key});
     if (at != rows_->end()) {
       bytes_ -= at->first.key.size() + at->second.size();
       rows_->erase(at);
     }
     if (!change.value) return;
-    rows_->emplace(Key{change.table, std::string(change.key)}, std::string(*change.value));
+    rows_->emplace(RowKey{change.table, std::string(change.key)}, std::string(*change.value));
     bytes_ += change.key.size() + change.value->size();
   }
 
@@ -71,13 +56,13 @@ class MemorySnapshot final : public ReadRows {
   }
 
   Result<std::optional<std::string_view>> get(Table table, std::string_view key) const override {
-    auto at = rows_->find(KeyView{table, key});
+    auto at = rows_->find(RowKeyView{table, key});
     if (at == rows_->end()) return std::nullopt;
     return std::string_view(at->second);
   }
 
   Status scan(Table table, std::string_view from, const Visit& visit) const override {
-    for (auto at = rows_->lower_bound(KeyView{table, from}); at != rows_->end(); ++at) {
+    for (auto at = rows_->lower_bound(RowKeyView{table, from}); at != rows_->end(); ++at) {
       if (at->first.table != table || !visit(at->first.key, at->second)) break;
     }
     return {};

@@ -14,35 +14,20 @@
 #include <mutex>
 
 #include "peer/store/overlay.h"
+#include "peer/store/row_key.h"
 
 namespace efs {
 namespace {
 
 constexpr std::string_view kIndexKey = "checkpoint";
 
-struct Key {
-  Table table;
-  std::string key;
-};
-struct KeyView {
-  Table table;
-  std::string_view key;
-};
-struct Before {
-  using is_transparent = void;
-  template <typename A, typename B>
-  bool operator()(const A& a, const B& b) const {
-    if (a.table != b.table) return a.table < b.table;
-    return std::string_view(a.key) < std::string_view(b.key);
-  }
-};
 // What a transaction has changed so far.
-using Staged = std::map<Key, std::optional<std::string>, Before>;
+using Staged = std::map<RowKey, std::optional<std::string>, RowBefore>;
 
 class StagedCursor {
  public:
   StagedCursor(const Staged* rows, Table table, std::string_view from) : rows_(rows), table_(table) {
-    if (rows_ != nullptr) at_ = rows_->lower_bound(KeyView{table, from});
+    if (rows_ != nullptr) at_ = rows_->lower_bound(RowKeyView{table, from});
   }
   bool valid() const { return rows_ != nullptr && at_ != rows_->end() && at_->first.table == table_; }
   std::string_view key() const { return at_->first.key; }
@@ -232,7 +217,7 @@ class StoreTransaction final : public MetaStore::Transaction {
   ~StoreTransaction() override { running_ = false; }
 
   Result<std::optional<std::string_view>> get(Table table, std::string_view key) const override {
-    auto at = staged_.find(KeyView{table, key});
+    auto at = staged_.find(RowKeyView{table, key});
     if (at == staged_.end()) return view_.get(table, key);
     if (!at->second) return std::nullopt;
     return std::string_view(*at->second);
@@ -255,8 +240,8 @@ class StoreTransaction final : public MetaStore::Transaction {
  private:
   std::optional<std::string>& row(Table table, std::string_view key) {
     assert(!committed_ && table < kMaxTables && !key.empty() && key.size() <= kMaxKeyBytes);
-    auto at = staged_.find(KeyView{table, key});
-    if (at == staged_.end()) at = staged_.emplace(Key{table, std::string(key)}, std::nullopt).first;
+    auto at = staged_.find(RowKeyView{table, key});
+    if (at == staged_.end()) at = staged_.emplace(RowKey{table, std::string(key)}, std::nullopt).first;
     return at->second;
   }
 
