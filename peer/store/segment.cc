@@ -12,6 +12,7 @@ constexpr uint32_t kFileFormat = 1;
 constexpr size_t kFileHeader = 64;
 constexpr uint32_t kRecordMagic = 0x43534645;  // "EFSC"
 constexpr uint8_t kRecordFormat = 1;
+constexpr uint64_t kMaxFootprint = uint64_t(1) << 40;  // beyond any segment: no offset wraps around
 constexpr size_t kFileSum = 12, kRecordSum = 8;
 
 uint32_t sum_without(ByteView bytes, size_t at) {
@@ -126,7 +127,8 @@ Result<std::optional<SegmentRecord>> Segment::read_record(uint64_t offset) const
   std::copy_n(&bytes[48], 32, record.key.chunk.begin());
   std::copy_n(&bytes[80], 32, record.sha256.begin());
   bool right = get_le<uint64_t>(&bytes[16]) == number && get_le<uint32_t>(&bytes[24]) == store &&
-               record.footprint >= kRecordAlign && record.footprint % kRecordAlign == 0;
+               record.footprint >= kRecordAlign && record.footprint % kRecordAlign == 0 &&
+               record.footprint <= kMaxFootprint;
   if (record.kind == RecordKind::chunk)
     right = right && record.length > 0 && record.length <= kMaxChunkBytes &&
             record.footprint == footprint_of(record.length);

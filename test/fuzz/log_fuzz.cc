@@ -9,7 +9,10 @@ namespace {
 using namespace efs;
 
 constexpr LogOptions kOptions{.file_bytes = 16 << 10, .spare_files = 1};
-const std::string kFile = "/log/00000000.log";
+struct Image {
+  std::string path;
+  Bytes file;
+};
 
 Result<std::unique_ptr<Log>> open_log(SimulatedDisk& disk) {
   return Log::open(disk.files(), "/log", kOptions, [](const Log::Record& record) -> Status {
@@ -18,7 +21,7 @@ Result<std::unique_ptr<Log>> open_log(SimulatedDisk& disk) {
   });
 }
 
-Bytes healthy_file() {
+Image healthy_image() {
   auto disk = make_simulated_disk(1);
   auto log = open_log(*disk);
   for (uint64_t i = 1; log && i < 12; ++i) {
@@ -26,8 +29,12 @@ Bytes healthy_file() {
     (void)(*log)->sync().has_value();
   }
   log->reset();
-  auto bytes = disk->files().read_file(kFile);
-  return bytes ? *bytes : (std::abort(), Bytes());
+  const auto names = disk->files().list("/log");
+  for (const std::string& name : *names) {
+    auto bytes = disk->files().read_file("/log/" + name);
+    if (bytes && bytes->size() >= kOptions.file_bytes) return {"/log/" + name, *bytes};
+  }
+  std::abort();
 }
 
 // Checksums that fit, so that what lies behind them is reached.
@@ -45,13 +52,14 @@ void reseal(Bytes& file) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const Bytes healthy = healthy_file();
+  static const Image healthy = healthy_image();
   if (size == 0) return 0;
-  Bytes file = healthy;
+  Bytes file = healthy.file;
   patch(file, ByteView(data, size).subspan(1));
   if (data[0] % 2 == 0) reseal(file);
   auto disk = make_simulated_disk(1);
-  if (!disk->files().make_directories("/log", 0700) || !disk->files().replace_file(kFile, file)) std::abort();
+  if (!disk->files().make_directories("/log", 0700) || !disk->files().replace_file(healthy.path, file))
+    std::abort();
   if (auto log = open_log(*disk)) {
     if ((*log)->append(Log::Record{1, 2, 100, file})) (void)(*log)->sync().has_value();
   }

@@ -37,8 +37,13 @@ Image healthy_image() {
     if (!(*store)->sync()) std::abort();
   }
   Image image;
-  for (const std::string& name : *disk->files().list("/chunks"))
-    image.files.emplace_back("/chunks/" + name, *disk->files().read_file("/chunks/" + name));
+  for (const std::string directory : {"/chunks/", "/chunks/segments/"}) {
+    const auto names = disk->files().list(directory);
+    for (const std::string& name : *names) {
+      auto bytes = disk->files().read_file(directory + name);
+      if (bytes) image.files.emplace_back(directory + name, *bytes);
+    }
+  }
   for (size_t i = 0; i < image.files.size(); ++i)
     if (image.files[i].second.size() > image.files[image.segment].second.size()) image.segment = i;
   return image;
@@ -62,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   patch(segment, ByteView(data, size).subspan(1));
   if (data[0] % 2 == 0) reseal(segment);
   auto disk = make_simulated_disk(1);
-  if (!disk->files().make_directories("/chunks", 0700)) std::abort();
+  if (!disk->files().make_directories("/chunks/segments", 0700)) std::abort();
   for (const auto& [path, bytes] : image.files)
     if (!disk->files().replace_file(path, bytes)) std::abort();
   auto store = open_store(*disk, false);
