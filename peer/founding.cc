@@ -3,6 +3,10 @@
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "peer/control/protocol.h"
 #include "peer/control/socket_path.h"
@@ -17,6 +21,8 @@ namespace {
 
 constexpr int64_t kFirstInviteFor = kHour;
 constexpr uint32_t kFirstInviteUses = 10;
+constexpr int kStopLooks = 200;  // 20 s
+constexpr unsigned kStopLookUs = 100'000;
 
 Result<std::unique_ptr<RegisterStore>> open_register(const DataDirectory& data) {
   EFS_ASSIGN(auto environment, lmdb_environments(data.path())("register", RegisterStore::options()));
@@ -24,7 +30,7 @@ Result<std::unique_ptr<RegisterStore>> open_register(const DataDirectory& data) 
 }
 
 Status write_keys(FileSystem& files, const std::string& directory, const KeyPair& root,
-                  const KeyPair& recovery, Random& random) {
+                  const KeyPair& recovery, const Secret& passphrase, Random& random) {
   for (const char* name : {"root.key", "recovery.key"}) {
     if (files.exists(directory + "/" + name)) {
       return fail(Code::exists,
@@ -33,8 +39,8 @@ Status write_keys(FileSystem& files, const std::string& directory, const KeyPair
     }
   }
   EFS_TRY(files.make_directories(directory, 0700));
-  EFS_TRY(write_key_file(directory + "/root.key", root, KeyKind::root, Secret(), random));
-  return write_key_file(directory + "/recovery.key", recovery, KeyKind::recovery, Secret(), random);
+  EFS_TRY(write_key_file(directory + "/root.key", root, KeyKind::root, passphrase, random));
+  return write_key_file(directory + "/recovery.key", recovery, KeyKind::recovery, passphrase, random);
 }
 
 Result<std::string> first_invite(const PeerOptions& options, const Id& mesh, const Secret& secret,
@@ -105,7 +111,7 @@ Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock
   }
   const KeyPair root = KeyPair::generate(random);
   const KeyPair recovery = KeyPair::generate(random);
-  EFS_TRY(write_keys(files, found.keys_directory, root, recovery, random));
+  EFS_TRY(write_keys(files, found.keys_directory, root, recovery, found.passphrase, random));
 
   Genesis genesis;
   genesis.name = found.mesh_name;
@@ -178,12 +184,49 @@ Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOpti
   return JoinedMesh{store->state().genesis().genesis.name, outcome->name};
 }
 
-Status leave_mesh(const std::string& data, const std::string& socket, bool delete_data) {
+Status leave_mesh(FileSystem& files, const std::string& data, const std::string& socket, bool delete_data) {
   EFS_ASSIGN(auto client, LocalClient::connect(
                               socket.empty() ? socket_path(data, Surroundings::of_this_process()) : socket));
-  control::Command command{"leave", delete_data ? R"({"delete_data": true})" : "{}"};
+  control::Command command{"leave", "{}"};
   auto answer = client.call(control::kCommand, encode(command), {}, 60 * kSecond);
   if (!answer) return fail(answer.error());
+  // It stops by itself, and lets the lock go. (What starts it again meanwhile finds that it is no member.)
+  for (int looks = 0;; ++looks) {
+    auto directory = DataDirectory::open(files, data, false);
+    if (!directory && directory.error().code == Code::busy && looks < kStopLooks) {
+      usleep(kStopLookUs);
+      continue;
+    }
+    if (!delete_data) return {};
+    if (!directory) return fail(directory.error());
+    std::error_code error;
+    std::filesystem::remove_all(data, error);
+    if (error) return fail(from_errno(error.value(), "left the mesh; delete " + data));
+    return {};
+  }
+}
+
+Status own_volumes(const std::string& socket, const std::vector<std::string>& prefixes) {
+  if (prefixes.empty()) return {};
+  EFS_ASSIGN(auto client, LocalClient::connect(socket));
+  auto ask = [&client](uint16_t kind, Bytes body) {
+    return client.call(kind, std::move(body), {}, 60 * kSecond);
+  };
+  EFS_ASSIGN(const Answer hello, ask(control::kHello, {}));
+  EFS_ASSIGN(const auto welcome, decode<control::Welcome>(hello.body));
+  for (const auto& prefix : prefixes) {
+    const std::string arguments = nlohmann::json{{"prefix", prefix}}.dump();
+    auto made = ask(control::kCommand, encode(control::Command{"volume.create", arguments}));
+    if (made) continue;
+    if (made.error().code == Code::exists) {
+      EFS_ASSIGN(const Answer shown,
+                 ask(control::kCommand, encode(control::Command{"volume.show", arguments})));
+      EFS_ASSIGN(const auto result, decode<control::CommandResult>(shown.body));
+      const auto volume = nlohmann::json::parse(result.json, nullptr, false);
+      if (volume.is_object() && volume.value("leader", "") == to_hex(welcome.peer)) continue;
+    }
+    return fail(made.error().code, "cannot own " + prefix + ": " + to_text(made.error()));
+  }
   return {};
 }
 

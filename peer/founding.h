@@ -11,6 +11,7 @@ namespace efs {
 struct FoundOptions {
   std::string mesh_name;
   std::string keys_directory;  // root.key and recovery.key go there; made with mode 0700
+  Secret passphrase{};         // of both; empty: none
 };
 struct Founded {
   std::string seed;  // an invite: one hour, ten uses, every uid, not an operator
@@ -31,8 +32,12 @@ Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOpti
 // For a directory that belongs to a mesh: is it the one of this seed?
 Status check_same_mesh(DataDirectory& data, const Seed& seed);
 
-// Through the peer that serves `data`: it refuses while something is held here alone.
-Status leave_mesh(const std::string& data, const std::string& socket, bool delete_data);
+// Through the peer that serves `data`: it refuses while something is held here alone. It has stopped when
+// this returns. With delete_data, `data` is gone then; stores outside it keep what they have.
+Status leave_mesh(FileSystem& files, const std::string& data, const std::string& socket, bool delete_data);
+
+// Makes this peer, which serves at `socket`, the owner of new volumes; those that are there are left alone.
+Status own_volumes(const std::string& socket, const std::vector<std::string>& prefixes);
 
 // The addresses to put into an invite: those advertised, else those this machine listens at, loopback last.
 std::vector<std::string> addresses_of(const PeerOptions& options);

@@ -10,6 +10,7 @@
 #include "peer/check.h"
 #include "peer/console.h"
 #include "peer/control/exit_code.h"
+#include "peer/control/passphrase.h"
 #include "peer/control/socket_path.h"
 #include "peer/founding.h"
 #include "peer/peer.h"
@@ -20,9 +21,9 @@ namespace {
 
 struct Arguments {
   std::string data, config, name, mount, socket, log_level, mesh_name = "mesh", keys, seed, invite_file;
-  std::string pid_file, log_file;
+  std::string pid_file, log_file, passphrase_file;
   std::vector<std::string> stores, listen, advertise, own;
-  bool detach = false, service = false, read_only = false, repair = false, delete_data = false, yes = false;
+  bool detach = false, service = false, read_only = false, repair = false, delete_data = false;
   uint32_t unreachable_timeout = 60;
   bool unreachable_given = false;
 };
@@ -43,6 +44,12 @@ Status parse_all(const std::vector<std::string>& texts, std::vector<Into>& out, 
   return {};
 }
 
+std::string absolute(const std::string& path) {
+  char here[4096];
+  if (path.empty() || path.starts_with('/') || getcwd(here, sizeof here) == nullptr) return path;
+  return std::string(here) + "/" + path;
+}
+
 // The command line over --config over DATA/efs.yaml.
 Result<PeerOptions> gather_options(const Arguments& arguments, const std::string& kept) {
   PeerOptions options;
@@ -58,9 +65,9 @@ Result<PeerOptions> gather_options(const Arguments& arguments, const std::string
   EFS_TRY(parse_all(arguments.advertise, options.advertise, address));
   options.data = arguments.data;
   if (!arguments.name.empty()) options.name = arguments.name;
-  if (!arguments.mount.empty()) options.mount = arguments.mount;
+  if (!arguments.mount.empty()) options.mount = absolute(arguments.mount);
   if (arguments.read_only) options.mount_read_only = true;
-  if (!arguments.socket.empty()) options.socket = arguments.socket;
+  if (!arguments.socket.empty()) options.socket = absolute(arguments.socket);
   if (arguments.unreachable_given) options.unreachable_timeout_s = arguments.unreachable_timeout;
   if (!arguments.log_level.empty()) {
     auto level = parse_log_level(arguments.log_level);
@@ -122,20 +129,40 @@ int serve(Console& console, DataDirectory& data, const PeerOptions& options, con
 int after_establishing(Console& console, std::unique_ptr<DataDirectory> data, const PeerOptions& options,
                        const Arguments& arguments) {
   if (!arguments.service) return serve(console, *data, options, arguments);
+  if (Status kept = data->write_options(write_options(options)); !kept)  // the unit says none of them
+    return report(console, "--service", kept.error());
   data.reset();  // the service takes the lock
   if (Status started = start_service(options); !started) return report(console, "--service", started.error());
+  const std::string socket =
+      options.socket.empty() ? socket_path(options.data, Surroundings::of_this_process()) : options.socket;
+  if (Status owned = own_volumes(socket, options.own); !owned) return report(console, "", owned.error());
   console.print(
       "the service efs-peer is enabled and serves; 'systemctl status efs-peer' and 'efs status' tell how it "
       "is\n");
   return 0;
 }
 
-int run_init(Console& console, const Arguments& arguments) {
+// Before the program goes to the background: there is no terminal then.
+Result<Secret> passphrase_of_root_keys(Console& console, const Arguments& arguments) {
+  if (real_files().exists(arguments.data + "/genesis")) return Secret();  // init will refuse
+  if (!arguments.passphrase_file.empty()) return read_passphrase_file(arguments.passphrase_file);
+  if (can_ask_on_terminal()) {
+    return ask_new_passphrase(ask_on_terminal, "the root and recovery keys",
+                              [&](const std::string& line) { console.error(line); });
+  }
+  console.error(
+      "efs-peer: warning: the root and recovery keys have no passphrase; use --passphrase-file, or run this "
+      "on "
+      "a terminal");
+  return Secret();
+}
+
+int run_init(Console& console, const Arguments& arguments, Secret passphrase) {
   auto options = gather_options(arguments, "");
   if (!options) return report(console, "cannot found a mesh", options.error());
   auto data = DataDirectory::open(real_files(), options->data, true);
   if (!data) return report(console, "cannot found a mesh", data.error());
-  FoundOptions found{arguments.mesh_name, arguments.keys};
+  FoundOptions found{arguments.mesh_name, arguments.keys, std::move(passphrase)};
   if (found.keys_directory.empty()) found.keys_directory = fmt::format("./{}-keys", found.mesh_name);
   auto founded = found_mesh(real_files(), real_random(), real_clock(), **data, *options, found);
   if (!founded) return report(console, "cannot found a mesh", founded.error());
@@ -143,7 +170,7 @@ int run_init(Console& console, const Arguments& arguments) {
       "founded the mesh {}\n\nIts root and recovery keys are in {}. Take them off this machine now: who has "
       "one rules the mesh,\nand nothing that runs needs them.\n\nTo bring in another server, within "
       "the hour (10 uses):\n\n  efs-peer join {} --mount /efs\n\n",
-      found.mesh_name, found.keys_directory, founded->seed));
+      found.mesh_name, canonical_path(found.keys_directory), founded->seed));
   return after_establishing(console, std::move(*data), *options, arguments);
 }
 
@@ -210,26 +237,110 @@ int run_check(Console& console, const Arguments& arguments) {
 }
 
 void add_serving_options(CLI::App& command, Arguments& arguments) {
-  command.add_option("--config", arguments.config, "a YAML file of settings (config/efs.yaml shows all)");
-  command.add_option("--store", arguments.stores,
-                     "DIR[:SIZE], a place for chunks (repeatable; default DATA/chunks)");
-  command.add_option("--listen", arguments.listen, "ADDRESS:PORT (default [::]:7400, TCP)");
-  command.add_option("--advertise", arguments.advertise, "HOST:PORT,...: how others reach this peer")
-      ->delimiter(',');
-  command.add_option("--mount", arguments.mount, "mount the tree at this directory");
-  command.add_flag("--read-only", arguments.read_only, "mount it read-only");
-  command.add_option("--socket", arguments.socket, "the socket for efs and efs-keys");
-  command.add_option("--log-level", arguments.log_level,
-                     "trace, debug, info, warning or error (default info)");
+  constexpr const char* kPlace = "This peer";
+  constexpr const char* kTree = "The mount";
+  constexpr const char* kProcess = "The process";
+  command.add_option("--config", arguments.config, "a YAML file of settings (/etc/efs/efs.yaml shows all)")
+      ->type_name("FILE")
+      ->group(kPlace);
+  command
+      .add_option("--store", arguments.stores,
+                  "a place for chunks (repeatable; default DATA/chunks; without SIZE 80% of what is free)")
+      ->type_name("DIR[:SIZE]")
+      ->allow_extra_args(false)
+      ->group(kPlace);
+  command.add_option("--listen", arguments.listen, "where to listen (repeatable; default [::]:7400; TCP)")
+      ->type_name("ADDRESS:PORT")
+      ->allow_extra_args(false)
+      ->group(kPlace);
+  command
+      .add_option("--advertise", arguments.advertise,
+                  "how others reach this peer (default: the address that they see)")
+      ->type_name("HOST:PORT,...")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->group(kPlace);
+  command.add_option("--socket", arguments.socket, "the socket for efs and efs-keys")
+      ->type_name("PATH")
+      ->group(kPlace);
+  command.add_option("--mount", arguments.mount, "mount the tree at this empty directory")
+      ->type_name("DIR")
+      ->group(kTree);
+  command.add_flag("--read-only", arguments.read_only, "mount it read-only")->group(kTree);
   auto* timeout =
-      command.add_option("--unreachable-timeout", arguments.unreachable_timeout,
-                         "seconds to wait for an owner that cannot be reached (default 60; 0: for ever)");
+      command
+          .add_option("--unreachable-timeout", arguments.unreachable_timeout,
+                      "how long to wait for an owner that cannot be reached (default 60; 0: for ever)")
+          ->type_name("SECONDS")
+          ->check(CLI::Range(0, 86400).description(""))
+          ->group(kTree);
   timeout->each([&arguments](const std::string&) { arguments.unreachable_given = true; });
-  command.add_flag("--detach", arguments.detach, "return once it serves and is mounted");
-  command.add_flag("--service", arguments.service, "set up, enable and start the systemd unit");
-  command.add_option("--pid-file", arguments.pid_file, "write the process id there");
-  command.add_option("--log-file", arguments.log_file,
-                     "with --detach: log there (default DATA/efs-peer.log)");
+  command
+      .add_flag("--service", arguments.service,
+                "set up, enable and start the systemd unit efs-peer, and return once it serves")
+      ->group(kProcess);
+  command
+      .add_flag("--detach", arguments.detach,
+                "go to the background, and return once it serves and is mounted")
+      ->group(kProcess);
+  command.add_option("--pid-file", arguments.pid_file, "write the process id there once it serves")
+      ->type_name("FILE")
+      ->group(kProcess);
+  command
+      .add_option("--log-file", arguments.log_file, "with --detach: log there (default DATA/efs-peer.log)")
+      ->type_name("FILE")
+      ->group(kProcess);
+  command
+      .add_option("--log-level", arguments.log_level, "trace, debug, info, warning or error (default info)")
+      ->type_name("LEVEL")
+      ->group(kProcess);
+}
+
+CLI::App* add_init(CLI::App& app, Arguments& arguments) {
+  auto* init = app.add_subcommand("init", "found a mesh here: its first peer, and the volume '/'");
+  init->group("Belong to a mesh");
+  init->add_option("--name", arguments.mesh_name, "the mesh's name (default mesh)")->type_name("MESH");
+  init->add_option("--peer-name", arguments.name, "this peer's name (default the host's)")->type_name("NAME");
+  init->add_option("--keys", arguments.keys,
+                   "where to write the root and recovery keys (default ./MESH-keys)")
+      ->type_name("DIR");
+  init->add_option("--passphrase-file", arguments.passphrase_file,
+                   "its first line is those keys' passphrase (default: asked on a terminal)")
+      ->type_name("FILE");
+  add_serving_options(*init, arguments);
+  init->footer(
+      "Example:\n  efs-peer init --name acme --mount /efs\n  efs-peer init --name acme --mount /efs "
+      "--service");
+  return init;
+}
+
+CLI::App* add_join(CLI::App& app, Arguments& arguments) {
+  auto* join = app.add_subcommand("join", "join a mesh by an invite; on a member it is 'run'");
+  join->group("Belong to a mesh");
+  join->add_option("SEED", arguments.seed, "efs://HOST:PORT/INVITE, or HOST:PORT with --invite")->required();
+  join->add_option("--invite", arguments.invite_file, "a file with the invite; - is standard input")
+      ->type_name("FILE");
+  join->add_option("--name", arguments.name, "this peer's name (default the host's)")->type_name("NAME");
+  join->add_option("--own", arguments.own, "make this peer the owner of a new volume at PREFIX (repeatable)")
+      ->type_name("PREFIX")
+      ->allow_extra_args(false);
+  add_serving_options(*join, arguments);
+  join->footer(
+      "Example:\n  efs-peer join efs://first:7400/INVITE --mount /efs\n  efs-peer join first:7400 --invite - "
+      "--own "
+      "/scratch --service < invite");
+  return join;
+}
+
+CLI::App* add_leave(CLI::App& app, Arguments& arguments) {
+  auto* leave = app.add_subcommand(
+      "leave", "be forgotten by the mesh and stop; refused while a volume is held here alone");
+  leave->group("Belong to a mesh");
+  leave->add_flag("--delete-data", arguments.delete_data,
+                  "delete the data directory afterwards (stores outside it are left)");
+  leave->add_option("--socket", arguments.socket, "the socket of the peer")->type_name("PATH");
+  leave->footer("Example:\n  efs-peer leave");
+  return leave;
 }
 
 int run(int count, char** values) {
@@ -237,39 +348,28 @@ int run(int count, char** values) {
   app.set_version_flag("--version", "efs-peer " EFS_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
+  app.get_formatter()->column_width(34);
   Arguments arguments;
   arguments.data = default_data_directory(Surroundings::of_this_process());
-  app.add_option("--data", arguments.data, "the data directory (default " + arguments.data + ")");
+  app.add_option("--data", arguments.data, "the data directory (default " + arguments.data + ")")
+      ->type_name("DIR");
+  app.footer(
+      "Example:\n  efs-peer init --name acme --mount /efs                  # the first server: prints an "
+      "invite\n"
+      "  efs-peer join efs://first:7400/INVITE --mount /efs      # every other\n\n"
+      "Every command has its own: efs-peer init --help");
 
-  auto* init = app.add_subcommand("init", "found a mesh here: its first peer, and the volume '/'");
-  init->add_option("--name", arguments.mesh_name, "the mesh's name (default mesh)");
-  init->add_option("--peer-name", arguments.name, "this peer's name (default the host's)");
-  init->add_option("--keys", arguments.keys,
-                   "where to write the root and recovery keys (default ./MESH-keys)");
-  add_serving_options(*init, arguments);
-  init->footer("example: efs-peer init --name acme --mount /efs");
-
-  auto* join = app.add_subcommand("join", "join a mesh by an invite; on a member it is 'run'");
-  join->add_option("seed", arguments.seed, "efs://HOST:PORT/INVITE, or HOST:PORT with --invite")->required();
-  join->add_option("--invite", arguments.invite_file, "a file with the invite; - is standard input");
-  join->add_option("--name", arguments.name, "this peer's name (default the host's)");
-  join->add_option("--own", arguments.own, "make this peer the owner of a new volume at PREFIX (repeatable)");
-  add_serving_options(*join, arguments);
-  join->footer("example: efs-peer join efs://first:7400/INVITE --mount /efs");
-
+  const CLI::App* init = add_init(app, arguments);
+  const CLI::App* join = add_join(app, arguments);
   auto* again = app.add_subcommand("run", "serve again from a data directory (what systemd starts)");
+  again->group("Serve");
   add_serving_options(*again, arguments);
-  again->footer("example: efs-peer run");
-
-  auto* check = app.add_subcommand("check", "offline: verify a data directory");
+  again->footer("Example:\n  efs-peer run");
+  auto* check = app.add_subcommand("check", "offline: verify a data directory, account for every byte");
+  check->group("Serve");
   check->add_flag("--repair", arguments.repair, "mend what can be mended");
-  check->footer("example: efs-peer check --repair");
-
-  auto* leave = app.add_subcommand(
-      "leave", "be forgotten by the mesh and stop; refused while something is held here alone");
-  leave->add_flag("--delete-data", arguments.delete_data, "delete the data directory afterwards");
-  leave->add_option("--socket", arguments.socket, "the socket of the peer");
-  leave->footer("example: efs-peer leave");
+  check->footer("Example:\n  efs-peer check\n  efs-peer check --repair");
+  const CLI::App* leave = add_leave(app, arguments);
 
   try {
     app.parse(count, values);
@@ -278,25 +378,29 @@ int run(int count, char** values) {
     return code == 0 ? 0 : 2;
   }
   Console console;
-  if (!arguments.data.starts_with('/')) {
-    char here[4096];
-    if (getcwd(here, sizeof here) != nullptr) arguments.data = std::string(here) + "/" + arguments.data;
-  }
+  arguments.data = absolute(arguments.data);
   while (arguments.data.size() > 1 && arguments.data.ends_with('/')) arguments.data.pop_back();
   if (leave->parsed()) {
-    if (Status left = leave_mesh(arguments.data, arguments.socket, arguments.delete_data); !left) {
+    if (Status left = leave_mesh(real_files(), arguments.data, arguments.socket, arguments.delete_data);
+        !left) {
       return report(console, "cannot leave", left.error());
     }
-    console.print("left the mesh\n");
+    console.print(arguments.delete_data ? "left the mesh; " + arguments.data + " is deleted\n"
+                                        : "left the mesh; what lies in " + arguments.data + " is left\n");
     return 0;
   }
   if (check->parsed()) return run_check(console, arguments);
-  if (arguments.detach && !arguments.service) {
+  Result<Secret> passphrase = Secret();
+  if (init->parsed()) {
+    passphrase = passphrase_of_root_keys(console, arguments);
+    if (!passphrase) return report(console, "cannot found a mesh", passphrase.error());
+  }
+  if (arguments.detach) {
     const std::string log =
         arguments.log_file.empty() ? arguments.data + "/efs-peer.log" : arguments.log_file;
     if (auto code = console.detach(arguments.data, log)) return *code;
   }
-  const int code = init->parsed()   ? run_init(console, arguments)
+  const int code = init->parsed()   ? run_init(console, arguments, std::move(*passphrase))
                    : join->parsed() ? run_join(console, arguments)
                                     : run_run(console, arguments);
   console.finish(code);

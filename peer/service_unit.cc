@@ -9,6 +9,7 @@
 
 #include "peer/control/socket_path.h"
 #include "peer/net/local.h"
+#include "peer/service_unit_text.h"
 
 extern char** environ;
 
@@ -19,6 +20,7 @@ namespace {
 constexpr const char* kPackagedUnit = "/lib/systemd/system/efs-peer.service";
 constexpr const char* kOwnUnit = "/etc/systemd/system/efs-peer.service";
 constexpr int kWaitSeconds = 60;
+constexpr int kGivesUpAfter = 20;  // looks, 100 ms apart, that found no process: it ends as soon as it starts
 
 Status run(std::vector<std::string> words) {
   std::vector<char*> arguments;
@@ -41,19 +43,16 @@ Status run(std::vector<std::string> words) {
                                     line.substr(0, line.size() - 1)));
 }
 
+// The packaged unit, for another program or data directory.
 std::string unit_text(const PeerOptions& options, const std::string& program) {
-  return fmt::format(
-      "# Written by efs-peer --service.\n[Unit]\nDescription=efs peer: one file tree over a group of "
-      "servers\n"
-      "Wants=network-online.target\nAfter=network-online.target\nConditionPathExists={0}/genesis\n\n"
-      "[Service]\nType=simple\nExecStart={1} run --data "
-      "{0}\nRestart=always\nRestartSec=200ms\nTimeoutStopSec=15\n"
-      "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER "
-      "CAP_NET_BIND_SERVICE "
-      "CAP_SYS_PTRACE\nRuntimeDirectory=efs\nRuntimeDirectoryMode=0755\nRuntimeDirectoryPreserve=yes\n"
-      "LimitNOFILE=65536\nLimitMEMLOCK=infinity\nNoNewPrivileges=yes\n\n[Install]\nWantedBy=multi-user."
-      "target\n",
-      options.data, program);
+  std::string text = kPackagedUnitText;
+  auto replace = [&text](std::string_view what, const std::string& with) {
+    const size_t at = text.find(what);
+    if (at != std::string::npos) text.replace(at, what.size(), with);
+  };
+  replace("ConditionPathExists=/var/lib/efs/", "ConditionPathExists=" + options.data + "/");
+  replace("/usr/bin/efs-peer run --config /etc/efs/efs.yaml", program + " run --data " + options.data);
+  return "# Written by efs-peer --service.\n" + text;
 }
 
 bool same_file(const char* path, const std::string& other) {
@@ -84,11 +83,16 @@ Status start_service(const PeerOptions& options) {
   EFS_TRY(run({"systemctl", "restart", "efs-peer"}));
   const std::string socket =
       options.socket.empty() ? socket_path(options.data, Surroundings::of_this_process()) : options.socket;
-  for (int tenth = 0; tenth < kWaitSeconds * 10; ++tenth) {
+  int not_running = 0;
+  for (int tenth = 0; tenth < kWaitSeconds * 10 && not_running < kGivesUpAfter; ++tenth) {
     if (LocalClient::connect(socket).has_value() && (options.mount.empty() || is_mounted(options.mount)))
       return {};
+    if (!run({"systemctl", "is-active", "--quiet", "efs-peer"})) ++not_running;
     usleep(100'000);
   }
+  (void)run({"journalctl", "-u", "efs-peer", "-n", "3", "-o", "cat", "--no-pager", "-q"});
+  if (not_running >= kGivesUpAfter)
+    return fail(Code::io, "the service ends again as soon as it starts: see 'journalctl -u efs-peer'");
   return fail(
       Code::timed_out,
       fmt::format("the service did not serve within {} seconds: see 'journalctl -u efs-peer'", kWaitSeconds));

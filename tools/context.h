@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "peer/control/passphrase.h"
 #include "peer/runtime/clock.h"
 #include "tools/peer_client.h"
 
@@ -22,7 +23,7 @@ struct Terminal {
   bool input = false;   // stdin is one: questions can be asked
   int width = 80;
   // Asks on the terminal, without (passphrases) or with echo. Only called when `input`.
-  std::function<Result<std::string>(const std::string& prompt, bool echo)> ask;
+  Ask ask;
 };
 
 struct Context {

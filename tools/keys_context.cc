@@ -4,17 +4,12 @@
 #include <ostream>
 #include <sstream>
 
+#include "peer/control/passphrase.h"
 #include "peer/identity/limits.h"
 
 namespace efs::tools {
 
 namespace {
-
-Secret take_secret(std::string& text) {
-  Secret secret = Secret::copy_of(view(text));
-  wipe({reinterpret_cast<uint8_t*>(text.data()), text.size()});
-  return secret;
-}
 
 Result<std::string> read_small_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -46,29 +41,15 @@ Result<VerifiedRegister> KeysContext::read_register() {
   return result;
 }
 
-Result<Secret> KeysContext::read_passphrase_file() const {
-  EFS_ASSIGN(auto text, read_small_file(options.passphrase_file));
-  size_t end = text.find_first_of("\r\n");
-  if (end != std::string::npos) text.resize(end);
-  return take_secret(text);
-}
-
 Result<Secret> KeysContext::new_passphrase(const std::string& path) {
-  if (!options.passphrase_file.empty()) return read_passphrase_file();
-  if (!context.terminal.input || !context.terminal.ask) {
-    context.err << context.program << ": warning: the key in " << path
-                << " has no passphrase; use --passphrase-file, or run this on a terminal\n";
-    return Secret();
+  if (!options.passphrase_file.empty()) return read_passphrase_file(options.passphrase_file);
+  if (context.terminal.input && context.terminal.ask) {
+    return ask_new_passphrase(context.terminal.ask, path,
+                              [this](const std::string& line) { context.err << line << "\n"; });
   }
-  for (;;) {
-    EFS_ASSIGN(auto first, context.terminal.ask("Passphrase for " + path + " (may be empty): ", false));
-    EFS_ASSIGN(auto second, context.terminal.ask("Once more: ", false));
-    bool same = first == second;
-    wipe({reinterpret_cast<uint8_t*>(second.data()), second.size()});
-    if (same) return take_secret(first);
-    wipe({reinterpret_cast<uint8_t*>(first.data()), first.size()});
-    context.err << "They differ.\n";
-  }
+  context.err << context.program << ": warning: the key in " << path
+              << " has no passphrase; use --passphrase-file, or run this on a terminal\n";
+  return Secret();
 }
 
 Result<KeyFile> KeysContext::open_key(const std::string& path) {
@@ -77,7 +58,7 @@ Result<KeyFile> KeysContext::open_key(const std::string& path) {
     EFS_ASSIGN(auto facts, inspect_key(content));
     Secret passphrase;
     if (facts.sealed && !options.passphrase_file.empty()) {
-      EFS_ASSIGN(passphrase, read_passphrase_file());
+      EFS_ASSIGN(passphrase, read_passphrase_file(options.passphrase_file));
     } else if (facts.sealed && context.terminal.input && context.terminal.ask) {
       EFS_ASSIGN(auto typed, context.terminal.ask("Passphrase of " + path + ": ", false));
       passphrase = take_secret(typed);

@@ -49,7 +49,6 @@ class KeysContext {
   Random& random;
 
  private:
-  Result<Secret> read_passphrase_file() const;
   bool decided_ = false;
   std::optional<KeyPair> signing_key_;
 };

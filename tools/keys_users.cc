@@ -227,7 +227,9 @@ void add_user_changes(CommandLine& line, KeysContext& keys, CLI::App* group,
                        "efs-keys user add alice --groups staff --home /home/alice");
   add->add_option("NAME", options->name)->required();
   auto* uid = add->add_option("--uid", options->uid, "default: the next free one, from 10000 on");
-  add->add_option("--groups", options->groups, "existing groups: A,B")->delimiter(',');
+  add->add_option("--groups", options->groups, "existing groups: A,B")
+      ->allow_extra_args(false)
+      ->delimiter(',');
   add->add_option("--home", options->home, "the prefix where this user is at home");
   add->add_option("--key", options->key, "this user's public key (to sign with a key: --key before 'user')");
   add->add_option("--out", options->out, "where to write the new key (default: ./NAME.key)");

@@ -80,7 +80,7 @@ LineEditor::LineEditor(std::function<Completion(const std::string& line)> comple
   stifle_history(kHistoryLines);
   if (!history_path_.empty()) read_history(history_path_.c_str());
   rl_initialize();
-  rl_bind_key('\t', on_tab);
+  rl_add_defun("efs-complete", on_tab, '\t');  // libedit's rl_bind_key takes rl_insert alone
 }
 
 LineEditor::~LineEditor() {

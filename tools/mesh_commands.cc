@@ -245,7 +245,9 @@ void add_volume_changes(CommandLine& line, CLI::App* group) {
   create->add_option("--replicas", options->replicas, "how many owners (1 for now)")
       ->capture_default_str()
       ->check(CLI::Range(1, 7));
-  create->add_option("--on", options->on, "its owners, by name or id (default: this peer)")->delimiter(',');
+  create->add_option("--on", options->on, "its owners, by name or id (default: this peer)")
+      ->allow_extra_args(false)
+      ->delimiter(',');
   create->add_option("--data", options->data, "where its chunks are held: owners (spread: not built yet)")
       ->check(CLI::IsMember({"owners", "spread"}));
   line.takes_json(create);

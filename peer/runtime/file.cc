@@ -5,6 +5,8 @@
 namespace efs {
 
 namespace {
+constexpr size_t kReadStep = 4096;
+
 std::string directory_of(const std::string& path) {
   size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
@@ -17,6 +19,20 @@ Status write_whole(FileSystem& files, const std::string& path, ByteView bytes) {
   EFS_TRY(file->write(0, bytes));
   return file->sync();
 }
+
+// Files of /proc have a content and the size 0.
+Result<Bytes> read_unsized(File& file, const std::string& path, size_t limit_bytes) {
+  Bytes bytes;
+  for (size_t length = 0;;) {
+    bytes.resize(length + kReadStep);
+    EFS_ASSIGN(const size_t got, file.read(length, std::span(bytes).subspan(length)));
+    length += got;
+    bytes.resize(length);
+    if (got == 0) return bytes;
+    if (length > limit_bytes)
+      return fail(Code::too_large, fmt::format("{} has more than {} bytes", path, limit_bytes));
+  }
+}
 }  // namespace
 
 Result<Bytes> FileSystem::read_file(const std::string& path, size_t limit_bytes) {
@@ -26,6 +42,7 @@ Result<Bytes> FileSystem::read_file(const std::string& path, size_t limit_bytes)
     return fail(Code::too_large,
                 fmt::format("{} has {} bytes; at most {} are expected there", path, size, limit_bytes));
   }
+  if (size == 0) return read_unsized(*file, path, limit_bytes);
   Bytes bytes(size);
   EFS_ASSIGN(size_t length, file->read(0, bytes));
   bytes.resize(length);

@@ -35,6 +35,13 @@ BOOST_AUTO_TEST_CASE(files_read_and_write) {
   BOOST_CHECK(!reader->write(0, view("x")));
 }
 
+BOOST_AUTO_TEST_CASE(files_that_do_not_tell_their_size) {
+  auto content = real_files().read_file("/proc/self/status");  // its st_size is 0
+  BOOST_REQUIRE(content);
+  BOOST_CHECK(text(*content).find("Groups:") != std::string_view::npos);
+  BOOST_CHECK(real_files().read_file("/proc/self/status", 10).error().code == Code::too_large);
+}
+
 BOOST_AUTO_TEST_CASE(vectors_of_any_length) {
   TemporaryDirectory directory;
   auto file = *real_files().open(directory / "file", OpenMode::create);
