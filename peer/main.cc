@@ -272,7 +272,7 @@ void add_serving_options(CLI::App& command, Arguments& arguments) {
           .add_option("--unreachable-timeout", arguments.unreachable_timeout,
                       "how long to wait for an owner that cannot be reached (default 60; 0: for ever)")
           ->type_name("SECONDS")
-          ->check(CLI::Range(0, 86400).description(""))
+          ->check(CLI::Range(0, 86400))
           ->group(kTree);
   timeout->each([&arguments](const std::string&) { arguments.unreachable_given = true; });
   command
