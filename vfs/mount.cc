@@ -22,6 +22,8 @@ namespace efs {
 
 namespace {
 
+constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
+
 // fuse_in_header (linux/fuse.h): length, opcode. Requests that move bytes or sync take long enough for
 // another thread to look for the next meanwhile.
 bool takes_long(const fuse_buf& buffer) {
@@ -47,7 +49,8 @@ void op_init(void*, fuse_conn_info* connection) {
   set(FUSE_CAP_EXPORT_SUPPORT, true);
   set(FUSE_CAP_READDIRPLUS, true);
   set(FUSE_CAP_READDIRPLUS_AUTO, true);
-  set(FUSE_CAP_EXPLICIT_INVAL_DATA, true);
+  // Off: the kernel drops a file's pages itself when an answer gives it another size.
+  set(FUSE_CAP_EXPLICIT_INVAL_DATA, false);
   set(FUSE_CAP_AUTO_INVAL_DATA, false);
   set(FUSE_CAP_WRITEBACK_CACHE, false);
   set(FUSE_CAP_ATOMIC_O_TRUNC, false);
@@ -108,7 +111,7 @@ struct Mount::Impl {
   int receive(fuse_buf& buffer);
   void wait_for_request(int fd);
   void supervise();
-  void flush_all();
+  void flush_all(int64_t until_ns);
 };
 
 Status Mount::Impl::open(const MountOptions& options) {
@@ -193,7 +196,7 @@ void Mount::Impl::work() {
   changed.notify_all();
 }
 
-void Mount::Impl::flush_all() {
+void Mount::Impl::flush_all(int64_t until_ns) {
   auto files = session->files->all();
   auto left = std::make_shared<std::atomic<size_t>>(files.size());
   auto finished = std::make_shared<std::pair<std::mutex, std::condition_variable>>();
@@ -205,8 +208,8 @@ void Mount::Impl::flush_all() {
     });
   }
   std::unique_lock lock(finished->first);
-  finished->second.wait_for(lock, std::chrono::nanoseconds(kUnmountPatience),
-                            [&] { return left->load() == 0; });
+  const int64_t patience_ns = std::max<int64_t>(until_ns - session->background.clock().now_ns(), 0);
+  finished->second.wait_for(lock, std::chrono::nanoseconds(patience_ns), [&] { return left->load() == 0; });
 }
 
 void Mount::Impl::supervise() {
@@ -217,7 +220,8 @@ void Mount::Impl::supervise() {
     outside = !asked;
     if (outside) reason = fmt::format("{} was unmounted from outside", directory);
   }
-  flush_all();
+  const int64_t until_ns = session->background.clock().now_ns() + kUnmountPatience;
+  flush_all(until_ns - kLastFlush);
   if (!outside && is_efs_mount(directory))
     detach_mount(directory);  // still served: pages may be written back
   stopping.store(true);
@@ -225,7 +229,7 @@ void Mount::Impl::supervise() {
   [[maybe_unused]] const ssize_t woken = write(wake_fd, &one, sizeof one);
   for (auto& worker : workers) worker.join();
   session->interrupt_all();
-  flush_all();  // what the last releases brought
+  flush_all(until_ns);  // what the last releases brought
   if (const uint64_t lost = session->context.dirty_bytes.load(); lost != 0)
     session->log.warning("unmounting {}: {} bytes that were written could not be sent to their owner",
                          directory, lost);

@@ -174,15 +174,20 @@ void OpenFile::own_change(const Attributes& attributes) {
   note_attributes(attributes);
 }
 
-Attributes OpenFile::seen(const Attributes& attributes, bool* elsewhere) {
+Attributes OpenFile::seen(const Attributes& attributes, Elsewhere* elsewhere) {
   std::lock_guard lock(mutex_);
-  if (attributes.change > latest_.change + in_flight_ && latest_.inode != 0) {
-    if (elsewhere) *elsewhere = true;
-    read_ahead_.reset();
-  }
+  const bool changed = attributes.change > latest_.change + in_flight_ && latest_.inode != 0;
+  const uint64_t end = buffered_end();
+  const uint64_t size_before = std::max(latest_.size, end);
   if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
+  if (changed) {
+    read_ahead_.reset();
+    base_version_ = own_changes_ = own_version_ = 0;
+    const bool resized = std::max(latest_.size, end) != size_before;
+    if (elsewhere) *elsewhere = resized ? Elsewhere::resized : Elsewhere::same_size;
+  }
   Attributes shown = latest_;
-  if (const uint64_t end = buffered_end(); end != 0) {
+  if (end != 0) {
     shown.size = std::max(shown.size, end);
     shown.mtime_ns = std::max(shown.mtime_ns, last_write_wall_ns_);
     shown.ctime_ns = std::max(shown.ctime_ns, last_write_wall_ns_);

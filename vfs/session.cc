@@ -1,7 +1,9 @@
 #include "vfs/session.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <vector>
 
 #include "vfs/limits.h"
@@ -12,6 +14,24 @@ namespace {
 
 // The mount whose thread this is: changes that it makes are known to its kernel already.
 thread_local const MountSession* own_mount = nullptr;
+
+// Whether this thread has a signal to die of: SIGKILL, which the kernel makes of every signal that ends a
+// program, or one that dumps core and is neither caught nor ignored (proc(5), signal(7)).
+bool is_being_killed(pid_t thread) {
+  constexpr uint64_t kKill = uint64_t(1) << (SIGKILL - 1);
+  uint64_t dumps = 0, pending = 0, harmless = 0;
+  for (int number : {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGXCPU, SIGXFSZ})
+    dumps |= uint64_t(1) << (number - 1);
+  std::ifstream status("/proc/" + std::to_string(thread) + "/status");
+  std::string name, value;
+  while (status >> name && std::getline(status, value)) {
+    const bool waits = name == "SigPnd:" || name == "ShdPnd:";
+    const bool kept_off = name == "SigBlk:" || name == "SigIgn:" || name == "SigCgt:";
+    if (!waits && !kept_off) continue;
+    (waits ? pending : harmless) |= std::strtoull(value.c_str(), nullptr, 16);
+  }
+  return (pending & kKill) != 0 || (pending & dumps & ~harmless) != 0;
+}
 
 void on_interrupt(fuse_req_t, void* data) {
   static_cast<KernelRequest*>(data)->interrupt();
@@ -26,6 +46,7 @@ KernelRequest::KernelRequest(std::shared_ptr<MountSession> session, fuse_req_t r
   const fuse_ctx* context = fuse_req_ctx(request);
   who_.uid = context->uid;
   who_.gid = context->gid;
+  thread_ = context->pid;
   session_->requests.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -58,8 +79,24 @@ VolumeClient::Options KernelRequest::options() const {
   return options;
 }
 
-// Called under libfuse's lock of the request: only sets and posts.
+// Called under libfuse's lock of the request: only posts.
 void KernelRequest::interrupt() {
+  session_->background.post([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->consider(self->session_->background.clock().now_ns());
+  });
+}
+
+// The kernel tells of the first signal only: whether a later one kills has to be looked for.
+void KernelRequest::consider(int64_t interrupted_ns) {
+  if (claimed_.load()) return;
+  const int64_t waited_ns = session_->background.clock().now_ns() - interrupted_ns;
+  if (waited_ns >= kInterruptPatience || is_being_killed(thread_)) return give_up();
+  session_->background.after(kInterruptCheck, [weak = weak_from_this(), interrupted_ns] {
+    if (auto self = weak.lock()) self->consider(interrupted_ns);
+  });
+}
+
+void KernelRequest::give_up() {
   interrupted_->store(true);
   session_->background.post([weak = weak_from_this()] {
     auto self = weak.lock();
@@ -204,14 +241,22 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
 }
 
 fuse_entry_param MountSession::entry_of(const std::shared_ptr<VolumeClient>& client,
-                                        const Attributes& attributes, bool assumed, bool* elsewhere) {
+                                        const Attributes& attributes, bool assumed,
+                                        OpenFile::Elsewhere* elsewhere) {
   const bool fresh = watch(client);
   fuse_entry_param entry{};
   entry.ino = global_inode(client->number(), attributes.inode);
   entry.generation = attributes.generation;
   auto file = files->find(entry.ino);
-  entry.attr = to_stat(client->number(), file ? file->seen(attributes, elsewhere) : attributes);
+  auto changed = OpenFile::Elsewhere::none;
+  entry.attr = to_stat(client->number(), file ? file->seen(attributes, &changed) : attributes);
   entry.attr_timeout = entry.entry_timeout = timeout(*client, file.get(), assumed || fresh);
+  if (client->local()) changed = OpenFile::Elsewhere::none;  // the notifier was told
+  if (elsewhere) {
+    *elsewhere = changed;
+  } else if (changed == OpenFile::Elsewhere::same_size) {
+    notifier.inode(entry.ino, true);
+  }
   return entry;
 }
 
@@ -221,18 +266,20 @@ void MountSession::reply_entry(const RequestPtr& request, const std::shared_ptr<
   request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
 }
 
-// When others changed a file that is open here, its pages are dropped before the kernel learns its new size:
-// behind the old end they hold zeros. Whoever asks for attributes holds no lock that this waits for.
+// When others changed a file that is open here, its pages are dropped before the answer: whoever sees the new
+// times then reads the new bytes. But the kernel ignores the attributes in an answer that a notification
+// overtook, and would keep the old size, again and again while the file grows. So an answer with another size
+// goes without one: the kernel drops the pages itself as it takes it. Whoever asks for attributes holds no
+// lock that the notification waits for.
 void MountSession::reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                                     const Attributes& attributes, bool assumed) {
-  bool elsewhere = false;
+  auto elsewhere = OpenFile::Elsewhere::none;
   const fuse_entry_param entry = entry_of(client, attributes, assumed, &elsewhere);
   auto answer = [request, entry] {
     request->reply([&](fuse_req_t to) { return fuse_reply_attr(to, &entry.attr, entry.attr_timeout); });
   };
-  if (!elsewhere || client->local()) return answer();
-  if (auto file = files->find(entry.ino)) file->pages_are_stale();
-  notifier.inode(entry.ino, true, answer);
+  if (elsewhere == OpenFile::Elsewhere::same_size) return notifier.inode(entry.ino, true, answer);
+  answer();
 }
 
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
@@ -259,7 +306,7 @@ void MountSession::track(KernelRequest* request, bool waiting) {
 // Under the lock: a request leaves `waiting_` before it dies.
 void MountSession::interrupt_all() {
   std::lock_guard lock(waiting_mutex_);
-  for (KernelRequest* request : waiting_) request->interrupt();
+  for (KernelRequest* request : waiting_) request->give_up();
 }
 
 std::shared_ptr<MountSession> session_of(fuse_req_t request) {

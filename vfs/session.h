@@ -36,10 +36,12 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   bool fetch_groups();
 
   // From now on an interrupt reaches this request. Through its client (which answers `interrupted`), or
-  // without one: answered EINTR at once, whatever it waits for goes on.
+  // without one: answered EINTR, whatever it waits for goes on. At once when its program is being killed,
+  // else after kInterruptPatience: programs expect no EINTR from files, and the kernel tells of every signal.
   void listen(std::shared_ptr<VolumeClient> client);
   VolumeClient::Options options() const;
-  void interrupt();
+  void interrupt();  // the kernel says so
+  void give_up();    // now
 
   // Replies. All but the first are dropped. `false`: the kernel did not take it (the caller is gone).
   bool error(int number);
@@ -52,9 +54,11 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
 
  private:
   bool claim();
+  void consider(int64_t interrupted_ns);
 
   std::shared_ptr<MountSession> session_;
   fuse_req_t request_;
+  pid_t thread_ = 0;  // of the program
   Credentials who_;
   std::atomic<bool> claimed_{false};
   bool listening_ = false;
@@ -120,7 +124,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                         const Attributes& attributes, bool assumed = false);
   fuse_entry_param entry_of(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes,
-                            bool assumed, bool* elsewhere = nullptr);
+                            bool assumed, OpenFile::Elsewhere* elsewhere = nullptr);
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
 
