@@ -43,6 +43,11 @@ Json stores_json(const std::vector<StoreStatus>& stores) {
   return out;
 }
 
+// Names may be any bytes: what is not UTF-8 is shown replaced, never thrown.
+std::string json_text(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 constexpr std::string_view kNotBuilt = "is not built yet";
 
 }  // namespace
@@ -99,7 +104,7 @@ void Commands::with_status(std::function<void(Json, MeshView)> use) {
 }
 
 void Commands::status(const Caller&, const Json&, Done done) {
-  with_status([done](Json status, const MeshView&) { done(status.dump()); });
+  with_status([done](Json status, const MeshView&) { done(json_text(status)); });
 }
 
 void Commands::where(const Caller& caller, const Json& arguments, Done done) {
@@ -128,7 +133,7 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
             out["record"] = nullptr;
           }
           auto client = resolved.node.volume;
-          if ((resolved.node.attributes.mode & 0170000) != 0100000) return done(out.dump());
+          if ((resolved.node.attributes.mode & 0170000) != 0100000) return done(json_text(out));
           client->call(who, Layout{resolved.node.inode(), 0, 1024}, {}, {},
                        [this, done, out, client](VolumeAnswer answer) mutable {
                          core_.runtime.loop.post(
@@ -142,7 +147,7 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
                                                           {"chunk", to_hex(extent.chunk)},
                                                           {"holders", holders}});
                                }
-                               done(out.dump());
+                               done(json_text(out));
                              });
                        });
         });
@@ -164,13 +169,13 @@ void Commands::where_user(const std::string& name, Done done) {
   }
   core_.locator.find_user(name, [done, out](Result<UserRecord> record) mutable {
     out["record"] = record ? Json{{"home", record->home}} : Json(nullptr);
-    done(out.dump());
+    done(json_text(out));
   });
 }
 
 void Commands::volume_ls(const Caller&, const Json&, Done done) {
   with_status([done](const Json& status, const MeshView&) {
-    done(Json{{"volumes", status.at("volumes")}}.dump());
+    done(json_text(Json{{"volumes", status.at("volumes")}}));
   });
 }
 
@@ -187,7 +192,7 @@ void Commands::volume_show(const Caller&, const Json& arguments, Done done) {
       row["number"] = volume->number;
       row["epoch"] = volume->epoch;
       row["settings"] = {{"replicas", 1}, {"data", "owners"}};
-      return done(row.dump());
+      return done(json_text(row));
     }
     done(fail(Code::not_found, fmt::format("there is no volume at {}: 'efs volume ls' shows all", prefix)));
   });
@@ -195,7 +200,7 @@ void Commands::volume_show(const Caller&, const Json& arguments, Done done) {
 
 void Commands::peer_ls(const Caller&, const Json&, Done done) {
   with_status([done](const Json& status, const MeshView&) {
-    done(Json{{"peers", status.at("peers")}}.dump());
+    done(json_text(Json{{"peers", status.at("peers")}}));
   });
 }
 
@@ -217,14 +222,14 @@ void Commands::peer_show(const Caller&, const Json& arguments, Done done) {
           row["volumes"].push_back(volume->prefix);
         }
       }
-      return done(row.dump());
+      return done(json_text(row));
     }
     done(fail(Code::not_found, "the peer is no member any more"));
   });
 }
 
 void Commands::store_ls(const Caller&, const Json&, Done done) {
-  done(Json{{"stores", stores_json(core_.own_status().stores)}}.dump());
+  done(json_text(Json{{"stores", stores_json(core_.own_status().stores)}}));
 }
 
 // ---- changing this peer ----
@@ -247,7 +252,7 @@ void Commands::mounts(const Caller&, const Json&, Done done) {
   for (const auto& [directory, read_only] : core_.mounts.list()) {
     out["mounts"].push_back({{"directory", directory}, {"read_only", read_only}});
   }
-  done(out.dump());
+  done(json_text(out));
 }
 
 void Commands::store_add(const Caller&, const Json& arguments, Done done) {
@@ -316,7 +321,7 @@ void Commands::volume_create(const Caller&, const Json& arguments, Done done) {
   }
   core_.admin.create(wanted, [done, wanted](Result<VolumeId> id) {
     if (!id) return done(fail(id.error()));
-    done(Json{{"id", to_hex(*id)}, {"prefix", wanted.prefix}, {"owners", {to_hex(wanted.owner)}}}.dump());
+    done(json_text(Json{{"id", to_hex(*id)}, {"prefix", wanted.prefix}, {"owners", {to_hex(wanted.owner)}}}));
   });
 }
 
@@ -366,7 +371,7 @@ void Commands::invite_context(const Caller&, const Json&, Done done) {
   Json out{{"addresses", addresses_of(core_.options)},
            {"mesh", to_hex(core_.membership.state().mesh())},
            {"secret", to_base64(secret->reveal())}};
-  done(out.dump());
+  done(json_text(out));
 }
 
 void Commands::invite(const Caller&, const Json& arguments, Done done) {
@@ -392,7 +397,7 @@ void Commands::invite(const Caller&, const Json& arguments, Done done) {
   auto made = make_invite(addresses_of(core_.options), core_.membership.state().mesh(), *secret,
                           std::move(certificate), core_.key, core_.runtime.random);
   if (!made) return done(fail(made.error()));
-  done(Json{{"seed", to_seed(*made)}}.dump());
+  done(json_text(Json{{"seed", to_seed(*made)}}));
 }
 
 void Commands::leave(const Caller&, const Json& arguments, Done done) {

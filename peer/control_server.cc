@@ -10,62 +10,118 @@ namespace efs {
 namespace {
 constexpr uint32_t kMaxEntriesAsked = 1000;
 
-// "Groups:" of /proc/PID/status: what the process that asks has, not what its user could have.
-std::vector<uint32_t> groups_of(int32_t pid) {
+// "Groups:" of /proc/PID/status: what the process that asks has, not what its user could have. When it is not
+// that user's any more (it became another program, or its number another process), it has none.
+std::vector<uint32_t> groups_of(const UnixPeer& peer) {
+  auto content = real_files().read_file(fmt::format("/proc/{}/status", peer.pid), 64 << 10);
+  if (!content) return {};
   std::vector<uint32_t> groups;
-  auto content = real_files().read_file(fmt::format("/proc/{}/status", pid), 64 << 10);
-  if (!content) return groups;
   std::istringstream lines{std::string(text(*content))};
   for (std::string line; std::getline(lines, line);) {
+    std::istringstream numbers(line.substr(std::min(line.size(), line.find(':') + 1)));
+    if (line.starts_with("Uid:")) {  // real, effective, saved, filesystem
+      for (uint32_t uid = 0; numbers >> uid;)
+        if (uid != peer.uid) return {};
+    }
     if (!line.starts_with("Groups:")) continue;
-    std::istringstream numbers(line.substr(7));
     for (uint32_t group = 0; numbers >> group && groups.size() < kMaxGroups;) groups.push_back(group);
   }
   return groups;
 }
+
+// What a program may ask of a volume for its user. Not what only a mount or a peer may: Hello, Goodbye, Open
+// and Close keep a mount's accounts, junctions and the register are the peers' affair; and what a mount
+// vouches for (the kernel has checked the mode when the file was opened) a program may not.
+Status check_for_programs(const RequestBody& body) {
+  const bool for_peers = std::holds_alternative<AppendRegister>(body) ||
+                         std::holds_alternative<MakeJunction>(body) ||
+                         std::holds_alternative<RemoveJunction>(body) ||
+                         std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
+                         std::holds_alternative<Open>(body) || std::holds_alternative<Close>(body);
+  if (for_peers) return fail(Code::unauthorized, "this request is for peers only");
+  const auto* create = std::get_if<Create>(&body);
+  const auto* set = std::get_if<SetAttributes>(&body);
+  if ((create != nullptr && create->open) || (set != nullptr && set->has_write_handle))
+    return fail(Code::unauthorized, "only a mount holds files open");
+  return {};
+}
+
+// The inodes that a request names; Sync's tells nothing and changes nothing.
+std::vector<InodeNumber> inodes_of(const RequestBody& body) {
+  return std::visit(
+      [](const auto& one) {
+        std::vector<InodeNumber> out;
+        if constexpr (!std::is_same_v<std::decay_t<decltype(one)>, Sync>) {
+          if constexpr (requires { one.inode; }) out.push_back(one.inode);
+          if constexpr (requires { one.parent; }) out.push_back(one.parent);
+          if constexpr (requires { one.new_parent; }) out.push_back(one.new_parent);
+        }
+        return out;
+      },
+      body);
+}
+
+// Those that an answer has shown, each with the right to come to it.
+std::vector<InodeNumber> inodes_shown(const RequestBody& body, const Reply& reply) {
+  std::vector<InodeNumber> out;
+  if (std::holds_alternative<Lookup>(body) || std::holds_alternative<Create>(body) ||
+      std::holds_alternative<Link>(body))
+    out.push_back(reply.attributes.inode);
+  for (const DirectoryEntry& entry : reply.entries)
+    if (entry.attributes) out.push_back(entry.attributes->inode);
+  return out;
+}
 }  // namespace
 
-ControlServer::ControlServer(Core& core) : core_(core), commands_(core), server_(core.runtime) {
-  server_.handle(control::kHello, [this](const UnixPeer& peer, Bytes, Bytes, Responder respond) {
+ControlServer::ControlServer(Core& core)
+    : core_(core), commands_(core), server_(std::make_unique<LocalServer>(core.runtime)) {
+  server_->handle(control::kHello, [this](const UnixPeer& peer, Bytes, Bytes, Responder respond) {
     hello(peer, std::move(respond));
   });
-  server_.handle(control::kCommand, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
+  server_->handle(control::kCommand, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
     auto command = decode<control::Command>(body);
     if (!command) return respond.fail(command.error());
     commands_.run(caller_of(peer), command->name, command->arguments, [respond](Result<std::string> json) {
       json ? respond.answer(encode(control::CommandResult{std::move(*json)})) : respond.fail(json.error());
     });
   });
-  server_.handle(control::kResolve, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
+  server_->on_end([this](uint64_t connection) { reached_.end(connection); });
+  server_->handle(control::kResolve, [this](const LocalCaller& peer, Bytes body, Bytes, Responder respond) {
     resolve(peer, body, std::move(respond));
   });
-  server_.handle(control::kVolume,
-                 [this](const UnixPeer& peer, Bytes body, Bytes payload, Responder respond) {
-                   volume_request(peer, body, std::move(payload), std::move(respond));
-                 });
-  server_.handle(control::kRegister, [this](const UnixPeer&, Bytes body, Bytes, Responder respond) {
+  server_->handle(control::kVolume,
+                  [this](const LocalCaller& peer, Bytes body, Bytes payload, Responder respond) {
+                    volume_request(peer, body, std::move(payload), std::move(respond));
+                  });
+  server_->handle(control::kRegister, [this](const UnixPeer&, Bytes body, Bytes, Responder respond) {
     read_register(body, std::move(respond));
   });
-  server_.handle(control::kPropose, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
+  server_->handle(control::kPropose, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
     propose(peer, body, std::move(respond));
   });
 }
 
 ControlServer::~ControlServer() {
+  close();
+}
+
+void ControlServer::close() {
+  server_.reset();
   if (!path_.empty()) ::unlink(path_.c_str());
+  path_.clear();
 }
 
 Status ControlServer::listen(const std::string& path) {
   const std::string directory = path.substr(0, path.rfind('/'));
   EFS_TRY(core_.runtime.files.make_directories(directory, geteuid() == 0 ? 0755 : 0700));
-  EFS_TRY(server_.listen(path));
+  EFS_TRY(server_->listen(path));
   path_ = path;
   if (::chmod(path.c_str(), 0666) != 0) return fail(from_errno(errno, "chmod " + path));
   return {};
 }
 
-Commands::Caller ControlServer::caller_of(const UnixPeer& peer) const {
-  return {peer.uid, peer.gid, groups_of(peer.pid), peer.uid == 0 || peer.uid == geteuid()};
+Commands::Caller ControlServer::caller_of(const UnixPeer& peer) {
+  return {peer.uid, peer.gid, groups_of(peer), peer.uid == 0 || peer.uid == geteuid()};
 }
 
 void ControlServer::hello(const UnixPeer& peer, Responder respond) {
@@ -81,40 +137,49 @@ void ControlServer::hello(const UnixPeer& peer, Responder respond) {
   respond.answer(encode(welcome));
 }
 
-void ControlServer::resolve(const UnixPeer& peer, ByteView body, Responder respond) {
+void ControlServer::resolve(const LocalCaller& peer, ByteView body, Responder respond) {
   auto wanted = decode<control::ResolvePath>(body);
   if (!wanted) return respond.fail(wanted.error());
   const auto caller = caller_of(peer);
   core_.volumes.resolve(
       wanted->path, {caller.uid, caller.gid, caller.groups, true}, wanted->follow,
-      [this, respond](Result<ResolvedPath> found) {
+      [this, respond, connection = peer.connection](Result<ResolvedPath> found) {
         if (!found) return respond.fail(found.error());
         const VolumeClient& client = *found->node.volume;
+        if (!respond.cancelled()) reached_.add(connection, found->node.global());
         const VolumeFacts* volume = core_.membership.state().volume(client.id());
         respond.answer(encode(control::Resolved{client.id(), client.number(), volume ? volume->prefix : "",
                                                 found->path, found->node.attributes}));
       });
 }
 
-void ControlServer::volume_request(const UnixPeer& peer, ByteView body, Bytes payload, Responder respond) {
+void ControlServer::volume_request(const LocalCaller& peer, ByteView body, Bytes payload, Responder respond) {
   auto request = decode<Request>(body);
   if (!request) return respond.fail(request.error());
-  if (std::holds_alternative<AppendRegister>(request->body) ||
-      std::holds_alternative<MakeJunction>(request->body) ||
-      std::holds_alternative<RemoveJunction>(request->body) || std::holds_alternative<Hello>(request->body) ||
-      std::holds_alternative<Goodbye>(request->body) || std::holds_alternative<Close>(request->body)) {
-    return respond.fail({Code::unauthorized, "this request is for peers only"});
-  }
+  if (Status may = check_for_programs(request->body); !may) return respond.fail(may.error());
   auto client = core_.volumes.client(request->volume);
   if (!client) return respond.fail({Code::not_found, "there is no such volume"});
+  const VolumeNumber number = client->number();
+  for (InodeNumber inode : inodes_of(request->body)) {
+    const bool root = number == kRootVolume && inode == kRootInode;
+    if (peer.uid != 0 && !root && !reached_.has(peer.connection, global_inode(number, inode)))
+      return respond.fail({Code::stale, "look its path up first: this connection was not shown that inode"});
+  }
   const auto caller = caller_of(peer);
-  client->call({caller.uid, caller.gid, caller.groups, true}, std::move(request->body), std::move(payload),
-               {}, [this, respond, client](VolumeAnswer answer) {
-                 // A remote volume answers on the loop, one of this peer's own perhaps on the pool.
-                 core_.runtime.loop.post([respond, answer = std::move(answer)]() mutable {
-                   respond.answer(encode(answer.reply), std::move(answer.payload));
-                 });
-               });
+  RequestBody asked = request->body;
+  client->call(
+      {caller.uid, caller.gid, caller.groups, true}, std::move(request->body), std::move(payload), {},
+      [this, respond, client, asked = std::move(asked), connection = peer.connection](VolumeAnswer answer) {
+        // A remote volume answers on the loop, one of this peer's own perhaps on the pool.
+        core_.runtime.loop.post(
+            [this, respond, client, asked, connection, answer = std::move(answer)]() mutable {
+              if (answer.reply.code == Code::ok && !respond.cancelled()) {
+                for (InodeNumber inode : inodes_shown(asked, answer.reply))
+                  reached_.add(connection, global_inode(client->number(), inode));
+              }
+              respond.answer(encode(answer.reply), std::move(answer.payload));
+            });
+      });
 }
 
 void ControlServer::read_register(ByteView body, Responder respond) {

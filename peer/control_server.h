@@ -1,11 +1,11 @@
 // The control socket: who asks is who the kernel says, and acts with that user's rights.
 //
-// Serves the kinds of peer/control/protocol.h. A caller's supplementary groups are read from /proc while it
-// waits for its answer. The loop's thread only.
+// Serves the kinds of peer/control/protocol.h (docs/access.md: who may send what). The loop's thread only.
 #pragma once
 
 #include "peer/commands.h"
 #include "peer/net/local.h"
+#include "peer/reached.h"
 
 namespace efs {
 
@@ -16,19 +16,22 @@ class ControlServer {
   // Makes the socket's directory and the socket, open to every local user. Code::busy when another peer
   // serves there.
   Status listen(const std::string& path);
+  // Nobody is answered any more. What commands still wait for may come back until this is destroyed.
+  void close();
   ~ControlServer();
 
  private:
-  Commands::Caller caller_of(const UnixPeer& peer) const;
+  static Commands::Caller caller_of(const UnixPeer& peer);
   void hello(const UnixPeer& peer, Responder respond);
-  void resolve(const UnixPeer& peer, ByteView body, Responder respond);
-  void volume_request(const UnixPeer& peer, ByteView body, Bytes payload, Responder respond);
+  void resolve(const LocalCaller& peer, ByteView body, Responder respond);
+  void volume_request(const LocalCaller& peer, ByteView body, Bytes payload, Responder respond);
   void read_register(ByteView body, Responder respond);
   void propose(const UnixPeer& peer, ByteView body, Responder respond);
 
   Core& core_;
   Commands commands_;
-  LocalServer server_;
+  Reached reached_;
+  std::unique_ptr<LocalServer> server_;
   std::string path_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "peer/identity/limits.h"
 
 namespace efs {
@@ -9,6 +11,26 @@ namespace efs {
 namespace {
 constexpr std::string_view kFormat = "efs data 1\n";
 }
+
+namespace {
+// Nothing is written into a directory that is somebody else's. The log and the lock of a start that got no
+// further are no reason to refuse, nor is what a fresh disk has.
+Status check_kind(FileSystem& files, const std::string& path, bool make) {
+  EFS_ASSIGN(const auto names, files.list(path));
+  if (std::find(names.begin(), names.end(), "format") != names.end()) return {};
+  if (!make) {
+    return fail(Code::not_found,
+                fmt::format("{} is no data directory of efs-peer: it has no file 'format'", path));
+  }
+  for (const std::string& name : names) {
+    if (name == "lock" || name == "lost+found" || name == "format.new" || name.ends_with(".log")) continue;
+    return fail(Code::not_empty, fmt::format("{} is no data directory of efs-peer, and there are files in it "
+                                             "({}): name a new or empty directory with --data",
+                                             path, name));
+  }
+  return {};
+}
+}  // namespace
 
 Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& files, const std::string& path,
                                                            bool make) {
@@ -22,6 +44,7 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& files, co
     }
     EFS_TRY(files.make_directories(path, 0700));
   }
+  EFS_TRY(check_kind(files, path, make));
   std::unique_ptr<DataDirectory> directory(new DataDirectory(files, path));
   auto lock = files.lock(directory->at("lock"));
   if (!lock && lock.error().code == Code::busy) {
@@ -42,11 +65,8 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& files, co
                               format_file, text(format).substr(0, text(format).find('\n')),
                               kFormat.substr(0, kFormat.size() - 1)));
     }
-  } else if (make) {
-    EFS_TRY(files.replace_file(format_file, view(kFormat)));
   } else {
-    return fail(Code::not_found,
-                fmt::format("{} is no data directory of efs-peer: it has no file 'format'", path));
+    EFS_TRY(files.replace_file(format_file, view(kFormat)));
   }
   directory->complete_ = files.exists(directory->at("genesis"));
   return directory;

@@ -101,7 +101,7 @@ Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock
                             "directory with --data",
                             data.path()));
   }
-  EFS_TRY(check_peer_name(found.mesh_name, "mesh name"));
+  EFS_TRY(check_peer_name(found.mesh_name, "mesh"));
   options.name = to_peer_name(options.name);
   EFS_ASSIGN(const KeyPair founder, data.peer_key(random));
   EFS_ASSIGN(auto store, open_register(data));

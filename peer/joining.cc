@@ -32,6 +32,9 @@ void JoinTask::dialled(Result<PeerId> peer) {
       error.message +=
           ": the invite is of another mesh, or the mesh's secret was replaced since; make a new one there "
           "with 'efs-keys invite'";
+    } else if (error.code == Code::unreachable || error.code == Code::timed_out) {
+      error.message += fmt::format("; is efs-peer running there, and can this machine reach it at {} (TCP)?",
+                                   plan_.seed.to_text());
     }
     return finish(fail(error));
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
@@ -15,6 +16,7 @@
 #include "peer/founding.h"
 #include "peer/peer.h"
 #include "peer/service_unit.h"
+#include "vfs/mount_point.h"
 
 namespace efs {
 namespace {
@@ -77,6 +79,13 @@ Result<PeerOptions> gather_options(const Arguments& arguments, const std::string
   }
   EFS_TRY(complete_options(options));
   return options;
+}
+
+// Made, if it is not there; in either case for this user alone.
+Result<std::unique_ptr<DataDirectory>> make_data(const std::string& path) {
+  EFS_ASSIGN(auto data, DataDirectory::open(real_files(), path, true));
+  if (::chmod(path.c_str(), 0700) != 0) return fail(from_errno(errno, "chmod 0700 " + path));
+  return data;
 }
 
 Result<std::string> read_invite(const Arguments& arguments) {
@@ -157,10 +166,18 @@ Result<Secret> passphrase_of_root_keys(Console& console, const Arguments& argume
   return Secret();
 }
 
+// Before anything is founded, or a use of an invite is spent. What happens in between the mount itself says.
+Status check_mount(const PeerOptions& options) {
+  if (options.mount.empty()) return {};
+  EFS_TRY(prepare_mount_point(options.mount));
+  return {};
+}
+
 int run_init(Console& console, const Arguments& arguments, Secret passphrase) {
   auto options = gather_options(arguments, "");
   if (!options) return report(console, "cannot found a mesh", options.error());
-  auto data = DataDirectory::open(real_files(), options->data, true);
+  if (Status can = check_mount(*options); !can) return report(console, "cannot found a mesh", can.error());
+  auto data = make_data(options->data);
   if (!data) return report(console, "cannot found a mesh", data.error());
   FoundOptions found{arguments.mesh_name, arguments.keys, std::move(passphrase)};
   if (found.keys_directory.empty()) found.keys_directory = fmt::format("./{}-keys", found.mesh_name);
@@ -174,8 +191,18 @@ int run_init(Console& console, const Arguments& arguments, Secret passphrase) {
   return after_establishing(console, std::move(*data), *options, arguments);
 }
 
+// What a member's `join` says anew holds for the next `run` too.
+Status keep_options(DataDirectory& data, const std::string& kept, const PeerOptions& options) {
+  PeerOptions before;
+  EFS_TRY(read_options(kept, data.at("efs.yaml"), before));
+  before.data = options.data;
+  EFS_TRY(complete_options(before));
+  const std::string text = write_options(options);
+  return text == write_options(before) ? Status() : data.write_options(text);
+}
+
 int run_join(Console& console, const Arguments& arguments) {
-  auto data = DataDirectory::open(real_files(), arguments.data, true);
+  auto data = make_data(arguments.data);
   if (!data) return report(console, "cannot join", data.error());
   std::string kept;
   if ((*data)->complete()) {
@@ -185,7 +212,7 @@ int run_join(Console& console, const Arguments& arguments) {
   auto options = gather_options(arguments, kept);
   if (!options) return report(console, "cannot join", options.error());
   auto seed = parse_seed(arguments.seed);
-  if (!seed) return report(console, "cannot join " + arguments.seed, seed.error());
+  if (!seed) return report(console, "cannot join", seed.error());  // a damaged seed is a secret all the same
   if (!arguments.invite_file.empty()) {
     auto text = read_invite(arguments);
     if (!text) return report(console, "cannot join", text.error());
@@ -194,9 +221,11 @@ int run_join(Console& console, const Arguments& arguments) {
     seed->invite = std::move(*invite);
   }
   if ((*data)->complete()) {  // a member already: `join` is `run`, unless it is another mesh
-    if (Status same = check_same_mesh(**data, *seed); !same)
-      return report(console, "cannot join", same.error());
+    Status same = check_same_mesh(**data, *seed);
+    if (same) same = keep_options(**data, kept, *options);
+    if (!same) return report(console, "cannot join", same.error());
   } else {
+    if (Status can = check_mount(*options); !can) return report(console, "cannot join", can.error());
     RealRuntime runtime({options->log_level, 4});
     auto joined = join_mesh(runtime, **data, *options, *seed, arguments.own);
     if (!joined) return report(console, "cannot join " + seed->address, joined.error());
@@ -373,9 +402,14 @@ int run(int count, char** values) {
 
   try {
     app.parse(count, values);
+  } catch (const CLI::Success& asked) {  // help or version
+    return app.exit(asked);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+    std::string what = error.what(), command = "efs-peer";
+    std::replace(what.begin(), what.end(), '\n', ' ');
+    for (const auto* chosen : app.get_subcommands()) command += " " + chosen->get_name();
+    Console().error(fmt::format("efs-peer: wrong usage: {}; see '{} --help'", what, command));
+    return kExitUsage;
   }
   Console console;
   arguments.data = absolute(arguments.data);

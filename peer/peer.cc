@@ -172,7 +172,10 @@ void Peer::Impl::follow_register(uint64_t from) {
   if (locator) locator->on_register_change();
   const PeerFacts* facts = store->state().peer(self);
   if ((facts == nullptr || facts->standing != Standing::admitted) && !stopping) {
-    runtime.log.error("this peer is no member of the mesh any more");
+    runtime.log.error(
+        "this peer was {} the mesh: it stops; to come back, delete {} and join with a new invite",
+        facts != nullptr && facts->standing == Standing::revoked ? "revoked from" : "removed from",
+        data.path());
     if (left) runtime.loop.post(left);
   }
 }
@@ -272,7 +275,7 @@ void Peer::stop(std::function<void()> stopped) {
   Impl& impl = *impl_;
   impl.stopping = true;
   impl.tick.stop();
-  impl.control.reset();
+  if (impl.control) impl.control->close();
   auto close = [&impl, stopped] {
     if (impl.volumes) return impl.volumes->stop(stopped);
     impl.runtime.loop.post(stopped);

@@ -153,7 +153,8 @@ std::string status_json(const MeshView& view, const RegisterState& state,
   out["mesh"] = state.genesis().genesis.name;
   out["peers"] = std::move(peers);
   out["volumes"] = std::move(volumes);
-  return out.dump();
+  // What a peer says of itself may be any bytes: replaced where they are not UTF-8, never thrown.
+  return out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace efs

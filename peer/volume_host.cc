@@ -134,6 +134,10 @@ VolumeAccess VolumeHost::access() {
     if (peer == nullptr || volume == nullptr || (make == nullptr && remove == nullptr)) return false;
     std::string prefix = volume->prefix == "/" ? "" : volume->prefix;
     for (const auto& name : make != nullptr ? make->path : remove->path) prefix += "/" + name;
+    // The junction of a volume that there is goes with the volume; one that leads nowhere yet, or no more,
+    // with the right to make one there.
+    if (const VolumeFacts* led = remove != nullptr ? state.volume(remove->volume) : nullptr)
+      return state.may_remove_volume(peer->key, *led).has_value();
     return state.may_create_volume(peer->key, prefix, {peer->id}).has_value();
   };
   return access;

@@ -62,7 +62,7 @@ Status list_grants(KeysContext& keys, const GrantOptions& options) {
 
 Status add_admin(KeysContext& keys, const GrantOptions& options) {
   std::string what = "cannot add the administrator " + options.name;
-  EFS_TRY_ABOUT(what, check_peer_name(options.name, "the name"));
+  EFS_TRY_ABOUT(what, check_peer_name(options.name, "administrator"));
   auto under = to_prefix(options.under);
   if (!under) return fail_about(what, under.error());
   EFS_ASSIGN(auto known, keys.read_register());

@@ -74,6 +74,12 @@ Status invite(KeysContext& keys, const MemberOptions& options) {
   if (!key) return fail_about(what, key.error());
   std::string seed;
   if (*key) {
+    EFS_ASSIGN(const auto known, keys.read_register());
+    if (!known.state.is_admin((*key)->public_key(), "/"))
+      return fail(Code::unauthorized,
+                  what + ": the key is " + known.state.who_is((*key)->public_key()) +
+                      ", no administrator of the whole mesh: nobody would be let in by it; "
+                      "'efs-keys admin ls' shows who is one");
     auto signed_seed = sign_invite(keys, std::move(certificate), **key);
     if (!signed_seed) return fail_about(what, signed_seed.error());
     seed = *signed_seed;

@@ -47,7 +47,7 @@ void say_key(KeysContext& keys, const UserKey& key, const std::string& name) {
 
 Status add_user(KeysContext& keys, const UserOptions& options) {
   std::string what = "cannot add the user " + options.name;
-  EFS_TRY_ABOUT(what, check_user_name(options.name, "the name"));
+  EFS_TRY_ABOUT(what, check_user_name(options.name, "user"));
   std::string home = options.home;
   if (!home.empty()) {
     auto prefix = to_prefix(home);

@@ -47,7 +47,14 @@ Result<control::Welcome> PeerClient::hello() {
 }
 
 Result<nlohmann::json> PeerClient::command(const std::string& name, const nlohmann::json& arguments) {
-  control::Command command{name, arguments.is_null() ? "{}" : to_json_text(arguments)};
+  control::Command command{name, "{}"};
+  if (!arguments.is_null()) {
+    try {
+      command.arguments = arguments.dump();
+    } catch (const nlohmann::json::exception&) {  // replaced characters would name something else
+      return fail(Code::invalid_argument, "the name is not UTF-8, and this command takes no other");
+    }
+  }
   EFS_ASSIGN(auto result, exchange<control::CommandResult>(control::kCommand, command));
   return parse_json(result.json);
 }

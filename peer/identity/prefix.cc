@@ -9,6 +9,24 @@
 namespace efs {
 
 namespace {
+// Well-formed UTF-8 (RFC 3629, 4: no overlong forms, no surrogates).
+bool is_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const auto lead = uint8_t(text[at++]);
+    if (lead < 0x80) continue;
+    const int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
+    if (lead < 0xc2 || lead > 0xf4 || text.size() - at < size_t(more)) return false;
+    const auto next = uint8_t(text[at]);
+    if ((lead == 0xe0 && next < 0xa0) || (lead == 0xed && next > 0x9f) || (lead == 0xf0 && next < 0x90) ||
+        (lead == 0xf4 && next > 0x8f))
+      return false;
+    for (int i = 0; i < more; ++i) {
+      if ((uint8_t(text[at++]) & 0xc0) != 0x80) return false;
+    }
+  }
+  return true;
+}
+
 bool is_lower(char c) {
   return c >= 'a' && c <= 'z';
 }
@@ -36,8 +54,11 @@ Status check_component(std::string_view component, std::string_view prefix) {
 Status check_prefix(std::string_view prefix) {
   if (prefix.size() > kMaxPrefixBytes)
     return fail(Code::name_too_long, fmt::format("a prefix is longer than {} bytes", kMaxPrefixBytes));
-  if (prefix.find('\0') != std::string_view::npos)
-    return fail(Code::invalid_argument, "a prefix contains a zero byte");
+  const bool control =
+      std::any_of(prefix.begin(), prefix.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; });
+  if (control || !is_utf8(prefix))
+    return fail(Code::invalid_argument,
+                "a prefix is text: UTF-8, without zero bytes, line ends and other control characters");
   if (!prefix.starts_with('/'))
     return fail(Code::invalid_argument, fmt::format("the prefix '{}' does not start with '/'", prefix));
   if (prefix == "/") return {};

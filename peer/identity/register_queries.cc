@@ -11,7 +11,7 @@ namespace efs {
 
 namespace {
 constexpr size_t kMinIdPrefix = 4;  // hex digits
-constexpr std::string_view kNewInvite = "make a new one with 'efs-keys invite'";
+constexpr std::string_view kNewInvite = "make a new one there with 'efs-keys invite'";
 
 template <typename Map, typename Key>
 auto* find_in(const Map& map, const Key& key) {
@@ -112,7 +112,7 @@ Status RegisterState::check_join(const SignedJoin& join, int64_t stamp_ns, Sourc
   // Compared without subtraction: a joiner may say any time.
   if (wall < stamp_ns - kMaxClockDifferenceNs || wall > stamp_ns + kMaxClockDifferenceNs)
     return fail(
-        Code::invalid_argument,
+        Code::conflict,
         fmt::format(
             "the clocks differ by more than 5 minutes: {} there, {} here; set the clock and join again",
             utc_text(wall), utc_text(stamp_ns)));

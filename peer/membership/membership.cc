@@ -19,10 +19,14 @@ constexpr size_t kEntriesAMessage = 256;
 Membership::Membership(Runtime& runtime, RegisterStore& store, const KeyPair& key, const PeerId& self)
     : runtime_(runtime), store_(store), key_(key), self_(self) {}
 
-Admission Membership::admission_of(const PeerId&, const PublicKey& key) const {
+// A session proves the key; the id is only said. A member's key that comes with another's id is nobody's, and
+// the session refuses it, as it does every unknown key whose id is not its hash.
+Admission Membership::admission_of(const PeerId& peer, const PublicKey& key) const {
   switch (state().standing_of(key)) {
-    case Standing::admitted:
-      return Admission::admitted;
+    case Standing::admitted: {
+      const PeerFacts* facts = state().peer_by_key(key);
+      return facts != nullptr && facts->id == peer ? Admission::admitted : Admission::unknown;
+    }
     case Standing::revoked:
       return Admission::revoked;
     default:
@@ -73,8 +77,8 @@ Status Membership::take(const std::vector<Bytes>& entries) {
 
 void Membership::applied(uint64_t from) {
   for (auto& listener : listeners_) listener(from);
+  announce(from);  // first: who is revoked hears it from the register, then is cut off
   if (rpc_ != nullptr) rpc_->recheck_admissions();
-  announce(from);
   while (!waiting_.empty() && waiting_.begin()->first < state().version()) {
     auto node = waiting_.extract(waiting_.begin());
     runtime_.loop.post([done = std::move(node.mapped()), index = node.key()] { done(index); });
@@ -226,11 +230,19 @@ void Membership::handle_join(const Caller& caller, ByteView body, Responder resp
   if (!message) return respond.fail(message.error());
   auto join = read_join(message->join, state().mesh());
   if (!join) return respond.fail(join.error());
+  // At every door: who forwards may be as old as who asks.
+  auto no_clients = [&] {
+    respond.fail(
+        {Code::unsupported,
+         "this invite is for a client machine, and client machines are not served yet: make one for a "
+         "server with 'efs-keys invite'"});
+  };
   if (message->forwarded) {
     if (caller.admission != Admission::admitted) {
       return respond.fail({Code::unauthorized, "only a member forwards a request to join"});
     }
     if (!orders()) return respond.fail({Code::not_owner, "this peer does not own the root volume"});
+    if (join->certificate.role == Role::client) return no_clients();
     return admit(std::move(*message), {}, std::move(respond));
   }
   if (caller.key != join->request.key) {
@@ -239,12 +251,7 @@ void Membership::handle_join(const Caller& caller, ByteView body, Responder resp
   if (Status may = state().may_admit(message->join, runtime_.loop.clock().wall_ns()); !may && orders()) {
     return respond.fail(may.error());
   }
-  if (join->certificate.role == Role::client) {
-    return respond.fail(
-        {Code::unsupported,
-         "this invite is for a client machine, and client machines are not served yet: make one for a "
-         "server with 'efs-keys invite'"});
-  }
+  if (join->certificate.role == Role::client) return no_clients();
   std::vector<std::string> addresses = join->request.addresses;
   if (addresses.empty()) addresses.push_back(Address{caller.address.host, message->port}.to_text());
   dial_back(std::move(addresses), caller.id, {},

@@ -8,7 +8,7 @@ namespace efs {
 struct LocalServer::Impl {
   struct Connection {
     std::unique_ptr<Stream> stream;
-    UnixPeer peer;
+    LocalCaller peer;
     Bytes partial;
     std::unordered_map<uint64_t, std::weak_ptr<Responder::Pending>> handling;
     bool paused = false;
@@ -27,6 +27,7 @@ struct LocalServer::Impl {
   const LocalLimits limits;
   std::unique_ptr<Listener> listener;
   std::unordered_map<uint16_t, std::shared_ptr<Handler>> handlers;
+  std::function<void(uint64_t)> ended;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
   uint64_t next_number = 1;
   std::map<uint64_t, Connection> connections;
@@ -49,20 +50,29 @@ void LocalServer::handle(uint16_t kind, Handler handler) {
   impl_->handlers[kind] = std::make_shared<Handler>(std::move(handler));
 }
 
+void LocalServer::on_end(std::function<void(uint64_t)> ended) {
+  impl_->ended = std::move(ended);
+}
+
 size_t LocalServer::connections() const {
   return impl_->connections.size();
 }
 
 void LocalServer::Impl::accept(std::unique_ptr<Stream> stream) {
   auto peer = stream->unix_peer();
-  if (!peer || connections.size() >= limits.connections) {
-    runtime.log.warning("a connection to the control socket was refused: {}",
-                        peer ? "too many at once" : "the kernel does not say who asks");
-    return;
+  if (!peer)
+    return runtime.log.warning(
+        "a connection to the control socket was refused: the kernel does not say who asks");
+  const auto of_user = std::count_if(connections.begin(), connections.end(),
+                                     [&](const auto& item) { return item.second.peer.uid == peer->uid; });
+  if (connections.size() >= limits.connections ||
+      (peer->uid != 0 && size_t(of_user) >= limits.connections_of_a_user)) {
+    return runtime.log.warning("a connection of uid {} to the control socket was refused: too many at once",
+                               peer->uid);
   }
   uint64_t number = next_number++;
   Connection& connection = connections[number];
-  connection.peer = *peer;
+  connection.peer = {*peer, number};
   connection.stream = std::move(stream);
   connection.stream->start([this, number](ByteView data) { on_data(number, data); },
                            [this, number](const Error&) { end(number, {}); });
@@ -109,7 +119,7 @@ void LocalServer::Impl::dispatch(uint64_t number, Connection& connection, const 
                                                   std::to_string(header.kind) +
                                                   ": is it older than the program that asks?"});
   auto handler = found->second;
-  const UnixPeer peer = connection.peer;
+  const LocalCaller peer = connection.peer;
   (*handler)(peer, to_bytes(rest.first(header.body_length)),
              to_bytes(rest.subspan(header.body_length, header.payload_length)), std::move(responder));
 }
@@ -159,7 +169,9 @@ void LocalServer::Impl::end(uint64_t number, std::string_view why) {
     if (auto pending = handling.lock()) given_up.push_back(std::move(pending));
   connection.handling.clear();
   runtime.loop.post([this, here = std::weak_ptr<bool>(alive), number] {
-    if (!here.expired()) connections.erase(number);
+    if (here.expired()) return;
+    connections.erase(number);
+    if (ended) ended(number);
   });
   for (auto& pending : given_up) {
     pending->send = nullptr;

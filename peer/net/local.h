@@ -15,21 +15,28 @@ namespace efs {
 
 struct LocalLimits {
   size_t connections = 256;             // more are closed at once
+  size_t connections_of_a_user = 64;    // root's are not counted: who fills the rest keeps nobody else out
   size_t requests_per_connection = 64;  // more are answered Code::overloaded
   size_t queued_bytes = 16 << 20;       // of answers, a connection: above, reading pauses
+};
+
+// Who asks, and over which connection: its number is never used again.
+struct LocalCaller : UnixPeer {
+  uint64_t connection = 0;
 };
 
 // The loop's thread only. Destroying it closes everything; responders that are left then answer nobody.
 class LocalServer {
  public:
-  using Handler = std::function<void(const UnixPeer&, Bytes body, Bytes payload, Responder)>;
+  using Handler = std::function<void(const LocalCaller&, Bytes body, Bytes payload, Responder)>;
   explicit LocalServer(Runtime& runtime, const LocalLimits& limits = {});
   ~LocalServer();
   LocalServer(const LocalServer&) = delete;
   LocalServer& operator=(const LocalServer&) = delete;
 
   Status listen(const std::string& path);
-  void handle(uint16_t kind, Handler handler);  // for anybody: the handler looks at who asks
+  void handle(uint16_t kind, Handler handler);                  // for anybody: the handler looks at who asks
+  void on_end(std::function<void(uint64_t connection)> ended);  // not for those that it closes by dying
   size_t connections() const;
 
  private:

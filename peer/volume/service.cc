@@ -1,5 +1,7 @@
 #include "peer/volume/service.h"
 
+#include "peer/volume/session_trust.h"
+
 namespace efs {
 
 namespace {
@@ -19,6 +21,12 @@ SessionId session_of(const PeerId& caller, const SessionId& named) {
   std::copy_n(hash.begin(), out.size(), out.begin());
   out[0] |= 1;  // never one of this process's own
   return out;
+}
+// A mount's accounts and the volume's figures: no user asks for them.
+bool of_the_session(const RequestBody& body) {
+  return std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
+         std::holds_alternative<Close>(body) || std::holds_alternative<Usage>(body) ||
+         std::holds_alternative<Sync>(body);
 }
 void answer(const Responder& responder, VolumeAnswer&& result) {
   result.reply.payload_crc = crc32c(result.payload);
@@ -41,14 +49,18 @@ VolumeService::~VolumeService() {
 
 Reply VolumeService::refuse(const Caller& caller, const Request& request) const {
   if (request.who.groups.size() > kMaxGroups) return error_reply(Code::invalid_argument);
-  if (!access_.may_act || !access_.may_act(caller.id, request.who.uid))
-    return error_reply(Code::unauthorized, "peer " + short_hex(caller.id) + " may not act for uid " +
-                                               std::to_string(request.who.uid));
   const bool administers = std::holds_alternative<MakeJunction>(request.body) ||
                            std::holds_alternative<RemoveJunction>(request.body) ||
                            std::holds_alternative<AppendRegister>(request.body);
-  if (administers && (!access_.may_administer || !access_.may_administer(caller.id, request)))
-    return error_reply(Code::unauthorized, "peer " + short_hex(caller.id) + " has no right to operate here");
+  if (administers) {  // the peer's own right, whatever uids it may speak for
+    if (!access_.may_administer || !access_.may_administer(caller.id, request))
+      return error_reply(Code::unauthorized,
+                         "peer " + short_hex(caller.id) + " has no right to operate here");
+  } else if (!of_the_session(request.body) &&
+             (!access_.may_act || !access_.may_act(caller.id, request.who.uid))) {
+    return error_reply(Code::unauthorized, "peer " + short_hex(caller.id) + " may not act for uid " +
+                                               std::to_string(request.who.uid));
+  }
   if (changes(request.body) && request.sequence == 0) return error_reply(Code::protocol);
   return {};
 }
@@ -61,6 +73,10 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload
   auto replica = volumes_.find(request->volume);
   if (!replica) return answer(responder, {error_reply(Code::not_owner), {}});
   request->session = session_of(caller.id, request->session);
+  const bool limited = !access_.may_act || !access_.may_act(caller.id, 0);
+  set_limited(request->session, limited);
+  if (auto* set = std::get_if<SetAttributes>(&request->body); set != nullptr && limited)
+    set->has_write_handle = false;
   if (replica->executes_inline(request->body)) {
     replica->execute(*request, std::move(payload),
                      [&](VolumeAnswer result) { answer(responder, std::move(result)); });

@@ -5,6 +5,7 @@
 #include "peer/volume/sole_replica.h"
 
 #include "peer/base/hash.h"
+#include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"
 
 namespace efs {
@@ -88,6 +89,7 @@ VolumeAnswer SoleReplica::answer(const Request& request, Payload payload) {
 
 bool SoleReplica::holds(const Request& request, InodeNumber inode) const {
   if (request.who.uid == 0) return false;  // needs it for nothing
+  if (is_limited(request.session)) return false;
   std::lock_guard lock(open_mutex_);
   return open_.holds(request.session, inode);
 }

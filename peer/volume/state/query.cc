@@ -120,6 +120,8 @@ Status Query::answer(const ReadDirectory& request) {
   EFS_ASSIGN(auto row, view_.inode(request.inode));
   if (!row.is_directory()) return fail(Code::not_directory);
   if (!held_ && !allowed(row, who_, kRead)) return fail(Code::access_denied);
+  // Names need the right to read, what they lead to the right to search.
+  const bool with_attributes = request.with_attributes && allowed(row, who_, kExecute);
   const uint32_t limit = std::clamp(request.limit, 1u, kMaxEntriesPerReply);
   if (request.cookie == UINT64_MAX) {
     reply.end = true;
@@ -141,15 +143,15 @@ Status Query::answer(const ReadDirectory& request) {
                                 status = fail(std::move(entry.error()));
                                 return false;
                               }
-                              bytes += entry->name.size() + kEntryBytes +
-                                       (request.with_attributes ? kAttributesBytes : 0);
+                              bytes +=
+                                  entry->name.size() + kEntryBytes + (with_attributes ? kAttributesBytes : 0);
                               found.push_back(std::move(*entry));
                               return true;
                             }));
   EFS_TRY(status);
   reply.entries.reserve(found.size());
   for (const EntryRow& entry : found) {
-    EFS_ASSIGN(auto described, describe(entry, entry.name, request.with_attributes));
+    EFS_ASSIGN(auto described, describe(entry, entry.name, with_attributes));
     reply.entries.push_back(std::move(described));
   }
   reply.attributes = attributes_of(request.inode, row);

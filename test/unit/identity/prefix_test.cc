@@ -25,6 +25,14 @@ BOOST_AUTO_TEST_CASE(prefixes_are_canonical) {
   for (const char* bad : {"", "a", "//", "/a/", "/a//b", "/.", "/a/..", "/../a"})
     check_refused(check_prefix(bad), Code::invalid_argument, "prefix");
   check_refused(check_prefix(std::string_view("/a\0b", 4)), Code::invalid_argument, "zero byte");
+  // RFC 3629, 4: the ranges of the second byte, and the ends of each length.
+  for (const char* good : {"/\xc2\x80", "/\xdf\xbf", "/\xe0\xa0\x80", "/\xed\x9f\xbf", "/\xef\xbf\xbf",
+                           "/\xf0\x90\x80\x80", "/\xf4\x8f\xbf\xbf"})
+    check_ok(check_prefix(good));
+  for (const char* bad :
+       {"/a\nb", "/\x7f", "/\x80", "/\xc0\xaf", "/\xc1\xbf", "/\xc2", "/\xc2\x41", "/\xe0\x9f\xbf",
+        "/\xe2\x82", "/\xed\xa0\x80", "/\xf0\x8f\xbf\xbf", "/\xf4\x90\x80\x80", "/\xf5\x80\x80\x80", "/\xff"})
+    check_refused(check_prefix(bad), Code::invalid_argument, "UTF-8");
   check_ok(check_prefix(std::string("/").append(255, 'x')));
   check_refused(check_prefix(std::string("/").append(256, 'x')), Code::name_too_long, "255");
   BOOST_CHECK_EQUAL(*to_prefix("/a//b/"), "/a/b");

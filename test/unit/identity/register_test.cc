@@ -227,7 +227,7 @@ BOOST_AUTO_TEST_CASE(clocks_far_apart_are_refused) {
   Invite invite = mesh.invite();
   KeyPair key = KeyPair::generate(mesh.random);
   for (int64_t wall : {mesh.now - 10 * kMinute, mesh.now + 10 * kMinute, INT64_MIN, INT64_MAX})
-    check_refused(mesh.admit(make_join(invite, "x", {}, wall, key)), Code::invalid_argument,
+    check_refused(mesh.admit(make_join(invite, "x", {}, wall, key)), Code::conflict,
                   "clocks differ by more than 5");
   check_ok(mesh.admit(make_join(invite, "x", {}, mesh.now + 4 * kMinute, key)));
 }
