@@ -175,11 +175,12 @@ class Kills(unittest.TestCase):
             print(f"figure operations {sum(w.operations for w in writers)} interrupted {sum(w.errors for w in writers)}")
             print(f"figure mount_back_s max {max(back):.2f} median {sorted(back)[len(back) // 2]:.2f}")
             self.assertEqual(bad, [])
-            self.assertLess(max(back), 2.0)
             for peer in m.peers:
                 peer.stop()
             for peer in m.peers:
                 peer.check()
+            print("figure checks without a problem 3")
+            self.assertLess(max(back), 2.0)
 
 
 if __name__ == "__main__":
