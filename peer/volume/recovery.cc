@@ -72,6 +72,7 @@ Status SoleReplica::recover(std::vector<LoggedOperation> log) {
     if (rows_->dirty_bytes() > kMaxDirtyBytes)
       EFS_TRY(rows_->checkpoint([&] { return parts_.chunks.checkpoint_sync(); }));
   }
+  recovered_index_ = rows_->applied_index();
   // Named again by a later operation: not freed after all.
   auto rows = rows_->read();
   for (const auto& [at, key] : freed_) {

@@ -83,6 +83,8 @@ class SoleReplica final : public Replica {
   void note_durable(uint64_t index);
   uint64_t applied_index() const { return rows_->applied_index(); }
   uint64_t durable_index() const { return durable_index_.load(); }
+  // The last operation that opening it found: what came after it was not durable, and is gone.
+  uint64_t recovered_index() const { return recovered_index_; }
   uint64_t metadata_bytes() const { return rows_->used_bytes(); }
   // For checks and tests: one moment of the rows.
   std::unique_ptr<ReadRows> rows() const { return rows_->read(); }
@@ -142,6 +144,7 @@ class SoleReplica final : public Replica {
   const std::unique_ptr<MetaStore> rows_;
   VolumeCharter charter_;
   uint64_t verifier_ = 0;
+  uint64_t recovered_index_ = 0;
 
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_

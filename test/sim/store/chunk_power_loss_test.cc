@@ -12,6 +12,7 @@
 #include "peer/runtime/simulated.h"
 #include "peer/store/chunk_store.h"
 #include "seeds.h"
+#include "test/sim/disk_environment.h"
 
 namespace efs {
 namespace {
@@ -64,7 +65,8 @@ class Run {
     for (int attempt = 0;; ++attempt) {
       if (attempt < 4 && choice_.one_in(2)) disk_->fail_after(int64_t(choice_.below(15)) + 1);
       if (index_ == nullptr || (opened_ && choice_.one_in(8)))
-        index_ = make_memory_environment(chunk_index_options());
+        index_ = std::make_shared<test::DiskEnvironment>(
+            *disk_, make_memory_environment(chunk_index_options()), [this] { return choice_.one_in(2); });
       auto store = ChunkStore::open(disk_->files(), index_, locations_, !opened_, log_, options_);
       if (store) {
         disk_->fail_after(-1);

@@ -1,20 +1,25 @@
-// Power loss and kills at any step of the disk, with the real log and chunk store on a simulated disk: the
-// volume comes back at or after what was synced; after a kill, with all that was answered. The checker finds
-// nothing, and every chunk that is used is there, with the bytes that its name says.
+// Shows: power loss and kills at any step of the disk, the steps of recovery itself included. Each volume
+// comes back as it was after some operation, exactly (every name, every byte), and that is not before what
+// was synced; after a kill, not before what was answered. No inode number is given twice. The checkers of
+// rows and chunks find nothing, and what nobody names any more is freed in the end.
 //
-// Each run loads a volume, lets the disk fail after a random number of its steps, restarts (twice as often
-// losing power as being killed; the recovery itself may be cut off too), and goes on from there.
+// How: two volumes on one real log and one real chunk store with small files, on a simulated disk; LMDB is in
+// memory, each commit a step of the disk. Random operations against a model (test/volume_load.h), with
+// checkpoints, holes, rewritten segments and log files used again; the disk fails at the Nth step; power is
+// lost or the process dies; recovery is cut off too, and what was recovered is used on. EFS_SEED=N repeats
+// one run, EFS_LONG=1 makes 1,000.
 #include <boost/test/unit_test.hpp>
 #include <cstdlib>
-#include <random>
 
-#include "peer/base/hash.h"
 #include "peer/runtime/simulated.h"
+#include "peer/store/log_format.h"
 #include "peer/volume/check.h"
 #include "peer/volume/checkpointer.h"
-#include "test/why.h"
+#include "test/sim/disk_environment.h"
+#include "test/volume_load.h"
 
 using namespace efs;
+using efs::test::require;
 
 namespace {
 
@@ -35,38 +40,107 @@ struct Quiet final : Logger {
   bool enabled(LogLevel) const override { return false; }
 };
 
+class Environments final : public VolumeEnvironments {
+ public:
+  Environments(SimulatedDisk& disk, std::function<bool()> coin) : disk_(disk), coin_(std::move(coin)) {}
+  Result<std::shared_ptr<MetaEnvironment>> open(const VolumeId& id) override {
+    EFS_ASSIGN(auto inner, inner_->open(id));
+    return std::make_shared<test::DiskEnvironment>(disk_, std::move(inner), coin_);
+  }
+  Result<std::vector<VolumeId>> list() override { return inner_->list(); }
+  Status remove(const VolumeId& id) override { return inner_->remove(id); }
+
+ private:
+  SimulatedDisk& disk_;
+  const std::function<bool()> coin_;
+  const std::unique_ptr<VolumeEnvironments> inner_ = make_memory_environments();
+};
+
+constexpr uint64_t kRecoveryOperations =
+    2;  // that one recovery adds: new inode numbers, its own sessions' end
+
+// What all runs did together: a test of holes and reused files in which there were none shows nothing.
+struct Totals {
+  uint64_t operations = 0, power_losses = 0, kills = 0, cut_recoveries = 0;
+  uint64_t runs_with_holes = 0, runs_with_removed_segments = 0, runs_with_reused_log_files = 0;
+  uint64_t operations_lost = 0;
+};
+
 class Run {
  public:
-  explicit Run(uint64_t seed)
-      : random_(seed),
+  static constexpr int64_t kNoFailure = -1;
+
+  Run(uint64_t seed, Totals& totals)
+      : totals_(totals),
+        random_(seed),
         disk_(make_simulated_disk(seed)),
-        environments_(make_memory_environments()),
-        index_(make_memory_environment(chunk_index_options())) {
-    id_[0] = 1;
-    BOOST_REQUIRE(start());
-    BOOST_REQUIRE(set_->create(id_, 1, {0777, 0, 0}));
-    BOOST_REQUIRE(set_->sync());
-    replica_ = set_->find(id_);
-  }
-  void rounds(int count) {
-    for (int i = 0; i < count; ++i) {
-      disk_->fail_after(int64_t(random_.engine() % 300));
-      load();
-      crash();
+        environments_(std::make_unique<Environments>(*disk_, [this] { return one_in(2); })),
+        index_(std::make_shared<test::DiskEnvironment>(*disk_, make_memory_environment(chunk_index_options()),
+                                                       [this] { return one_in(2); })) {
+    set_options_.log_directory = "/data/log";
+    set_options_.log.file_bytes = 131072u << below(3);
+    set_options_.log.spare_files = uint32_t(below(3));
+    set_options_.reserved_bytes = 0;
+    chunk_options_.segment_bytes = 262144u << below(3);
+    for (VolumeNumber number : {0, 1}) {
+      volumes_.push_back({{}, number, test::VolumeLoad(seed * 2 + number), nullptr});
+      volumes_.back().id[0] = uint8_t(number + 1);
+    }
+    require_ok(start());
+    for (auto& volume : volumes_) {
+      require_ok(set_->create(volume.id, volume.number, {0777, 0, 0}));
+      volume.replica = set_->find(volume.id);
+      volume.load.go_on_from(*volume.replica, {});
     }
   }
 
+  // Loads, and fails at a random step, as many times. Then all is well, and nothing is left over.
+  void rounds(int count) {
+    for (int i = 0; i < count; ++i) {
+      load(int64_t(below(500)));
+      crash(!one_in(3));
+    }
+    load(kNoFailure);
+    for (auto& volume : volumes_) require(!volume.replica->failed(), "a volume failed on a good disk");
+    check_nothing_is_left_over();
+    note_reuse();
+  }
+
+  // Power goes in the load, then at that step of recovery. False: recovery has fewer steps.
+  bool recovery_cut_at(int64_t step, bool kill_first) {
+    load(int64_t(100 + below(300)));
+    if (kill_first) {  // kill, restart, load, power loss
+      crash(false, 0);
+      load(int64_t(below(300)));
+    }
+    const bool cut = crash(true, 1, step);
+    load(kNoFailure);
+    crash(true, 0);
+    return cut;
+  }
+
  private:
+  struct Volume {
+    VolumeId id{};
+    VolumeNumber number = 0;
+    test::VolumeLoad load;
+    std::shared_ptr<SoleReplica> replica;
+  };
+
+  uint64_t below(uint64_t bound) { return random_.engine() % bound; }
+  bool one_in(uint64_t n) { return below(n) == 0; }
+  template <typename T>
+  void require_ok(const T& result) {
+    require(result.has_value(), result ? "" : to_text(result.error()));
+  }
+
   Status start() {
-    auto chunks =
-        ChunkStore::open(disk_->files(), index_, {{"/data/chunks", uint64_t(1) << 30}}, true, logger_);
+    auto chunks = ChunkStore::open(disk_->files(), index_, {{"/data/chunks", uint64_t(1) << 30}}, true,
+                                   logger_, chunk_options_);
     if (!chunks) return fail(std::move(chunks.error()));
     chunks_ = std::move(*chunks);
-    VolumeSetOptions options;
-    options.log_directory = "/data/log";
-    options.log.file_bytes = 1 << 20;
-    options.reserved_bytes = 0;
-    auto set = VolumeSet::open({clock_, random_, disk_->files(), logger_, *chunks_, *environments_}, options);
+    auto set =
+        VolumeSet::open({clock_, random_, disk_->files(), logger_, *chunks_, *environments_}, set_options_);
     if (!set) return fail(std::move(set.error()));
     set_ = std::move(*set);
     for (auto& [volume, error] : set_->failures()) return fail(error);
@@ -74,121 +148,188 @@ class Run {
     return {};
   }
   void stop() {
-    replica_.reset();
+    for (auto& volume : volumes_) volume.replica.reset();
     checkpointer_.reset();
     set_.reset();
     chunks_.reset();
   }
-  Reply call(RequestBody body, Payload payload = {}) {
-    Request request;
-    request.who.groups_known = true;
-    request.body = std::move(body);
-    Reply reply;
-    replica_->execute(request, std::move(payload), [&](VolumeAnswer answer) { reply = answer.reply; });
-    return reply;
-  }
-  std::string name() { return "n" + std::to_string(random_.engine() % 8); }
-  void load() {
-    for (int i = 0; i < 60 && !replica_->failed(); ++i) {
-      auto found = call(Lookup{kRootInode, name()});
-      switch (random_.engine() % 8) {
-        case 0:
-        case 1: {
-          Create create;
-          create.parent = kRootInode;
-          create.name = name();
-          create.mode = 0100644;
-          call(create);
-          break;
-        }
-        case 2:
-        case 3:
-        case 4: {
-          if (found.code != Code::ok) break;
-          Write write;
-          write.inode = found.attributes.inode;
-          write.offset = random_.engine() % 100'000;
-          write.durable = random_.engine() % 4 == 0;
-          const size_t sizes[] = {100, 5000, 60'000, 120'000};
-          call(write, Bytes(sizes[random_.engine() % 4], uint8_t(random_.engine() % 5)));
-          break;
-        }
-        case 5:
-          call(Unlink{kRootInode, name(), false});
-          break;
-        case 6:
-          call(Sync{});
-          break;
-        default:
-          clock_.now += int64_t(random_.engine() % 2000) * kMillisecond;
-          checkpointer_->tick();
+
+  void load(int64_t fail_after) {
+    disk_->fail_after(fail_after);
+    for (uint64_t steps = 100 + below(100); steps > 0; --steps) {
+      Volume& volume = volumes_[below(volumes_.size())];
+      if (one_in(8)) {
+        clock_.now += int64_t(below(2500)) * kMillisecond;
+        checkpointer_->tick();
+      } else if (one_in(12)) {
+        (void)chunks_->collect();  // fails when the disk has
+      } else if (!volume.load.step(*volume.replica)) {
+        require(fail_after != kNoFailure, "an operation failed on a good disk");
+        return;
       }
+      ++totals_.operations;
     }
-  }
-  void crash() {
-    const bool power = random_.engine() % 3 != 0;
-    const uint64_t answered = replica_->applied_index();
-    const uint64_t durable = power ? replica_->durable_index() : answered;
-    stop();
-    for (int attempt = 0;; ++attempt) {
-      if (power) {
-        disk_->power_loss();
-      } else {
-        disk_->process_died();
-      }
-      disk_->fail_after(attempt < 2 && random_.engine() % 2 ? int64_t(random_.engine() % 20) : -1);
-      auto started = start();
-      if (started) break;
-      stop();
-      BOOST_REQUIRE_MESSAGE(attempt < 3, to_text(started.error()));
-    }
-    disk_->fail_after(-1);
-    replica_ = set_->find(id_);
-    BOOST_REQUIRE(replica_);
-    verify(durable);
-  }
-  // The rows before recovery's own operations are not looked at again; names and contents are, by the
-  // checker.
-  void verify(uint64_t durable) {
-    BOOST_REQUIRE_GE(replica_->applied_index(), durable);
-    auto rows = replica_->rows();
-    auto checked = check_volume(*rows, chunks_.get());
-    BOOST_REQUIRE(checked);
-    BOOST_REQUIRE_MESSAGE(checked->problems.empty(), checked->problems.front());
-    auto charter = *read_charter(*rows);
-    BOOST_REQUIRE(rows->scan(kChunks, "", [&](std::string_view key, std::string_view value) {
-      auto chunk = ChunkRow::decode(value);
-      Id id;
-      std::memcpy(id.data(), key.data(), id.size());
-      if (chunk->references == 0) return true;
-      Bytes bytes(chunk->length);
-      auto read = chunks_->read({charter->number, id}, 0, bytes);
-      BOOST_REQUIRE_MESSAGE(read, test::why(read));
-      BOOST_REQUIRE(chunk_id(charter->chunk_key, sha256(bytes)) == id);
-      return true;
-    }));
   }
 
+  // Recovers, cut off `cuts` times (at `step`, or at random ones). False: it was over before that step.
+  bool crash(bool power, int cuts = 2, int64_t step = kNoFailure) {
+    std::vector<uint64_t> answered;
+    for (auto& volume : volumes_) answered.push_back(volume.load.answered());
+    stop();
+    bool lost_power = false;
+    uint64_t cut_off = 0;
+    for (int attempt = 0;; ++attempt) {
+      if (attempt > 0 && step == kNoFailure) power = one_in(2);
+      power ? disk_->power_loss() : disk_->process_died();
+      ++(power ? totals_.power_losses : totals_.kills);
+      lost_power |= power;
+      int64_t fail_at = kNoFailure;
+      if (attempt < cuts && step != kNoFailure) fail_at = step;
+      if (attempt < cuts && step == kNoFailure && one_in(2)) fail_at = int64_t(below(25));
+      disk_->fail_after(fail_at);
+      auto started = start();
+      const bool failed = !disk_->files().exists("/data");
+      cut_off += failed;
+      if (started && !failed) break;
+      require(failed, "recovery failed on a good disk: " + (started ? "" : to_text(started.error())));
+      stop();
+    }
+    disk_->fail_after(-1);
+    totals_.cut_recoveries += cut_off;
+    for (size_t i = 0; i < volumes_.size(); ++i) {
+      verify(volumes_[i], lost_power ? volumes_[i].load.promised() : answered[i], cut_off);
+      totals_.operations_lost += answered[i] - std::min(answered[i], volumes_[i].replica->recovered_index());
+    }
+    const auto problems = chunks_->check(false);
+    require(problems.empty(), problems.empty() ? "" : problems.front());
+    return cut_off > 0;
+  }
+
+  void verify(Volume& volume, uint64_t at_least, uint64_t cut_off) {
+    volume.replica = set_->find(volume.id);
+    require(volume.replica != nullptr, "a volume is gone");
+    auto state = volume.load.match(*volume.replica, at_least, cut_off * kRecoveryOperations);
+    volume.load.go_on_from(*volume.replica, std::move(state));
+    auto checked = check_volume(*volume.replica->rows(), chunks_.get());
+    require_ok(checked);
+    require(checked->problems.empty(), checked->problems.empty() ? "" : checked->problems.front());
+  }
+
+  // Of the bytes of a chunk store: every chunk is one that its volume names.
+  void check_nothing_is_left_over() {
+    for (int i = 0; i < 40; ++i) {
+      clock_.now += 6 * kSecond;
+      checkpointer_->tick();
+    }
+    for (auto& volume : volumes_) {
+      auto rows = volume.replica->rows();
+      for (const ChunkKey& key : chunks_->list(volume.number, std::nullopt, 1 << 20)) {
+        auto row = rows->get(kChunks, id_key(key.chunk));
+        require(row && *row, "a chunk that nobody names was not freed");
+      }
+    }
+  }
+
+  void note_reuse() {
+    bool holes = false, removed = false, reused = false;
+    auto& files = disk_->files();
+    const std::string segments = "/data/chunks/segments/";
+    const auto names = *files.list(segments);
+    for (const auto& name : names) {
+      auto file = *files.open(segments + name, OpenMode::read);
+      holes |= *file->allocated_bytes() < *file->size();
+    }
+    removed = names.empty() || names.front() != "00000001.seg";
+    const auto logs = *files.list("/data/log");
+    for (const auto& name : logs) {
+      auto file = *files.open("/data/log/" + name, OpenMode::read);
+      Bytes bytes(log_format::kFileHeadersBytes);
+      (void)*file->read(0, bytes);
+      reused |= log_format::decode_file_header(bytes)->use > 2;
+    }
+    totals_.runs_with_holes += holes;
+    totals_.runs_with_removed_segments += removed;
+    totals_.runs_with_reused_log_files += reused;
+  }
+
+  Totals& totals_;
   Seeded random_;
   StillClock clock_;
   Quiet logger_;
   std::unique_ptr<SimulatedDisk> disk_;
   std::unique_ptr<VolumeEnvironments> environments_;
   std::shared_ptr<MetaEnvironment> index_;
+  VolumeSetOptions set_options_;
+  ChunkOptions chunk_options_;
   std::unique_ptr<ChunkStore> chunks_;
   std::unique_ptr<VolumeSet> set_;
   std::unique_ptr<Checkpointer> checkpointer_;
-  std::shared_ptr<SoleReplica> replica_;
-  VolumeId id_{};
+  std::vector<Volume> volumes_;
 };
+
+std::vector<uint64_t> seeds(uint64_t shorter, uint64_t longer) {
+  if (const char* one = std::getenv("EFS_SEED")) return {std::strtoull(one, nullptr, 10)};
+  const uint64_t count = std::getenv("EFS_LONG") != nullptr ? longer : shorter;
+  std::vector<uint64_t> all;
+  for (uint64_t seed = 1; seed <= count; ++seed) all.push_back(seed);
+  all.push_back(std::random_device{}());
+  return all;
+}
+
+void each_seed(uint64_t shorter, uint64_t longer, const std::function<void(uint64_t, Totals&)>& body) {
+  Totals totals;
+  uint64_t runs = 0;
+  for (uint64_t seed : seeds(shorter, longer)) {
+    ++runs;
+    try {
+      body(seed, totals);
+    } catch (const std::exception& error) {
+      BOOST_FAIL("EFS_SEED=" << seed << ": " << error.what());
+    }
+  }
+  std::printf(
+      "figure %s: %llu seeds, %llu operations, %llu power losses, %llu kills, %llu recoveries cut off, %llu "
+      "operations lost\n",
+      boost::unit_test::framework::current_test_case().p_name->c_str(), (unsigned long long)runs,
+      (unsigned long long)totals.operations, (unsigned long long)totals.power_losses,
+      (unsigned long long)totals.kills, (unsigned long long)totals.cut_recoveries,
+      (unsigned long long)totals.operations_lost);
+}
 
 }  // namespace
 
+BOOST_AUTO_TEST_SUITE(volume_power_loss)
+
 BOOST_AUTO_TEST_CASE(a_volume_survives_power_loss_and_kills_at_any_step) {
-  const bool longer = std::getenv("EFS_LONG") != nullptr;
-  for (uint64_t seed = 1; seed <= (longer ? 1000u : 40u); ++seed) {
-    BOOST_TEST_CONTEXT("seed " << seed) {
-      Run(seed).rounds(4);
-    }
+  Totals all;
+  each_seed(60, 1000, [&](uint64_t seed, Totals& totals) {
+    Run(seed, totals).rounds(4);
+    all = totals;
+  });
+  if (std::getenv("EFS_SEED") == nullptr) {
+    std::printf(
+        "figure runs with holes: %llu, with removed segments: %llu, with log files used again: %llu\n",
+        (unsigned long long)all.runs_with_holes, (unsigned long long)all.runs_with_removed_segments,
+        (unsigned long long)all.runs_with_reused_log_files);
+    BOOST_TEST(all.runs_with_holes > 0u);
+    BOOST_TEST(all.runs_with_removed_segments > 0u);
+    BOOST_TEST(all.runs_with_reused_log_files > 0u);
+    BOOST_TEST(all.operations_lost > 0u);
   }
 }
+
+BOOST_AUTO_TEST_CASE(power_is_lost_at_every_step_of_recovery) {
+  each_seed(4, 100, [](uint64_t seed, Totals& totals) {
+    for (int64_t step = 0; Run(seed, totals).recovery_cut_at(step, false); ++step) {
+    }
+  });
+}
+
+BOOST_AUTO_TEST_CASE(kill_restart_load_and_power_loss_at_every_step_of_recovery) {
+  each_seed(4, 100, [](uint64_t seed, Totals& totals) {
+    for (int64_t step = 0; Run(seed, totals).recovery_cut_at(step, true); ++step) {
+    }
+  });
+}
+
+BOOST_AUTO_TEST_SUITE_END()
