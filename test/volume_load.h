@@ -184,6 +184,9 @@ class VolumeLoad {
     promised_ = std::max(replica.durable_index(), std::min(promised_, replica.recovered_index()));
   }
 
+  // For a copy that goes on from an earlier moment, at which fewer numbers were given.
+  void forget_inode_numbers() { given_.clear(); }
+
  private:
   struct Moment {
     uint64_t after, index;  // the operation is one of (after, index]; UINT64_MAX: if it was logged at all
