@@ -43,6 +43,7 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& files, co
                       path));
     }
     EFS_TRY(files.make_directories(path, 0700));
+    EFS_TRY(files.sync_directory(path.substr(0, std::max<size_t>(path.rfind('/'), 1))));
   }
   EFS_TRY(check_kind(files, path, make));
   std::unique_ptr<DataDirectory> directory(new DataDirectory(files, path));

@@ -1,5 +1,7 @@
 #include "peer/volume/volume_set.h"
 
+#include "peer/store/directory.h"
+
 namespace efs {
 
 namespace {
@@ -9,7 +11,7 @@ class LmdbEnvironments final : public VolumeEnvironments {
   LmdbEnvironments(FileSystem& files, std::string directory)
       : files_(files), directory_(std::move(directory)) {}
   Result<std::shared_ptr<MetaEnvironment>> open(const VolumeId& id) override {
-    EFS_TRY(files_.make_directories(directory_, 0700));
+    EFS_TRY(make_durable_directory(files_, directory_));
     MetaOptions options;
     options.tables = volume_tables();
     EFS_ASSIGN(auto environment, open_lmdb(directory_ + "/" + to_hex(id), options));
