@@ -6,6 +6,7 @@
 // making. Plain values, bounded: the loop's thread only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <unordered_map>
