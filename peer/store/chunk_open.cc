@@ -123,6 +123,9 @@ Status FileChunkStore::open_store(const StoreLocation& location, bool create) {
   rows.reset();
   bool indexed = std::any_of(known.begin(), known.end(),
                              [&](const auto& one) { return one.second == location.directory; });
+  // A marker that an earlier start wrote, and was killed before it synced its name, must not be in the index
+  // before it is sure to be on the disk.
+  if (marker && !indexed) EFS_TRY(files_.sync_directory(location.directory));
   if (!marker && create && !indexed) {
     EFS_ASSIGN(marker, make_marker(location));
   }
