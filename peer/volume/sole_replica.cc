@@ -357,8 +357,8 @@ Status SoleReplica::close_if_empty() {
   std::lock_guard lock(apply_mutex_);
   EFS_ASSIGN(const StateRow state, read_state(*rows_->read()));
   if (state.usage.files > 1) {
-    return fail(Code::not_empty,
-                "the volume is not empty: " + std::to_string(state.usage.files - 1) + " files are in it");
+    return fail(Code::not_empty, "the volume is not empty: " + std::to_string(state.usage.files - 1) +
+                                     " files are in it, or unlinked and still open somewhere");
   }
   closed_ = true;
   return {};

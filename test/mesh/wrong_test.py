@@ -212,7 +212,6 @@ class Joining(Shared):
         self.refused(at(with_disk), 1, "is in use", "tmpfs")
         self.refused(at(lambda peer: self.first.mount), 1, "is in use", "another peer")
         self.refused(at(lambda peer: peer.log if write(peer.log, b"") is None else ""), 1, "is not a directory")
-        self.refused(at(lambda peer: "relative"), 2, "--mount 'relative'", "absolute path")
         self.refused(self.first.efs("mount", "/etc", check=False), 1, "/etc is not empty")
         self.refused(self.first.efs("mount", "/etc/passwd", check=False), 1, "is not a directory")
         self.refused(self.first.efs("umount", "/etc", check=False), 5, "no mount at /etc")
@@ -604,7 +603,9 @@ class Volumes(Shared):
             self.assertEqual(read(self.second.path(prefix[1:], "x")), b"x")
             self.refused(self.first.efs("volume", "rm", prefix, "--yes", check=False), 1, "not empty")
             os.unlink(self.second.path(prefix[1:], "x"))
-            self.first.efs("volume", "rm", prefix, "--yes")
+            # The file counts until the mounts that had it open have said that they closed it.
+            wait_until("the volume can be removed",
+                       lambda: self.first.efs("volume", "rm", prefix, "--yes", check=False).returncode == 0, 5)
 
     def test_prefixes(self):
         self.refused(self.create(self.first, "/"), 1, "is there since the mesh was founded")
@@ -652,7 +653,7 @@ class Usage(Shared):
         os.mkdir(base)
         for words in ([], ["bogus"], ["run", "--bogus"], ["join"], ["--data"], ["init", "--listen", "x:y:z"],
                       ["init", "--store", "relative"], ["init", "--store", "/x:big"], ["init", "--name", "a b/c"],
-                      ["init", "--log-level", "loud"], ["init", "--mount", "relative"],
+                      ["init", "--log-level", "loud"],
                       ["init", "--unreachable-timeout", "x"], ["join", "efs://"], ["join", ""]):
             self.refused(run(PEER, *words, *(data if words and words != ["--data"] else []), check=False, cwd=base), 2)
         self.assertFalse(os.path.exists(os.path.join(base, "mesh-keys")))
