@@ -185,7 +185,8 @@ class Run {
     }
     auto checked = check_volume(*peer_.replica->rows(), &peer_.chunks);
     BOOST_REQUIRE(checked);
-    BOOST_REQUIRE_MESSAGE(checked->problems.empty(), checked->problems.front());
+    BOOST_REQUIRE_MESSAGE(checked->problems.empty(),
+                          (checked->problems.empty() ? std::string() : checked->problems.front()));
   }
 
   std::mt19937_64 random_;
