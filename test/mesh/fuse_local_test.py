@@ -17,6 +17,8 @@ import threading
 import time
 import unittest
 
+import mesh
+
 PROGRAM = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/test/fuse_local")
 LONG = bool(os.environ.get("EFS_LONG"))
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -459,4 +461,4 @@ class MountPoint(unittest.TestCase):
 if __name__ == "__main__":
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         sys.exit("fuse_local_test.py needs root and /dev/fuse")
-    unittest.main()
+    mesh.main()
