@@ -1,0 +1,179 @@
+"""What the package brings: efs-peer does all its work with the capabilities that its unit leaves it.
+
+The long form (EFS_LONG=1, as root) makes the package, installs it in a fresh Debian 12 (debootstrap), boots systemd
+there in namespaces of its own, and uses the service: init --service, restart, kill -9, purge.
+"""
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+import mesh
+from mesh import EFS, TOP, Mesh, run
+
+UNIT = os.path.join(TOP, "config", "efs-peer.service")
+GROUP = 60
+NOBODY = 65534
+
+
+def unit_settings():
+    with open(UNIT) as file:
+        return dict(line.strip().split("=", 1) for line in file if "=" in line and not line.startswith("#"))
+
+
+def under_the_unit(peer):
+    """Starts this peer as the unit would: with its bounding set and no new privileges."""
+    wanted = unit_settings()["CapabilityBoundingSet"].split()
+    left = ",".join(["-all"] + ["+" + name.removeprefix("CAP_").lower() for name in wanted])
+    plain = peer.command
+    peer.command = lambda *words: ["setpriv", "--bounding-set", left, "--inh-caps", "-all", "--no-new-privs", *plain(*words)]
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+class UnderTheUnit(unittest.TestCase):
+    def test_its_mounts_are_seen_by_all(self):
+        """Each of these gives a service a mount namespace of its own, which hides what it mounts."""
+        for name in unit_settings():
+            self.assertFalse(name.startswith(("Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Bind")), name)
+
+    def test_capabilities_suffice(self):
+        with Mesh(2, start=False) as m:
+            for peer in m.peers:
+                under_the_unit(peer)
+            m.start()
+            with open(f"/proc/{m[0].pid}/status") as file:
+                bounding = next(line.split()[1] for line in file if line.startswith("CapBnd"))
+            self.assertNotEqual(int(bounding, 16) & 1 << 21, 0)  # CAP_SYS_ADMIN
+            self.assertEqual(int(bounding, 16) & 1 << 7, 0)  # not CAP_SETUID
+            for peer in m.peers:
+                path = peer.path(peer.name)
+                os.mkdir(path)
+                os.chown(path, NOBODY, GROUP)
+                os.chmod(path, 0o2770)
+                mine = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--groups", str(GROUP)]
+                run(*mine, "sh", "-c", f"echo mine > {path}/mine && chmod 600 {path}/mine")
+                run(*mine, EFS, "--socket", peer.socket, "put", "/etc/hostname", f"/{peer.name}/put")  # its groups
+                self.assertEqual(os.stat(path + "/put").st_gid, GROUP)
+                self.assertEqual(read(path + "/mine"), "mine\n")
+                with open(path + "/mine", "a") as file:  # root, whatever the mode says
+                    file.write("and root's\n")
+                os.chown(path + "/mine", 0, 0)
+            # A store in a directory of somebody else, mode 0700.
+            store = os.path.join(m.base, "foreign")
+            os.mkdir(store, 0o700)
+            os.chown(store, NOBODY, NOBODY)
+            m[0].efs("store", "add", os.path.join(store, "chunks"))
+            m[1].kill()  # leaves its mount, which the next run takes away
+            m[1].run()
+            self.assertEqual(read(m[1].path("peer1", "mine")), "mine\nand root's\n")
+
+
+BOOT = r"""
+mount --make-rprivate / && mount --bind "$root" "$root" && cd "$root"
+mount -t proc proc proc && mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 dev dev
+for d in null zero full random urandom tty fuse; do touch dev/$d; mount --bind /dev/$d dev/$d; done
+mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts && ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+mount -t tmpfs -o mode=755 run run && mount -t tmpfs tmp tmp
+ip link set lo up
+pivot_root . mnt && umount -l mnt
+exec env -i container=efs PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd </dev/null
+"""
+
+
+class Machine:
+    """Debian 12 with systemd, in namespaces of its own."""
+
+    def __init__(self):
+        self.root = os.path.join(tempfile.mkdtemp(prefix="efs-debian-"), "root")
+        self.cgroup = None
+        self.process = None
+
+    def install(self, package):
+        if not shutil.which("debootstrap"):
+            run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "debootstrap", timeout=600)
+        run("debootstrap", "--variant=minbase", "--include=ca-certificates,systemd,systemd-sysv,dbus,iproute2", "bookworm",
+            self.root, os.environ.get("EFS_DEBIAN", "http://deb.debian.org/debian"), timeout=1800)
+        shutil.copy(package, os.path.join(self.root, "root", "efs.deb"))
+        shutil.copy("/etc/resolv.conf", os.path.join(self.root, "etc"))
+        run("chroot", self.root, "apt-get", "update", "-qq", timeout=600)
+        return run("chroot", self.root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y",
+                   "--no-install-recommends", "/root/efs.deb", "man-db", "bash-completion", timeout=1800)
+
+    def boot(self):
+        unified = next(line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2")
+        self.cgroup = os.path.join(unified, f"efs-debian-{os.getpid()}")
+        os.mkdir(self.cgroup)
+        boot = f'echo $$ >{self.cgroup}/cgroup.procs && exec unshare --pid --fork --mount --cgroup --net --ipc --uts ' \
+               f'--kill-child env root={self.root} bash -ec \'{BOOT}\''
+        self.process = subprocess.Popen(["bash", "-c", boot], stdin=subprocess.DEVNULL)
+        mesh.wait_until("systemd runs", lambda: self.do("systemctl is-system-running", check=False).stdout.strip() in
+                        ("running", "degraded"), 120, 0.5)
+
+    def init(self):
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
+        return children.stdout.split()[0] if children.stdout.split() else "0"
+
+    def do(self, line, check=True, timeout=120):
+        return run("nsenter", "-t", self.init(), "-p", "-m", "-C", "-n", "-i", "-u", "bash", "-c", line, check=check,
+                   timeout=timeout)
+
+    def close(self):
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        time.sleep(1)
+        if self.cgroup:
+            for path, _, _ in os.walk(self.cgroup, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+        run("rm", "-rf", "--one-file-system", os.path.dirname(self.root), timeout=600)
+
+
+if mesh.LONG:
+    class InDebian(unittest.TestCase):
+        def test_the_service(self):
+            run(os.path.join(TOP, "tools", "package"), timeout=3600)
+            package = sorted(glob.glob(os.path.join(TOP, "build/release/package/efs_*.deb")), key=os.path.getmtime)[-1]
+            machine = Machine()
+            try:
+                machine.install(package)
+                machine.boot()
+                self.use(machine.do)
+            finally:
+                machine.close()
+
+        def use(self, do):
+            do("man efs >/dev/null && man efs-keys >/dev/null && man efs-peer >/dev/null && getent passwd efs")
+            self.assertIn("/etc/efs/efs.yaml", do("dpkg-query -W -f '${Conffiles}' efs").stdout)
+            do("cd /root && efs-peer init --name acme --mount /efs --service", timeout=90)
+            do("systemctl is-active efs-peer && systemctl is-enabled efs-peer && mountpoint /efs")
+            do("echo kept > /efs/small && head -c 9000000 /dev/urandom > /efs/big && sha256sum /efs/big > /root/sum")
+            do("useradd -m -G games ann && mkdir /efs/ann && chown ann:games /efs/ann && chmod 2770 /efs/ann && "
+               "runuser -u ann -- sh -c 'efs put /etc/passwd /ann/put && cat /efs/ann/put >/dev/null'")
+            do("systemctl restart efs-peer; for i in $(seq 100); do mountpoint -q /efs && break; sleep 0.1; done; "
+               "sha256sum -c /root/sum")
+            started = time.monotonic()
+            do("kill -9 $(systemctl show -p MainPID --value efs-peer); "
+               "for i in $(seq 100); do [ \"$(cat /efs/small 2>/dev/null)\" = kept ] && exit; sleep 0.1; done; exit 1")
+            print(f"figure back {time.monotonic() - started:.1f} s after kill -9 under systemd")
+            do("sha256sum -c /root/sum && [ $(systemctl show -p NRestarts --value efs-peer) -ge 1 ]")
+            do("apt-get purge -y efs && [ -f /var/lib/efs/genesis ] && [ -d /var/lib/efs/chunks ] && "
+               "[ ! -e /etc/efs/efs.yaml ] && ! mountpoint -q /efs")
+            do("apt-get install -y --no-install-recommends /root/efs.deb && systemctl start efs-peer; "
+               "for i in $(seq 100); do mountpoint -q /efs && break; sleep 0.1; done; sha256sum -c /root/sum")
+
+
+if __name__ == "__main__":
+    mesh.main()
