@@ -36,7 +36,7 @@ void show_choices(const std::vector<std::string>& words) {
   rl_forced_update_display();
 }
 
-// Bound to Tab: replaces the word before the cursor itself, since libedit's own way knows no quotes.
+// What Tab does: replaces the word before the cursor itself, since libedit's own way knows no quotes.
 int on_tab(int, int) {
   if (!completer) return 0;
   std::string line(rl_line_buffer, size_t(rl_point));
@@ -76,11 +76,14 @@ LineEditor::LineEditor(std::function<Completion(const std::string& line)> comple
   kept = std::move(complete);
   completer = &kept;
   rl_readline_name = "efs";
-  using_history();
+  using_history();  // initializes; a later rl_initialize() would drop the history
   stifle_history(kHistoryLines);
   if (!history_path_.empty()) read_history(history_path_.c_str());
-  rl_initialize();
-  rl_add_defun("efs-complete", on_tab, '\t');  // libedit's rl_bind_key takes rl_insert alone
+  // Tab is a macro of two keys that nobody types: complete, and show the line, since libedit shows what a
+  // function inserted with the next key only. (Its rl_bind_key takes rl_insert alone.)
+  rl_add_defun("efs-complete", on_tab, 0x1f);
+  rl_parse_and_bind(R"(bind ^^ ed-redisplay)");
+  rl_parse_and_bind(R"(bind -s ^I '\037\036')");
 }
 
 LineEditor::~LineEditor() {
