@@ -11,11 +11,26 @@ RequestPtr begin(fuse_req_t request) {
   return std::make_shared<KernelRequest>(session_of(request), request);
 }
 
+// A name in a volume that is owned here, and leads to one that is not: its client; else nullptr.
+std::shared_ptr<VolumeClient> leads_away(MountSession& session, fuse_ino_t parent, const std::string& name) {
+  for (const VolumePlace& place : *session.tree.directory().places()) {
+    if (place.path.empty() || place.parent != volume_of(parent) || place.path.back() != name) continue;
+    if (!place.ancestors.empty() && place.ancestors.back() != inode_of(parent)) continue;
+    auto client = session.tree.directory().client(place.number);
+    if (client && !client->local()) return client;
+  }
+  return nullptr;
+}
+
 void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name) {
   MountSession& session = request->session();
   auto client = session.client(parent);
   if (!client) return void(request->error(Code::stale));
-  if (!client->local()) request->listen(client);
+  if (!client->local()) {
+    request->listen(client);
+  } else if (auto other = leads_away(session, parent, name)) {
+    request->listen(std::move(other));
+  }
   session.tree.lookup(
       request->who(), parent, name, request->options(), [request, parent, name](Result<TreeNode> node) {
         if (node)

@@ -184,7 +184,10 @@ void OpenFile::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) 
     item->durable = false;
     item->retry_at_ns = context_.background.clock().now_ns() + kRetryAfter;
     arm(kRetryAfter);
-    fail_waiters(number, code, ready);
+    for (Waiter& waiter : waiters_) {
+      if (waiter.number >= number) waiter.code = code;
+    }
+    fail_waiters(context_.background.clock().now_ns(), ready);
     return;
   }
   queued_bytes_ -= item->bytes.size();
@@ -214,10 +217,11 @@ void OpenFile::finish_waiters(Ready& ready) {
   });
 }
 
-void OpenFile::fail_waiters(uint64_t number, Code code, Ready& ready) {
+// What failed for now is tried again: who waits is told only when it has waited for long enough.
+void OpenFile::fail_waiters(int64_t now_ns, Ready& ready) {
   std::erase_if(waiters_, [&](Waiter& waiter) {
-    if (waiter.number < number) return false;
-    ready.push_back([done = std::move(waiter.done), code] { done(code); });
+    if (waiter.deadline_ns == 0 || waiter.deadline_ns > now_ns) return false;
+    ready.push_back([done = std::move(waiter.done), code = waiter.code] { done(code); });
     return true;
   });
 }
@@ -235,7 +239,10 @@ void OpenFile::wait_for_queue(Done done) {
   {
     std::lock_guard lock(mutex_);
     if (!queue_.empty()) {
-      waiters_.push_back({next_number_ - 1, std::move(done)});
+      const int64_t timeout_ns = context_.unreachable_timeout_ns;
+      const int64_t deadline_ns = timeout_ns == 0 ? 0 : context_.background.clock().now_ns() + timeout_ns;
+      waiters_.push_back({next_number_ - 1, deadline_ns, Code::unreachable, std::move(done)});
+      arm(kRetryAfter);
       done = nullptr;
     }
   }
@@ -252,11 +259,13 @@ void OpenFile::arm(int64_t delay_ns) {
 }
 
 void OpenFile::tick() {
+  Ready ready;
   {
     std::lock_guard lock(mutex_);
     armed_ = false;
     const int64_t now_ns = context_.background.clock().now_ns();
     expire_kept(now_ns);
+    fail_waiters(now_ns, ready);
     if (!dirty_.empty() && now_ns - dirty_since_ns_ >= kDirtyAge) cut_all();
     if (!dirty_.empty()) {
       arm(std::max<int64_t>(dirty_since_ns_ + kDirtyAge - now_ns, kMillisecond));
@@ -264,6 +273,7 @@ void OpenFile::tick() {
       arm(kRetryAfter);
     }
   }
+  for (auto& task : ready) task();
   pump();
 }
 

@@ -6,10 +6,10 @@
 // the order of cutting, up to kWritesInFlight at once, never two that overlap. Reads see owner < queue <
 // dirty.
 //
-// Errors. An owner that cannot be reached: who waits (close, fsync) learns of it, the bytes stay and are sent
-// again every kRetryAfter. Anything else (no space, the file is gone): the bytes are dropped, and each handle
-// that is open learns of it once, at its next fsync or close (as errseq_t does for ext4); later writes
-// are sent before they are answered, until one succeeds.
+// Errors. An owner that cannot be reached: who waits (close, fsync) learns of it after the timeout, the bytes
+// stay and are sent again every kRetryAfter. Anything else (no space, the file is gone): the bytes are
+// dropped, and each handle that is open learns of it once, at its next fsync or close (as errseq_t does for
+// ext4); later writes are sent before they are answered, until one succeeds.
 //
 // An owner that restarts may lose what it answered and had not synced: it says so by a new verifier. Bytes
 // that were written stay here (bounded, kKeptAge) until they are known to be durable and are sent again; what
@@ -34,6 +34,7 @@ namespace efs {
 struct FileContext {
   Background& background;
   Notifier* notifier = nullptr;
+  int64_t unreachable_timeout_ns = 60 * kSecond;  // what a flush waits for the owner; 0: for ever
   std::atomic<uint64_t> dirty_bytes{0};
   std::atomic<uint64_t> kept_bytes{0};
   std::atomic<uint64_t> read_ahead_bytes{0};
@@ -107,6 +108,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   };
   struct Waiter {
     uint64_t number = 0;  // waits for all items up to this
+    int64_t deadline_ns = 0;
+    Code code = Code::unreachable;  // of the last attempt
     Done done;
   };
   struct Kept {
@@ -125,7 +128,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   Item* next_sendable(int64_t now_ns);
   void finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready);
   void finish_waiters(Ready& ready);
-  void fail_waiters(uint64_t number, Code code, Ready& ready);
+  void fail_waiters(int64_t now_ns, Ready& ready);
   void keep(Item& item, uint64_t verifier);
   void drop_kept(std::deque<Kept>::iterator kept);
   void expire_kept(int64_t now_ns);

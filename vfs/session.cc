@@ -134,6 +134,7 @@ MountSession::MountSession(const MountOptions& mount_options, VolumeDirectory& d
       notifier(*this),
       files(std::make_shared<Files>(context)) {
   context.notifier = &notifier;
+  context.unreachable_timeout_ns = options.unreachable_timeout_ns;
   background.post([this] { mark_own_thread(); });
 }
 

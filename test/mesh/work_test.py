@@ -605,8 +605,21 @@ print(rounds, sorted(failed))
 """
 
 
-class Signals(unittest.TestCase):
-    """What a program gets that handles signals while it works."""
+# Opens 20 files, waits for a line, writes to each, and keeps them open.
+HOLDER = """
+import os, sys
+files = [os.open(sys.argv[1] + str(n), os.O_WRONLY | os.O_CREAT) for n in range(20)]
+print("open", flush=True)
+sys.stdin.readline()
+for file in files:
+    os.write(file, os.urandom(100000))
+print("written", flush=True)
+sys.stdin.readline()
+"""
+
+
+class OwnerAway(unittest.TestCase):
+    """Signals, and a stop with bytes that cannot be sent: the owner of /far does not answer."""
 
     def test_signals_that_a_program_handles_interrupt_nothing(self):
         with Mesh(2) as m:
@@ -614,6 +627,57 @@ class Signals(unittest.TestCase):
             rounds, failed = out.split(" ", 1)
             self.assertEqual(failed.strip(), "[]")
             self.assertGreater(int(rounds), 5)
+
+    def test_a_killed_program_ends_and_the_peer_stops_within_5_seconds(self):
+        for how in (signal.SIGSTOP, signal.SIGKILL):
+            with Mesh(3, unreachable_timeout=60) as m:
+                m[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
+                write(m[0].path("near"), b"near")
+                holder = subprocess.Popen(["/usr/bin/python3", "-c", HOLDER, m[0].path("far", "x")], stdin=subprocess.PIPE,
+                                          stdout=subprocess.PIPE, text=True)
+                self.assertEqual(holder.stdout.readline(), "open\n")
+                m[2].signal(how)
+                holder.stdin.write("\n")
+                holder.stdin.flush()
+                self.assertEqual(holder.stdout.readline(), "written\n")
+                waiting = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for words in
+                           (["cat", m[0].path("far", "x1")], ["ls", m[0].path("far")], ["touch", m[0].path("far", "new")],
+                            ["dd", "if=/dev/zero", "of=" + m[0].path("far", "x2"), "bs=1M", "count=100"])]
+                time.sleep(1)
+                self.assertEqual(read(m[0].path("near")), b"near")  # the rest of the tree serves
+                for process in waiting:
+                    self.assertIsNone(process.poll(), f"{process.args} did not wait")
+                start = time.monotonic()
+                for process in waiting[:2]:
+                    process.kill()
+                    process.wait(10)
+                self.assertLess(time.monotonic() - start, 2)
+                for process in waiting[2:]:
+                    process.terminate()
+                    process.wait(10)
+                self.assertLess(time.monotonic() - start, 4.5)  # a change that is on its way: kInterruptGrace
+                start = time.monotonic()
+                m[0].stop(10)
+                taken = time.monotonic() - start
+                print(f"figure stop_with_owner_away_s {taken:.2f}", flush=True)
+                self.assertLess(taken, 5)
+                self.assertFalse(mesh.is_mounted(m[0].mount))
+                holder.kill()
+                holder.communicate(timeout=10)
+
+    def test_bytes_wait_for_the_owner(self):
+        with Mesh(3, unreachable_timeout=60) as m:
+            m[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
+            content = os.urandom(3_000_000)
+            with open(m[0].path("far", "x"), "wb", buffering=0) as file:
+                file.write(content[:1_000_000])
+                m[2].kill()
+                file.write(content[1_000_000:])
+                starter = threading.Timer(2, m[2].run)
+                starter.start()
+                os.fsync(file.fileno())  # waits, and goes on
+                starter.join()
+            self.assertEqual(read(m[1].path("far", "x")), content)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ struct World {
 
   ManualClock clock;
   Background background{clock};
-  FileContext context{background};
+  FileContext context{background, nullptr, -1};  // who waits learns at once that the owner is away
   std::shared_ptr<FakeVolume> volume;
   std::shared_ptr<OpenFile> file;
 };
@@ -101,6 +101,8 @@ BOOST_AUTO_TEST_CASE(an_owner_that_is_away_loses_nothing) {
   world.volume->down = true;
   world.write(0, "kept");
   BOOST_TEST((world.flush() == Code::unreachable));
+  world.context.unreachable_timeout_ns = kMinute;
+  BOOST_TEST((world.flush() == Code::cancelled));  // waits on, beyond a failed attempt
   BOOST_TEST(world.read(0, 4) == "kept");
   uint64_t seen = 0;
   BOOST_TEST((world.file->take_error(seen) == Code::ok));
