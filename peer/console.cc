@@ -1,12 +1,15 @@
 #include "peer/console.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace efs {
@@ -19,6 +22,22 @@ void write_all(int fd, std::string_view text) {
     if (wrote <= 0) return;
     text.remove_prefix(size_t(wrote));
   }
+}
+
+// As sd_notify(3) does: one datagram to the socket that the service manager named, '@' for an abstract one.
+void tell_service_manager(std::string_view state) {
+  const char* name = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  const size_t length = name == nullptr ? 0 : std::strlen(name);
+  if (length < 2 || length >= sizeof address.sun_path) return;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, name, length);
+  if (name[0] == '@') address.sun_path[0] = 0;
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  (void)::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
+                 socklen_t(offsetof(sockaddr_un, sun_path) + length));
+  ::close(fd);
 }
 }  // namespace
 
@@ -91,6 +110,7 @@ void Console::report(int code) {
 }
 
 void Console::ready() {
+  tell_service_manager("READY=1");
   report(0);
 }
 void Console::finish(int code) {

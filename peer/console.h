@@ -22,7 +22,7 @@ class Console {
   std::optional<int> detach(const std::string& data_directory, const std::string& log_file);
   void print(std::string_view text);
   void error(std::string_view line);
-  void ready();           // it serves
+  void ready();           // it serves: the waiting process, or the service manager (sd_notify), is told
   void finish(int code);  // it ended, before or after
 
  private:

@@ -7,8 +7,6 @@
 
 #include <cstring>
 
-#include "peer/control/socket_path.h"
-#include "peer/net/local.h"
 #include "peer/service_unit_text.h"
 
 extern char** environ;
@@ -19,8 +17,6 @@ namespace {
 
 constexpr const char* kPackagedUnit = "/lib/systemd/system/efs-peer.service";
 constexpr const char* kOwnUnit = "/etc/systemd/system/efs-peer.service";
-constexpr int kWaitSeconds = 60;
-constexpr int kGivesUpAfter = 20;  // looks, 100 ms apart, that found no process: it ends as soon as it starts
 
 Status run(std::vector<std::string> words) {
   std::vector<char*> arguments;
@@ -61,13 +57,6 @@ bool same_file(const char* path, const std::string& other) {
   return stat(path, &a) == 0 && stat(other.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-bool is_mounted(const std::string& directory) {
-  struct stat here {
-  }, above{};
-  return stat(directory.c_str(), &here) == 0 && stat((directory + "/..").c_str(), &above) == 0 &&
-         here.st_dev != above.st_dev;
-}
-
 }  // namespace
 
 Status start_service(const PeerOptions& options) {
@@ -80,22 +69,10 @@ Status start_service(const PeerOptions& options) {
   if (!packaged) EFS_TRY(real_files().replace_file(kOwnUnit, view(unit_text(options, program))));
   EFS_TRY(run({"systemctl", "daemon-reload"}));
   EFS_TRY(run({"systemctl", "enable", "--quiet", "efs-peer"}));
-  EFS_TRY(run({"systemctl", "restart", "efs-peer"}));
-  const std::string socket =
-      options.socket.empty() ? socket_path(options.data, Surroundings::of_this_process()) : options.socket;
-  int not_running = 0;
-  for (int tenth = 0; tenth < kWaitSeconds * 10 && not_running < kGivesUpAfter; ++tenth) {
-    if (LocalClient::connect(socket).has_value() && (options.mount.empty() || is_mounted(options.mount)))
-      return {};
-    if (!run({"systemctl", "is-active", "--quiet", "efs-peer"})) ++not_running;
-    usleep(100'000);
-  }
+  // Returns when the peer said that it serves and is mounted (Type=notify).
+  if (run({"systemctl", "restart", "efs-peer"})) return {};
   (void)run({"journalctl", "-u", "efs-peer", "-n", "3", "-o", "cat", "--no-pager", "-q"});
-  if (not_running >= kGivesUpAfter)
-    return fail(Code::io, "the service ends again as soon as it starts: see 'journalctl -u efs-peer'");
-  return fail(
-      Code::timed_out,
-      fmt::format("the service did not serve within {} seconds: see 'journalctl -u efs-peer'", kWaitSeconds));
+  return fail(Code::io, "the service does not start: see above, and 'journalctl -u efs-peer'");
 }
 
 }  // namespace efs

@@ -6,7 +6,7 @@
 namespace efs {
 
 // Writes the unit where the package has not installed one, enables and starts it, and waits until the peer
-// answers on its socket and is mounted. Only for root and the default data directory's layout.
+// said that it serves and is mounted. Only for root and the default data directory's layout.
 Status start_service(const PeerOptions& options);
 
 }  // namespace efs

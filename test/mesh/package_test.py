@@ -1,17 +1,20 @@
-"""What the package brings: efs-peer does all its work with the capabilities that its unit leaves it.
+"""What the package brings, and that efs-peer does all its work with the capabilities that its unit leaves it.
 
 The long form (EFS_LONG=1, as root) makes the package, installs it in a fresh Debian 12 (debootstrap), boots systemd
-there in namespaces of its own, and uses the service: init --service, restart, kill -9, purge.
+there in namespaces of its own, and uses the service: init --service, restart, kill -9, upgrade, remove, purge.
 """
 import contextlib
 import glob
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 import mesh
 from mesh import EFS, TOP, Mesh, run
@@ -45,6 +48,17 @@ class UnderTheUnit(unittest.TestCase):
         for name in unit_settings():
             self.assertFalse(name.startswith(("Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Bind")), name)
 
+    def test_the_service_manager_is_told_when_it_serves(self):
+        self.assertEqual(unit_settings()["Type"], "notify")
+        with Mesh(1, start=False) as m, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            at = os.path.join(m.base, "notify")
+            manager.bind(at)
+            manager.settimeout(10)
+            with unittest.mock.patch.dict(os.environ, NOTIFY_SOCKET=at):
+                m.start()
+            self.assertEqual(manager.recv(100), b"READY=1")
+            self.assertTrue(mesh.is_mounted(m[0].mount))
+
     def test_capabilities_suffice(self):
         with Mesh(2, start=False) as m:
             for peer in m.peers:
@@ -75,6 +89,44 @@ class UnderTheUnit(unittest.TestCase):
             m[1].kill()  # leaves its mount, which the next run takes away
             m[1].run()
             self.assertEqual(read(m[1].path("peer1", "mine")), "mine\nand root's\n")
+
+
+class Contents(unittest.TestCase):
+    def test_what_is_in_it(self):
+        with tempfile.TemporaryDirectory() as base:
+            run("cpack", "-G", "DEB", "--config", os.path.join(mesh.BUILD, "CPackConfig.cmake"), "-B", base, timeout=300)
+            package, = glob.glob(os.path.join(base, "efs_*.deb"))
+            root = os.path.join(base, "root")
+            run("dpkg-deb", "--raw-extract", package, root)
+            control = read(os.path.join(root, "DEBIAN", "control"))
+            for library in ("libuv1", "liblmdb0", "libsodium23", "libfuse3-3", "libssl3", "libedit2", "libc6"):
+                self.assertRegex(control, rf"(?m)^Depends:.*\b{library}\b")
+            self.assertRegex(control, r"(?m)^Depends:.*\bfuse3\b")
+            self.assertEqual(read(os.path.join(root, "DEBIAN", "conffiles")).split(), ["/etc/efs/efs.yaml"])
+            modes = {"usr/bin/efs": 0o755, "usr/bin/efs-keys": 0o755, "usr/bin/efs-peer": 0o755, "etc/efs/efs.yaml": 0o644,
+                     "lib/systemd/system/efs-peer.service": 0o644, "usr/share/man/man1/efs.1.gz": 0o644,
+                     "usr/share/man/man1/efs-keys.1.gz": 0o644, "usr/share/man/man8/efs-peer.8.gz": 0o644,
+                     "usr/share/doc/efs/copyright": 0o644, "DEBIAN/postinst": 0o755, "DEBIAN/prerm": 0o755,
+                     "DEBIAN/postrm": 0o755}
+            modes |= {f"usr/share/bash-completion/completions/{name}": 0o644 for name in ("efs", "efs-keys", "efs-peer")}
+            for path, mode in modes.items():
+                about = os.stat(os.path.join(root, path))
+                self.assertEqual((about.st_mode & 0o7777, about.st_uid), (mode, 0), path)
+                self.assertGreater(about.st_size, 0, path)
+            listed = run("dpkg-deb", "--contents", package).stdout
+            for path in (" ./var", " ./efs", ".a\n", "/include/"):  # no data, nothing to build with
+                self.assertNotIn(path, listed)
+            for program in ("efs", "efs-keys", "efs-peer"):
+                about = run(os.path.join(root, "usr/bin", program), "--version").stdout
+                self.assertRegex(control, rf"(?m)^Version: {re.escape(about.split()[-1])}$")
+                self.assertNotIn("not stripped", run("file", os.path.join(root, "usr/bin", program)).stdout)
+                self.assertEqual(run("man", "--warnings", "--encoding=utf8", "--local-file",
+                                     glob.glob(os.path.join(root, f"usr/share/man/man?/{program}.?.gz"))[0]).stderr, "")
+            for script in ("postinst", "prerm", "postrm"):
+                run("sh", "-n", os.path.join(root, "DEBIAN", script))
+                for line in read(os.path.join(root, "DEBIAN", script)).split("\n"):
+                    self.assertNotRegex(line, r"\b(rm|unlink|find|mv)\b")  # data is nobody's to delete
+            run("bash", "-c", f"source {root}/usr/share/bash-completion/completions/efs")
 
 
 BOOT = r"""
@@ -111,7 +163,7 @@ class Machine:
                    "--no-install-recommends", "/root/efs.deb", "man-db", "bash-completion", timeout=1800)
 
     def boot(self):
-        unified = next(line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2")
+        unified = next(line.split()[1] for line in read("/proc/mounts").split("\n") if line.split()[2] == "cgroup2")
         self.cgroup = os.path.join(unified, f"efs-debian-{os.getpid()}")
         os.mkdir(self.cgroup)
         boot = f'echo $$ >{self.cgroup}/cgroup.procs && exec unshare --pid --fork --mount --cgroup --net --ipc --uts ' \
@@ -148,9 +200,10 @@ if mesh.LONG:
             package = sorted(glob.glob(os.path.join(TOP, "build/release/package/efs_*.deb")), key=os.path.getmtime)[-1]
             machine = Machine()
             try:
-                machine.install(package)
-                machine.boot()
+                self.timed("a fresh Debian 12 with the package", machine.install, package)
+                self.timed("systemd booted there", machine.boot)
                 self.use(machine.do)
+                self.go(machine.do)
             finally:
                 machine.close()
 
@@ -162,17 +215,32 @@ if mesh.LONG:
             do("echo kept > /efs/small && head -c 9000000 /dev/urandom > /efs/big && sha256sum /efs/big > /root/sum")
             do("useradd -m -G games ann && mkdir /efs/ann && chown ann:games /efs/ann && chmod 2770 /efs/ann && "
                "runuser -u ann -- sh -c 'efs put /etc/passwd /ann/put && cat /efs/ann/put >/dev/null'")
-            do("systemctl restart efs-peer; for i in $(seq 100); do mountpoint -q /efs && break; sleep 0.1; done; "
-               "sha256sum -c /root/sum")
+            started = time.monotonic()
+            do("systemctl restart efs-peer && mountpoint /efs && sha256sum -c /root/sum")
+            print(f"figure systemctl restart: {time.monotonic() - started:.1f} s, and what was written is there")
             started = time.monotonic()
             do("kill -9 $(systemctl show -p MainPID --value efs-peer); "
                "for i in $(seq 100); do [ \"$(cat /efs/small 2>/dev/null)\" = kept ] && exit; sleep 0.1; done; exit 1")
             print(f"figure back {time.monotonic() - started:.1f} s after kill -9 under systemd")
             do("sha256sum -c /root/sum && [ $(systemctl show -p NRestarts --value efs-peer) -ge 1 ]")
-            do("apt-get purge -y efs && [ -f /var/lib/efs/genesis ] && [ -d /var/lib/efs/chunks ] && "
-               "[ ! -e /etc/efs/efs.yaml ] && ! mountpoint -q /efs")
-            do("apt-get install -y --no-install-recommends /root/efs.deb && systemctl start efs-peer; "
-               "for i in $(seq 100); do mountpoint -q /efs && break; sleep 0.1; done; sha256sum -c /root/sum")
+
+        def go(self, do):
+            """Upgraded while it serves, removed, purged, there again: the data stay where they are."""
+            do("pid=$(systemctl show -p MainPID --value efs-peer); "
+               "apt-get install --reinstall -y /root/efs.deb && [ $(systemctl show -p MainPID --value efs-peer) != $pid ] && "
+               "mountpoint /efs && sha256sum -c /root/sum")
+            for words in ("remove", "purge"):
+                do(f"apt-get {words} -y efs")
+                do("[ -f /var/lib/efs/genesis ] && [ -d /var/lib/efs/chunks ] && ! mountpoint -q /efs && ! pgrep efs-peer && "
+                   "[ ! -e /usr/bin/efs ] && [ ! -e /lib/systemd/system/efs-peer.service ]")
+                do("[ %s -e /etc/efs/efs.yaml ]" % ("!" if words == "purge" else ""))
+                do("apt-get install -y --no-install-recommends /root/efs.deb && systemctl start efs-peer && "
+                   "mountpoint /efs && sha256sum -c /root/sum && [ $(cat /efs/small) = kept ]")
+
+        def timed(self, what, action, *arguments):
+            started = time.monotonic()
+            action(*arguments)
+            print(f"figure {what}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
