@@ -47,6 +47,8 @@ class FileSystem {
   virtual Status rename(const std::string& from, const std::string& to) = 0;
   virtual Status make_directories(const std::string& path, unsigned mode) = 0;
   virtual Result<std::vector<std::string>> list(const std::string& path) = 0;  // names, sorted
+  // False only when it is certainly not there: what cannot be looked at fails where it is opened, and is not
+  // taken for something new.
   virtual bool exists(const std::string& path) = 0;
   virtual Status sync_directory(const std::string& path) = 0;
   virtual Result<DiskSpace> space(const std::string& path) = 0;

@@ -213,7 +213,7 @@ class RealFiles final : public FileSystem {
 
   bool exists(const std::string& path) override {
     struct stat about;
-    return ::lstat(path.c_str(), &about) == 0;
+    return ::lstat(path.c_str(), &about) == 0 || (errno != ENOENT && errno != ENOTDIR);
   }
 
   Status sync_directory(const std::string& path) override {

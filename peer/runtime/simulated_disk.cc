@@ -216,7 +216,7 @@ class SimulatedFiles final : public FileSystem {
   }
 
   bool exists(const std::string& path) override {
-    if (state_->failed()) return false;
+    if (state_->failed()) return true;
     auto place = state_->names.find(path);
     return place && place->node;
   }

@@ -18,7 +18,7 @@ class DiskEnvironment final : public MetaEnvironment {
   Status write(const std::vector<Change>& changes) override {
     EFS_TRY(disk_.files().make_directories(kSteps, 0700));
     EFS_TRY(disk_.files().sync_directory(kSteps));
-    const bool power_goes = !disk_.files().exists(kSteps);
+    const bool power_goes = !disk_.files().list(kSteps);
     if (!power_goes || coin_()) EFS_TRY(inner_->write(changes));
     if (power_goes) return fail(Code::io, "power went during a commit");
     return {};

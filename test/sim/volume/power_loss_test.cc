@@ -188,7 +188,7 @@ class Run {
       if (attempt < cuts && step == kNoFailure && one_in(2)) fail_at = int64_t(below(25));
       disk_->fail_after(fail_at);
       auto started = start();
-      const bool failed = !disk_->files().exists("/data");
+      const bool failed = !disk_->files().list("/data");
       cut_off += failed;
       if (started && !failed) break;
       require(failed, "recovery failed on a good disk: " + (started ? "" : to_text(started.error())));

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 
 #include "peer/runtime/real.h"
 #include "test/unit/runtime/temporary_directory.h"
@@ -91,6 +92,10 @@ BOOST_AUTO_TEST_CASE(names) {
   BOOST_CHECK(files.rename(directory / "a/one", directory / "a/two"));
   BOOST_CHECK(files.sync_directory(directory / "a"));
   BOOST_CHECK(!files.exists(directory / "a/one"));
+  BOOST_CHECK(!files.exists(directory / "a/two/x"));
+  std::filesystem::create_symlink("around", directory / "around");
+  BOOST_CHECK(files.exists(directory / "around/x"));  // it cannot be looked at: not taken for absent
+  BOOST_CHECK(files.read_file(directory / "around/x").error().code == Code::loop);
   BOOST_CHECK(text(*files.read_file(directory / "a/two")) == "1");
   BOOST_CHECK(files.read_file(directory / "a/two", 0).error().code == Code::too_large);
   BOOST_CHECK(files.remove(directory / "a").error().code == Code::not_empty);

@@ -10,6 +10,7 @@
 
 #include "fixture.h"
 #include "peer/runtime/real.h"
+#include "peer/runtime/simulated.h"
 
 namespace efs {
 namespace {
@@ -201,6 +202,23 @@ BOOST_AUTO_TEST_CASE(a_store_that_is_not_mounted_is_missing_and_never_filled) {
   std::filesystem::remove(stores.directory / "chunks");
   std::filesystem::rename(stores.directory / "elsewhere", stores.directory / "chunks");
   BOOST_TEST(reads(*stores.open(false), chunk));
+}
+
+BOOST_AUTO_TEST_CASE(a_marker_that_cannot_be_looked_at_is_an_error_and_none_is_made) {
+  Stores stores;
+  { auto store = stores.open(true); }
+  auto disk = make_simulated_disk(1);
+  auto index = make_memory_environment(chunk_index_options());
+  for (bool create : {true, false}) {
+    {
+      BOOST_REQUIRE(ChunkStore::open(disk->files(), index, {{"disk/chunks", 0}}, create, stores.log));
+    }
+    disk->fail_after(0);
+    auto store = ChunkStore::open(disk->files(), index, {{"disk/chunks", 0}}, create, stores.log);
+    BOOST_REQUIRE(!store);
+    BOOST_TEST((store.error().code == Code::io));
+    disk->process_died();
+  }
 }
 
 BOOST_AUTO_TEST_CASE(another_peers_store_is_left_alone) {
