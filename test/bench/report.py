@@ -1,0 +1,174 @@
+"""The figures of test/bench/compare beside each other: ratios, the goals they are held to, JSON, a plot."""
+import json
+import math
+
+from rows import BY_KEY
+
+# The filesystems that efs elsewhere is held against: the better of them in each row.
+PEERS = ["gluster", "gluster-tuned", "moosefs", "moosefs-tuned"]
+FLUSHES = 0.5  # disk flushes an fsync: with fewer it did not flush
+GOALS = {"meta": 1.2, "data": 1.1, "cached": 0.9}
+MEAN_GOALS = {"meta": 3.0, "data": 1.3}
+OF_EXT4 = 0.6    # of ext4's rate of fsyncs
+OF_OWNER = 0.9   # of the owner's own, where the kernel's cache serves
+
+
+def times(row, ours, theirs):
+    """How many times as fast: None where one is missing."""
+    if not ours or not theirs:
+        return None
+    return theirs / ours if row.unit == "s" else ours / theirs
+
+
+def flushed(results, key, system):
+    """Whether the system flushed the disk as the row asks; True for rows that do not ask."""
+    if not BY_KEY[key].flushes:
+        return True
+    count = results.flushes_each(key, system)
+    return count is None or count >= FLUSHES
+
+
+def best_peer(results, key):
+    row = BY_KEY[key]
+    best = None
+    for system in PEERS:
+        value = results.median(key, system)
+        if value is None or not flushed(results, key, system):
+            continue
+        if best is None or times(row, value, results.median(key, best)) > 1:
+            best = system
+    return best
+
+
+def mean(values):
+    values = [value for value in values if value]
+    return math.exp(sum(math.log(value) for value in values) / len(values)) if values else None
+
+
+def compared(results):
+    """A dict a row: owner (times the mirror), of_ext4, elsewhere (times the best peer), of_owner, missed goals."""
+    found = {}
+    for key in results.wanted:
+        row = BY_KEY[key]
+        value = lambda system, key=key: results.median(key, system)
+        peer = best_peer(results, key)
+        one = {"owner": times(row, value("efs"), value("mirror")), "of_ext4": times(row, value("efs"), value("ext4")),
+               "peer": peer, "elsewhere": times(row, value("efs-elsewhere"), value(peer) if peer else None),
+               "of_owner": times(row, value("efs-elsewhere"), value("efs")), "missed": []}
+        one["missed"] += missed(row, one, flushed(results, key, "efs"), flushed(results, key, "efs-elsewhere"))
+        found[key] = one
+    return found
+
+
+def missed(row, one, owner_flushed, elsewhere_flushed):
+    def below(what, ratio, goal):
+        return [f"{what} {ratio:.2f} < {goal}"] if ratio is not None and ratio < goal else []
+
+    found = below("owner", one["owner"], row.goal) + below("elsewhere", one["elsewhere"], GOALS[row.kind])
+    if row.key == "append_fsync":
+        found += below("of ext4", one["of_ext4"], OF_EXT4)
+    if row.kind == "cached":
+        found += below("of the owner's", one["of_owner"], OF_OWNER)
+    if not owner_flushed or not elsewhere_flushed:
+        found.append("efs does not flush")
+    return found
+
+
+def means(found):
+    """The geometric means elsewhere, with what they must be."""
+    lines = []
+    for kind, goal in MEAN_GOALS.items():
+        value = mean(one["elsewhere"] for key, one in found.items() if BY_KEY[key].kind == kind)
+        if value is not None:
+            lines.append((kind, value, goal))
+    return lines
+
+
+def number(value):
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}" if value >= 0.1 else f"{value:.3f}"
+
+
+def table(results, names):
+    found = compared(results)
+    heads = ["row", ""] + names + ["owner/mirror", "elsewhere/best", "missed"]
+    lines = [heads]
+    for key in results.wanted:
+        row, one = BY_KEY[key], found[key]
+        cells = [row.label, row.unit]
+        for system in names:
+            mark = "" if flushed(results, key, system) else "*"
+            cells.append(number(results.median(key, system)) + mark)
+        cells.append("-" if one["owner"] is None else f"{one['owner']:.2f}")
+        cells.append("-" if one["elsewhere"] is None else f"{one['elsewhere']:.2f} {one['peer']}")
+        cells.append("; ".join(one["missed"]))
+        lines.append(cells)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    left = (0, 1, len(heads) - 2, len(heads) - 1)
+    text = [" ".join(cell.ljust(width) if i in left else cell.rjust(width)
+                     for i, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines]
+    text += summary(results, names, found)
+    return "\n".join(text)
+
+
+def summary(results, names, found):
+    text = ["", "Rates: more is better; s: less. owner/mirror, elsewhere/best: times as fast."]
+    if any(not flushed(results, key, system) for key in results.wanted for system in names if results.median(key, system)):
+        text.append("* did not flush the disk when asked to (fsync)")
+    for key in results.wanted:
+        counts = [(system, results.flushes_each(key, system)) for system in names]
+        shown = ", ".join(f"{system} {count:.1f}" for system, count in counts if count is not None)
+        if shown:
+            text.append(f"disk flushes, {BY_KEY[key].label}: {shown}"
+                        + ("" if key in ("append_fsync", "sqlite") else " in all"))
+    for kind, value, goal in means(found):
+        text.append(f"elsewhere, geometric mean of {kind} rows: {value:.2f} (goal {goal})"
+                    + (" MISSED" if value < goal else ""))
+    return text
+
+
+def as_json(results, names, about):
+    found = compared(results)
+    return {**about, "systems": names,
+            "rows": {key: {"label": BY_KEY[key].label, "unit": BY_KEY[key].unit, "kind": BY_KEY[key].kind,
+                           "runs": results.values[key], "flushes": results.flushes[key],
+                           "median": {system: results.median(key, system) for system in names}, **found[key]}
+                     for key in results.wanted},
+            "means": [{"kind": kind, "value": value, "goal": goal} for kind, value, goal in means(found)],
+            "failures": results.failures}
+
+
+def write_json(path, what):
+    with open(path, "w") as file:
+        json.dump(what, file, indent=1)
+        file.write("\n")
+
+
+def plot(path, what):
+    """How many times as fast as the mirror each system is, a bar a row."""
+    import matplotlib  # pylint: disable=import-outside-toplevel
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # pylint: disable=import-outside-toplevel
+    keys = [key for key in what["rows"] if what["rows"][key]["median"].get("mirror")]
+    shown = [name for name in what["systems"] if name != "mirror"]
+    height = 0.8 / len(shown)
+    figure, axes = pyplot.subplots(figsize=(10, 0.16 * len(keys) * (len(shown) + 1) + 1.5))
+    for place, name in enumerate(shown):
+        bars = []
+        for key in keys:
+            median = what["rows"][key]["median"]
+            bars.append(times(BY_KEY[key], median.get(name), median["mirror"]) or float("nan"))
+        colour = {"efs": "#1b6ca8", "efs-elsewhere": "#7fb6dd", "ext4": "#555555"}.get(name)
+        axes.barh([at + place * height for at in range(len(keys))], bars, height, label=name, color=colour)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yticks([at + 0.4 - height / 2 for at in range(len(keys))], [BY_KEY[key].label for key in keys])
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as a FUSE mirror of ext4 (the line)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="best", fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
