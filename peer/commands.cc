@@ -31,6 +31,11 @@ bool flag(const Json& arguments, const char* key) {
   return found != arguments.end() && found->is_boolean() && found->get<bool>();
 }
 
+// What names a file need not be UTF-8: dump() alone would throw.
+std::string json_text(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 Json stores_json(const std::vector<StoreStatus>& stores) {
   Json out = Json::array();
   for (const auto& store : stores) {
@@ -43,11 +48,7 @@ Json stores_json(const std::vector<StoreStatus>& stores) {
   return out;
 }
 
-// Names may be any bytes: what is not UTF-8 is shown replaced, never thrown.
-std::string json_text(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
+constexpr uint64_t kLongestInvite = uint64_t(10) * 365 * 24 * 3600;
 constexpr std::string_view kNotBuilt = "is not built yet";
 
 }  // namespace
@@ -132,12 +133,10 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
           } else {
             out["record"] = nullptr;
           }
-          auto client = resolved.node.volume;
           if ((resolved.node.attributes.mode & 0170000) != 0100000) return done(json_text(out));
-          client->call(who, Layout{resolved.node.inode(), 0, 1024}, {}, {},
-                       [this, done, out, client](VolumeAnswer answer) mutable {
-                         core_.runtime.loop.post(
-                             [done, out = std::move(out), reply = std::move(answer.reply)]() mutable {
+          core_.volumes.call(resolved.node.volume->id(), who, Layout{resolved.node.inode(), 0, 1024}, {}, {},
+                             [done, out](const VolumeAnswer& answer) mutable {
+                               const Reply& reply = answer.reply;
                                if (reply.code != Code::ok) return done(fail(reply.code, reply.message));
                                for (const ExtentLayout& extent : reply.extents) {
                                  Json holders = Json::array();
@@ -149,7 +148,6 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
                                }
                                done(json_text(out));
                              });
-                       });
         });
   });
 }
@@ -215,7 +213,7 @@ void Commands::peer_show(const Caller&, const Json& arguments, Done done) {
       row["stores"] = Json::array();
       row["volumes"] = Json::array();
       for (const PeerView& one : view.peers) {
-        if (one.facts->id == id && one.status) row["stores"] = stores_json(one.status->stores);
+        if (one.facts.id == id && one.status) row["stores"] = stores_json(one.status->stores);
       }
       for (const VolumeFacts* volume : core_.membership.state().volumes()) {
         if (std::find(volume->owners.begin(), volume->owners.end(), id) != volume->owners.end()) {
@@ -267,9 +265,27 @@ void Commands::store_add(const Caller&, const Json& arguments, Done done) {
   }
   if (Status added = core_.volumes.chunks().add_store(location); !added) return done(fail(added.error()));
   core_.options.stores.push_back(location);
-  if (Status kept = core_.data.write_options(write_options(core_.options)); !kept)
-    return done(fail(kept.error()));
+  if (Status kept = keep_stores(); !kept) {
+    // A store that the next start does not know must not take anything: out again, unless it just did.
+    if (core_.volumes.chunks().remove_store(location.directory)) {
+      core_.options.stores.pop_back();
+      return done(fail(kept.error()));
+    }
+    return done(fail(kept.error().code,
+                     fmt::format("{} is in use, but that could not be kept ({}): make room in {}, and run it "
+                                 "again after the next start",
+                                 location.directory, to_text(kept.error()), core_.data.path())));
+  }
   done("{}");
+}
+
+// What this start was told on its command line alone stays out of the file.
+Status Commands::keep_stores() {
+  EFS_ASSIGN(const std::string yaml, core_.data.options());
+  PeerOptions kept;
+  EFS_TRY(read_options(yaml, core_.data.at("efs.yaml"), kept));
+  kept.stores = core_.options.stores;
+  return core_.data.write_options(write_options(kept));
 }
 
 void Commands::store_drain(const Caller&, const Json&, Done done) {
@@ -284,17 +300,21 @@ void Commands::store_rm(const Caller&, const Json& arguments, Done done) {
                             [&](const auto& store) { return store.directory == *directory; });
   if (found == stores.end())
     return done(fail(Code::not_found, *directory + " is no store of this peer: 'efs store ls'"));
-  for (const StoreUsage& usage : core_.volumes.chunks().usage()) {
-    if (usage.directory == *directory && usage.chunks > 0) {
-      return done(fail(Code::busy, fmt::format("{} holds {} chunks, and draining a store {}", *directory,
-                                               usage.chunks, kNotBuilt)));
-    }
-  }
   if (stores.size() == 1) return done(fail(Code::busy, "it is the only store: add another first"));
+  if (Status removed = core_.volumes.chunks().remove_store(*directory); !removed) {
+    const bool busy = removed.error().code == Code::busy;
+    return done(
+        fail(removed.error().code,
+             to_text(removed.error()) + (busy ? fmt::format(", and draining a store {}", kNotBuilt) : "")));
+  }
+  const StoreLocation location = *found;
   stores.erase(found);
-  if (Status kept = core_.data.write_options(write_options(core_.options)); !kept)
+  if (Status kept = keep_stores(); !kept) {
+    stores.push_back(location);
+    (void)core_.volumes.chunks().add_store(location);
     return done(fail(kept.error()));
-  done(R"({"note": "it is used no more after the next start"})");
+  }
+  done("{}");
 }
 
 // ---- changing the mesh ----
@@ -389,8 +409,10 @@ void Commands::invite(const Caller&, const Json& arguments, Done done) {
     certificate.rights.uids = *uids;
     certificate.rights.under = {text_or(arguments, "under", "/")};
   }
-  certificate.expires_ns = core_.runtime.loop.clock().wall_ns() +
-                           int64_t(number_or(arguments, "for_seconds", 24 * 3600)) * kSecond;
+  const uint64_t for_seconds = number_or(arguments, "for_seconds", 24 * 3600);
+  if (for_seconds == 0 || for_seconds > kLongestInvite)
+    return done(fail(Code::invalid_argument, "an invite lasts from a second to ten years"));
+  certificate.expires_ns = core_.runtime.loop.clock().wall_ns() + int64_t(for_seconds) * kSecond;
   certificate.uses = uint32_t(std::min<uint64_t>(number_or(arguments, "uses", 1), kMaxInviteUses));
   auto secret = core_.data.mesh_secret();
   if (!secret) return done(fail(secret.error()));
@@ -400,7 +422,7 @@ void Commands::invite(const Caller&, const Json& arguments, Done done) {
   done(json_text(Json{{"seed", to_seed(*made)}}));
 }
 
-void Commands::leave(const Caller&, const Json& arguments, Done done) {
+void Commands::leave(const Caller&, const Json&, Done done) {
   for (const VolumeFacts* volume : core_.membership.state().volumes()) {
     if (std::find(volume->owners.begin(), volume->owners.end(), core_.self) != volume->owners.end()) {
       return done(fail(
@@ -409,12 +431,15 @@ void Commands::leave(const Caller&, const Json& arguments, Done done) {
                       volume->prefix, kNotBuilt)));
     }
   }
-  core_.membership.propose_change(
-      ForgetPeer{core_.self}, [this, done, erase = flag(arguments, "delete_data")](Result<uint64_t> index) {
-        if (!index) return done(fail(index.error()));
-        done("{}");
-        core_.on_left(erase);
-      });
+  core_.leaving = true;
+  core_.membership.propose_change(ForgetPeer{core_.self}, [this, done](Result<uint64_t> index) {
+    if (!index) {
+      core_.leaving = false;
+      return done(fail(index.error()));
+    }
+    done("{}");
+    core_.on_left();
+  });
 }
 
 }  // namespace efs

@@ -54,6 +54,7 @@ class Commands {
 
   // The status JSON, parsed: what the ls and show commands cut their rows from.
   void with_status(std::function<void(Json status, MeshView view)> use);
+  Status keep_stores();
   Core& core_;
 };
 

@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "peer/runtime/real.h"
+
 namespace efs {
 
 namespace {
@@ -50,7 +52,8 @@ Console::~Console() {
 }
 
 std::optional<int> Console::detach(const std::string& data_directory, const std::string& log_file) {
-  (void)::mkdir(data_directory.c_str(), 0700);  // the log may lie in it; what is wrong with it is said later
+  (void)real_files().make_directories(data_directory,
+                                      0700);  // the log may lie in it; what is wrong is said later
   const int log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log < 0) {
     error("efs-peer: cannot write the log " + log_file + ": " + std::strerror(errno) +
@@ -114,7 +117,7 @@ void Console::ready() {
   report(0);
 }
 void Console::finish(int code) {
-  report(code);
+  report(code == 0 ? 1 : code);  // heard only when it never served
 }
 
 }  // namespace efs

@@ -3,31 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <sstream>
-
 namespace efs {
 
 namespace {
 constexpr uint32_t kMaxEntriesAsked = 1000;
-
-// "Groups:" of /proc/PID/status: what the process that asks has, not what its user could have. When it is not
-// that user's any more (it became another program, or its number another process), it has none.
-std::vector<uint32_t> groups_of(const UnixPeer& peer) {
-  auto content = real_files().read_file(fmt::format("/proc/{}/status", peer.pid), 64 << 10);
-  if (!content) return {};
-  std::vector<uint32_t> groups;
-  std::istringstream lines{std::string(text(*content))};
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream numbers(line.substr(std::min(line.size(), line.find(':') + 1)));
-    if (line.starts_with("Uid:")) {  // real, effective, saved, filesystem
-      for (uint32_t uid = 0; numbers >> uid;)
-        if (uid != peer.uid) return {};
-    }
-    if (!line.starts_with("Groups:")) continue;
-    for (uint32_t group = 0; numbers >> group && groups.size() < kMaxGroups;) groups.push_back(group);
-  }
-  return groups;
-}
 
 // What a program may ask of a volume for its user. Not what only a mount or a peer may: Hello, Goodbye, Open
 // and Close keep a mount's accounts, junctions and the register are the peers' affair; and what a mount
@@ -106,9 +85,9 @@ ControlServer::~ControlServer() {
 }
 
 void ControlServer::close() {
-  server_.reset();
   if (!path_.empty()) ::unlink(path_.c_str());
   path_.clear();
+  server_.reset();
 }
 
 Status ControlServer::listen(const std::string& path) {
@@ -120,8 +99,10 @@ Status ControlServer::listen(const std::string& path) {
   return {};
 }
 
-Commands::Caller ControlServer::caller_of(const UnixPeer& peer) {
-  return {peer.uid, peer.gid, groups_of(peer), peer.uid == 0 || peer.uid == geteuid()};
+Commands::Caller ControlServer::caller_of(const UnixPeer& peer) const {
+  std::vector<uint32_t> groups = peer.groups;
+  if (groups.size() > kMaxGroups) groups.resize(kMaxGroups);
+  return {peer.uid, peer.gid, std::move(groups), peer.uid == 0 || peer.uid == geteuid()};
 }
 
 void ControlServer::hello(const UnixPeer& peer, Responder respond) {
@@ -157,7 +138,7 @@ void ControlServer::volume_request(const LocalCaller& peer, ByteView body, Bytes
   auto request = decode<Request>(body);
   if (!request) return respond.fail(request.error());
   if (Status may = check_for_programs(request->body); !may) return respond.fail(may.error());
-  auto client = core_.volumes.client(request->volume);
+  const auto client = core_.volumes.client(request->volume);
   if (!client) return respond.fail({Code::not_found, "there is no such volume"});
   const VolumeNumber number = client->number();
   for (InodeNumber inode : inodes_of(request->body)) {
@@ -167,18 +148,15 @@ void ControlServer::volume_request(const LocalCaller& peer, ByteView body, Bytes
   }
   const auto caller = caller_of(peer);
   RequestBody asked = request->body;
-  client->call(
-      {caller.uid, caller.gid, caller.groups, true}, std::move(request->body), std::move(payload), {},
-      [this, respond, client, asked = std::move(asked), connection = peer.connection](VolumeAnswer answer) {
-        // A remote volume answers on the loop, one of this peer's own perhaps on the pool.
-        core_.runtime.loop.post(
-            [this, respond, client, asked, connection, answer = std::move(answer)]() mutable {
-              if (answer.reply.code == Code::ok && !respond.cancelled()) {
-                for (InodeNumber inode : inodes_shown(asked, answer.reply))
-                  reached_.add(connection, global_inode(client->number(), inode));
-              }
-              respond.answer(encode(answer.reply), std::move(answer.payload));
-            });
+  core_.volumes.call(
+      request->volume, {caller.uid, caller.gid, caller.groups, true}, std::move(request->body),
+      std::move(payload), {},
+      [this, respond, number, asked = std::move(asked), connection = peer.connection](VolumeAnswer answer) {
+        if (answer.reply.code == Code::ok && !respond.cancelled()) {
+          for (InodeNumber inode : inodes_shown(asked, answer.reply))
+            reached_.add(connection, global_inode(number, inode));
+        }
+        respond.answer(encode(answer.reply), std::move(answer.payload));
       });
 }
 

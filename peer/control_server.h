@@ -16,9 +16,10 @@ class ControlServer {
   // Makes the socket's directory and the socket, open to every local user. Code::busy when another peer
   // serves there.
   Status listen(const std::string& path);
-  // Nobody is answered any more. What commands still wait for may come back until this is destroyed.
-  void close();
   ~ControlServer();
+  // Closes the socket and all connections; what commands still do ends unheard, so this lives on until they
+  // have: as long as what `core` refers to.
+  void close();
 
  private:
   static Commands::Caller caller_of(const UnixPeer& peer);

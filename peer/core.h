@@ -26,7 +26,8 @@ struct Core {
   Mounts& mounts;
   std::function<PeerStatus()> own_status;
   std::function<std::vector<std::string>()> own_reasons;  // for `efs status`
-  std::function<void(bool delete_data)> on_left;          // this peer is no member any more: stop it
+  std::function<void()> on_left;  // this peer is no member any more, as it asked: stop it
+  bool leaving = false;           // it asks, and is to be answered before it stops
 };
 
 }  // namespace efs

@@ -5,14 +5,28 @@
 #include <algorithm>
 
 #include "peer/identity/limits.h"
+#include "peer/store/directory.h"
 
 namespace efs {
 
 namespace {
 constexpr std::string_view kFormat = "efs data 1\n";
+constexpr int kDeepest = 4;  // of what efs-peer makes below a data directory
+
+// What belongs to one mesh; the genesis goes first, so that what is half erased is never taken for whole.
+constexpr std::string_view kOfMesh[] = {"genesis",      "mesh.secret", "register",      "dht",
+                                        "log",          "volumes",     "chunks",        "chunk-index",
+                                        "volumes-made", "stores-made", "keys-directory"};
+constexpr std::string_view kOfPeer[] = {"efs.yaml", "efs-peer.log", "peer.key", "left", "format", "lock"};
+
+Status remove_tree(FileSystem& files, const std::string& path, int depth = 0) {
+  if (!files.exists(path)) return {};
+  auto names = files.list(path);
+  if (!names || depth > kDeepest) return files.remove(path);
+  for (const auto& name : *names) EFS_TRY(remove_tree(files, path + "/" + name, depth + 1));
+  return files.remove(path);
 }
 
-namespace {
 // Nothing is written into a directory that is somebody else's. The log and the lock of a start that got no
 // further are no reason to refuse, nor is what a fresh disk has.
 Status check_kind(FileSystem& files, const std::string& path, bool make) {
@@ -42,8 +56,7 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& files, co
                       "join SEED', or name another with --data",
                       path));
     }
-    EFS_TRY(files.make_directories(path, 0700));
-    EFS_TRY(files.sync_directory(path.substr(0, std::max<size_t>(path.rfind('/'), 1))));
+    EFS_TRY(make_durable_directory(files, path));
   }
   EFS_TRY(check_kind(files, path, make));
   std::unique_ptr<DataDirectory> directory(new DataDirectory(files, path));
@@ -120,6 +133,58 @@ Status DataDirectory::establish(const SignedGenesis& genesis, const Secret& mesh
   EFS_TRY(files_.replace_file(at("genesis"), encode(genesis)));
   complete_ = true;
   return {};
+}
+
+// ---- leaving ----
+
+Status DataDirectory::mark_left(const std::string& why) {
+  EFS_TRY(files_.replace_file(at("left"), view(why + "\n")));
+  complete_ = false;
+  if (files_.exists(at("genesis"))) EFS_TRY(files_.remove(at("genesis")));
+  return files_.sync_directory(path_);
+}
+
+std::optional<std::string> DataDirectory::left() const {
+  if (!files_.exists(at("left"))) return std::nullopt;
+  auto content = files_.read_file(at("left"), 4096);
+  std::string why = content ? std::string(text(*content)) : "this peer left its mesh";
+  while (why.ends_with('\n')) why.pop_back();
+  return why;
+}
+
+Status DataDirectory::begin_again() {
+  if (!left()) return fail(Code::invalid_argument, path_ + " was not left");
+  if (auto volumes = files_.list(at("volumes")); volumes && !volumes->empty()) {
+    return fail(Code::not_empty,
+                fmt::format("{} still holds volumes of the mesh that it belonged to: name another directory with "
+                            "--data, or delete it",
+                            path_));
+  }
+  for (std::string_view name : kOfMesh) EFS_TRY(remove_tree(files_, at(name)));
+  EFS_TRY(files_.sync_directory(path_));
+  EFS_TRY(files_.remove(at("left")));
+  complete_ = false;
+  return files_.sync_directory(path_);
+}
+
+Result<std::string> DataDirectory::erase(const std::vector<std::string>& stores) {
+  std::string kept;
+  auto remove_if_empty = [&](const std::string& directory) {
+    auto names = files_.list(directory);
+    if (names && names->empty() && files_.remove(directory)) return;
+    if (names) kept += (kept.empty() ? "" : ", ") + directory;
+  };
+  complete_ = false;
+  for (const std::string& store : stores) {
+    if (!files_.exists(store + "/marker")) continue;  // not mounted, or never used
+    EFS_TRY(remove_tree(files_, store + "/segments"));
+    EFS_TRY(files_.remove(store + "/marker"));
+    remove_if_empty(store);
+  }
+  for (std::string_view name : kOfMesh) EFS_TRY(remove_tree(files_, at(name)));
+  for (std::string_view name : kOfPeer) EFS_TRY(remove_tree(files_, at(name)));
+  remove_if_empty(path_);
+  return kept;
 }
 
 }  // namespace efs

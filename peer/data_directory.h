@@ -6,6 +6,7 @@
 //   mesh.secret   32 bytes (mode 0600)
 //   genesis       written last: a directory without it was never completed, and may be begun again
 //   efs.yaml      the options that `init` and `join` were given
+//   left          in place of `genesis` once the peer belongs to no mesh any more: why, for people
 //   register/ dht/ chunk-index/ volumes/ID/   LMDB environments;  log/  the log;  chunks/  the default store
 //
 // Owned by the process's main thread; what it holds is handed out by reference.
@@ -38,6 +39,15 @@ class DataDirectory {
   Status write_options(const std::string& yaml);
   // Completes the directory.
   Status establish(const SignedGenesis& genesis, const Secret& mesh_secret);
+
+  // The peer left its mesh, or was removed: `run` refuses from now on, and tells `why`. The rest stays.
+  Status mark_left(const std::string& why);
+  std::optional<std::string> left() const;
+  // Of a directory that was left: what belonged to that mesh goes; the peer's key stays.
+  Status begin_again();
+  // Everything that efs-peer wrote here and in `stores` (their directories) goes, the directories too where
+  // nothing else is in them. What was left behind, for people: empty when nothing was.
+  Result<std::string> erase(const std::vector<std::string>& stores);
 
  private:
   DataDirectory(FileSystem& files, std::string path) : files_(files), path_(std::move(path)) {}

@@ -5,7 +5,6 @@
 #include <net/if.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "peer/control/protocol.h"
@@ -21,26 +20,62 @@ namespace {
 
 constexpr int64_t kFirstInviteFor = kHour;
 constexpr uint32_t kFirstInviteUses = 10;
-constexpr int kStopLooks = 200;  // 20 s
-constexpr unsigned kStopLookUs = 100'000;
 
 Result<std::unique_ptr<RegisterStore>> open_register(const DataDirectory& data) {
   EFS_ASSIGN(auto environment, lmdb_environments(data.path())("register", RegisterStore::options()));
   return RegisterStore::open(std::move(environment));
 }
 
-Status write_keys(FileSystem& files, const std::string& directory, const KeyPair& root,
-                  const KeyPair& recovery, const Secret& passphrase, Random& random) {
-  for (const char* name : {"root.key", "recovery.key"}) {
-    if (files.exists(directory + "/" + name)) {
+// The two keys of an `init`: fresh ones, or those that an `init` which was cut short has written there.
+struct MeshKeys {
+  KeyPair root, recovery;
+};
+
+// What was cut short while it was written is written anew; any other file is somebody's, and stays.
+Result<KeyPair> write_or_read_key(FileSystem& files, const std::string& path, KeyKind kind,
+                                  const Secret& passphrase, Random& random) {
+  KeyPair key = KeyPair::generate(random);
+  if (files.exists(path)) {
+    EFS_ASSIGN(Bytes content, read_key_file(path));
+    const auto facts = inspect_key(content);
+    auto parsed = parse_key(content, passphrase);
+    wipe(content);
+    if (!parsed && parsed.error().code != Code::protocol) {
       return fail(Code::exists,
-                  fmt::format("{}/{} is there already: keep it, and name another directory with --keys",
-                              directory, name));
+                  fmt::format("{} was written by an 'init' that was cut short, and {}; or delete it", path,
+                              to_text(parsed.error())));
     }
+    if (parsed && parsed->kind == kind && facts->sealed != passphrase.empty()) return std::move(parsed->key);
+    if (parsed && parsed->kind == kind) key = std::move(parsed->key);  // without the passphrase, so far
+    EFS_TRY(files.remove(path));
+  }
+  EFS_TRY(write_key_file(path, key, kind, passphrase, random));
+  return key;
+}
+
+// DATA/keys-directory is written first: it says that what lies there is ours, should this be cut short.
+Result<MeshKeys> make_keys(FileSystem& files, DataDirectory& data, const FoundOptions& found,
+                           Random& random) {
+  const std::string& directory = found.keys_directory;
+  const std::string canonical = canonical_path(directory);
+  auto begun = files.exists(data.at("keys-directory")) ? files.read_file(data.at("keys-directory"), 4096)
+                                                       : fail(Code::not_found);
+  if (!begun || text(*begun) != canonical) {
+    for (const char* name : {"root.key", "recovery.key"}) {
+      if (files.exists(directory + "/" + name)) {
+        return fail(Code::exists,
+                    fmt::format("{}/{} is there already: keep it, and name another directory with --keys",
+                                directory, name));
+      }
+    }
+    EFS_TRY(files.replace_file(data.at("keys-directory"), view(canonical)));
   }
   EFS_TRY(files.make_directories(directory, 0700));
-  EFS_TRY(write_key_file(directory + "/root.key", root, KeyKind::root, passphrase, random));
-  return write_key_file(directory + "/recovery.key", recovery, KeyKind::recovery, passphrase, random);
+  EFS_ASSIGN(KeyPair root,
+             write_or_read_key(files, directory + "/root.key", KeyKind::root, found.passphrase, random));
+  EFS_ASSIGN(KeyPair recovery, write_or_read_key(files, directory + "/recovery.key", KeyKind::recovery,
+                                                 found.passphrase, random));
+  return MeshKeys{std::move(root), std::move(recovery)};
 }
 
 Result<std::string> first_invite(const PeerOptions& options, const Id& mesh, const Secret& secret,
@@ -93,6 +128,48 @@ std::vector<std::string> addresses_of(const PeerOptions& options) {
   return out;
 }
 
+namespace {
+
+// Entry 0 of the register. One that an `init` which was cut short has made stands: its root key is out
+// already.
+Result<SignedGenesis> found_register(FileSystem& files, Random& random, const Clock& clock,
+                                     DataDirectory& data, const PeerOptions& options,
+                                     const FoundOptions& found, RegisterStore& store) {
+  EFS_ASSIGN(const KeyPair founder, data.peer_key(random));
+  const RegisterState& state = store.state();
+  if (state.version() > 0) {
+    EFS_ASSIGN(const auto entries, store.read(0, 1));
+    EFS_ASSIGN(const Entry first, read_entry(entries.at(0)));
+    const PeerFacts* self = state.peer_by_key(founder.public_key());
+    const bool ours = state.version() == 1 && self != nullptr && self->admitted == 0;
+    if (!ours || state.genesis().genesis.name != found.mesh_name) {
+      return fail(
+          Code::exists,
+          fmt::format("{} was begun as {} the mesh {} and never completed: go on with that, or delete "
+                      "it and try again",
+                      data.path(), ours ? "the founder of" : "a member of", state.genesis().genesis.name));
+    }
+    return std::get<Founding>(first.proposal.change).genesis;
+  }
+  EFS_ASSIGN(const MeshKeys keys, make_keys(files, data, found, random));
+  Genesis genesis;
+  genesis.name = found.mesh_name;
+  genesis.roots = {keys.root.public_key(), keys.recovery.public_key()};
+  genesis.created_ns = clock.wall_ns();
+  const KeyPair* signers[] = {&keys.root};
+  const SignedGenesis signed_genesis = sign_genesis(genesis, signers);
+  Id root_volume;
+  random.fill(root_volume);
+  EFS_ASSIGN(Bytes entry, make_founding(signed_genesis, keys.root, founder, options.name, root_volume,
+                                        clock.wall_ns(), random));
+  EFS_TRY(store.append({std::move(entry)}));
+  return signed_genesis;
+}
+
+}  // namespace
+
+// peer.key -> where the root keys go -> the root keys -> the register's first entry -> secret and genesis,
+// which complete it. A kill anywhere before that: the same `init` again goes on from there.
 Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock, DataDirectory& data,
                            PeerOptions& options, const FoundOptions& found) {
   if (data.complete()) {
@@ -102,36 +179,18 @@ Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock
                             data.path()));
   }
   EFS_TRY(check_peer_name(found.mesh_name, "mesh"));
+  if (data.left()) EFS_TRY(data.begin_again());
   options.name = to_peer_name(options.name);
-  EFS_ASSIGN(const KeyPair founder, data.peer_key(random));
   EFS_ASSIGN(auto store, open_register(data));
-  if (store->state().version() != 0) {
-    return fail(Code::exists,
-                fmt::format("{} was begun and never completed: delete it and try again", data.path()));
-  }
-  const KeyPair root = KeyPair::generate(random);
-  const KeyPair recovery = KeyPair::generate(random);
-  EFS_TRY(write_keys(files, found.keys_directory, root, recovery, found.passphrase, random));
-
-  Genesis genesis;
-  genesis.name = found.mesh_name;
-  genesis.roots = {root.public_key(), recovery.public_key()};
-  genesis.created_ns = clock.wall_ns();
-  const KeyPair* signers[] = {&root};
-  const SignedGenesis signed_genesis = sign_genesis(genesis, signers);
-  Id root_volume;
-  random.fill(root_volume);
-  EFS_ASSIGN(Bytes entry, make_founding(signed_genesis, root, founder, options.name, root_volume,
-                                        clock.wall_ns(), random));
-  EFS_TRY(store->append({std::move(entry)}));
-
+  EFS_ASSIGN(const SignedGenesis genesis, found_register(files, random, clock, data, options, found, *store));
+  EFS_ASSIGN(const KeyPair founder, data.peer_key(random));
   Secret secret(32);
   random.fill(secret.writable());
   EFS_TRY(data.write_options(write_options(options)));
-  EFS_TRY(files.replace_file(data.at("keys-directory"), view(canonical_path(found.keys_directory))));
   EFS_ASSIGN(std::string seed, first_invite(options, store->state().mesh(), secret, founder, random, clock));
-  EFS_TRY(data.establish(signed_genesis, secret));
-  return Founded{std::move(seed)};
+  EFS_ASSIGN(const Bytes keys, files.read_file(data.at("keys-directory"), 4096));
+  EFS_TRY(data.establish(genesis, secret));
+  return Founded{std::move(seed), std::string(text(keys))};
 }
 
 Status check_same_mesh(DataDirectory& data, const Seed& seed) {
@@ -155,6 +214,8 @@ Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOpti
                   KeyPair::from_seed(seed.invite->key.seed().clone()), seed.invite->certificate};
   }();
   EFS_ASSIGN(const Address address, Address::parse(seed.address, kDefaultPort));
+  if (data.left()) EFS_TRY(data.begin_again());
+  options.own = own;
   EFS_ASSIGN(const KeyPair key, data.peer_key(real_random()));
   EFS_ASSIGN(auto store, open_register(data));
   if (store->state().version() > 0 && store->state().mesh() != invite.mesh) {
@@ -184,26 +245,57 @@ Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOpti
   return JoinedMesh{store->state().genesis().genesis.name, outcome->name};
 }
 
-Status leave_mesh(FileSystem& files, const std::string& data, const std::string& socket, bool delete_data) {
-  EFS_ASSIGN(auto client, LocalClient::connect(
-                              socket.empty() ? socket_path(data, Surroundings::of_this_process()) : socket));
-  control::Command command{"leave", "{}"};
-  auto answer = client.call(control::kCommand, encode(command), {}, 60 * kSecond);
-  if (!answer) return fail(answer.error());
-  // It stops by itself, and lets the lock go. (What starts it again meanwhile finds that it is no member.)
-  for (int looks = 0;; ++looks) {
-    auto directory = DataDirectory::open(files, data, false);
-    if (!directory && directory.error().code == Code::busy && looks < kStopLooks) {
-      usleep(kStopLookUs);
-      continue;
-    }
-    if (!delete_data) return {};
-    if (!directory) return fail(directory.error());
-    std::error_code error;
-    std::filesystem::remove_all(data, error);
-    if (error) return fail(from_errno(error.value(), "left the mesh; delete " + data));
-    return {};
+namespace {
+// The peer that served `data` has gone when its lock can be had.
+Result<std::unique_ptr<DataDirectory>> await_end(const std::string& data) {
+  constexpr int kTenths = 200;
+  for (int tenth = 0;; ++tenth) {
+    auto opened = DataDirectory::open(real_files(), data, false);
+    if (opened || opened.error().code != Code::busy || tenth == kTenths) return opened;
+    usleep(100'000);
   }
+}
+
+Result<std::vector<std::string>> stores_of(const DataDirectory& data) {
+  EFS_ASSIGN(const std::string yaml, data.options());
+  PeerOptions options;
+  options.data = data.path();
+  EFS_TRY(read_options(yaml, data.at("efs.yaml"), options));
+  EFS_TRY(complete_options(options));
+  std::vector<std::string> out;
+  for (const auto& store : options.stores) out.push_back(store.directory);
+  return out;
+}
+}  // namespace
+
+Result<std::string> leave_mesh(const std::string& data, const std::string& socket, bool delete_data) {
+  auto before = DataDirectory::open(real_files(), data, false);
+  const bool left_before = before && (*before)->left();  // only its data may still be there
+  if (before && !left_before && !(*before)->complete())
+    return fail(Code::not_found, data + " was never completed: there is no mesh to leave");
+  if (before) before->reset();
+  if (!left_before) {
+    EFS_ASSIGN(
+        auto client,
+        LocalClient::connect(socket.empty() ? socket_path(data, Surroundings::of_this_process()) : socket));
+    EFS_TRY(client.call(control::kCommand, encode(control::Command{"leave", "{}"}), {}, 60 * kSecond));
+  }
+  auto directory = await_end(data);
+  if (!directory) {
+    return fail(directory.error().code,
+                "it left the mesh, but its directory cannot be looked after: " + to_text(directory.error()));
+  }
+  if (!(*directory)->left()) EFS_TRY((*directory)->mark_left("this peer left its mesh"));
+  if (!delete_data) {
+    return fmt::format(
+        "left the mesh; {} stays: 'efs-peer join SEED' joins again in it, 'efs-peer leave "
+        "--delete-data' deletes it\n",
+        data);
+  }
+  EFS_ASSIGN(const auto stores, stores_of(**directory));
+  EFS_ASSIGN(const std::string kept, (*directory)->erase(stores));
+  if (kept.empty()) return fmt::format("left the mesh; {} and its stores are deleted\n", data);
+  return fmt::format("left the mesh; its data is deleted, but other files are in {}\n", kept);
 }
 
 Status own_volumes(const std::string& socket, const std::vector<std::string>& prefixes) {

@@ -15,9 +15,10 @@ struct FoundOptions {
 };
 struct Founded {
   std::string seed;  // an invite: one hour, ten uses, every uid, not an operator
+  std::string keys_directory;
 };
 // Makes genesis, root keys, the founder's register and the root volume. Code::exists: a peer lives here, or
-// the key files are there already.
+// the key files are there already. What was cut short is gone on with.
 Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock, DataDirectory& data,
                            PeerOptions& options, const FoundOptions& found);
 
@@ -32,9 +33,9 @@ Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOpti
 // For a directory that belongs to a mesh: is it the one of this seed?
 Status check_same_mesh(DataDirectory& data, const Seed& seed);
 
-// Through the peer that serves `data`: it refuses while something is held here alone. It has stopped when
-// this returns. With delete_data, `data` is gone then; stores outside it keep what they have.
-Status leave_mesh(FileSystem& files, const std::string& data, const std::string& socket, bool delete_data);
+// Through the peer that serves `data`: it refuses while something is held here alone. Waits for its end,
+// marks the directory as left, and deletes what efs wrote when asked to. What to tell the person.
+Result<std::string> leave_mesh(const std::string& data, const std::string& socket, bool delete_data);
 
 // Makes this peer, which serves at `socket`, the owner of new volumes; those that are there are left alone.
 Status own_volumes(const std::string& socket, const std::vector<std::string>& prefixes);

@@ -59,21 +59,24 @@ void JoinTask::joined(Result<Answer> answer) {
 }
 
 void JoinTask::read_register() {
+  if (store_.state().version() > admitted_at_) return conclude();  // at once, when an earlier try read it
   rpc_->call(seed_, kReadRegister, encode(RegisterQuery{store_.state().version()}), {},
              {kReadTimeout, Priority::normal}, [this](Result<Answer> answer) {
                if (!answer) return finish(fail(answer.error()));
                auto read = decode<RegisterPart>(answer->body);
                if (!read) return finish(fail(read.error()));
                if (Status taken = part(*read); !taken) return finish(fail(taken.error()));
-               if (store_.state().version() <= admitted_at_) return read_register();
-               const PeerFacts* self = store_.state().peer_by_key(plan_.key->public_key());
-               if (self == nullptr)
-                 return finish(fail(Code::unauthorized, "the register does not admit this peer"));
-               (void)store_.remember_addresses(seed_, {plan_.seed.to_text()});
-               if (!outcome_.reached_at.empty())
-                 (void)store_.remember_addresses(self->id, {outcome_.reached_at});
-               finish(outcome_);
+               read_register();
              });
+}
+
+void JoinTask::conclude() {
+  const PeerFacts* self = store_.state().peer_by_key(plan_.key->public_key());
+  if (self == nullptr) return finish(fail(Code::unauthorized, "the register does not admit this peer"));
+  (void)store_.remember_addresses(seed_, {plan_.seed.to_text()});
+  // First among the addresses of this machine, when it is one of them.
+  if (!outcome_.reached_at.empty()) (void)store_.remember_addresses(self->id, {outcome_.reached_at});
+  finish(outcome_);
 }
 
 Status JoinTask::part(const RegisterPart& part) {

@@ -30,6 +30,7 @@ class JoinTask {
   void dialled(Result<PeerId> peer);
   void joined(Result<Answer> answer);
   void read_register();
+  void conclude();
   void finish(Result<Outcome> outcome);
   Status part(const RegisterPart& part);
 

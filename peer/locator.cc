@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "peer/base/hash.h"
+
 namespace efs {
 
 namespace {
@@ -15,6 +17,7 @@ constexpr int64_t kRequestTimeout = 5 * kSecond;
 constexpr int64_t kPublishSoon = 200 * kMillisecond;
 constexpr int64_t kPublishAtMost = 10 * kMinute;
 constexpr size_t kBootstrapPeers = 64;
+constexpr size_t kFormerAddresses = 2;  // of a peer, kept behind those that it names now
 
 // Records in LMDB: they outlive a restart.
 class StoredRecords : public dht::RecordStore {
@@ -71,7 +74,7 @@ MetaOptions Locator::options() {
 }
 
 Locator::Locator(Runtime& runtime, Membership& membership, Rpc& rpc, const KeyPair& key, const PeerId& self,
-                 std::vector<std::string> addresses, Describe describe)
+                 Addresses addresses, Describe describe)
     : runtime_(runtime),
       membership_(membership),
       rpc_(rpc),
@@ -87,15 +90,14 @@ Locator::~Locator() {
 }
 
 Result<std::unique_ptr<Locator>> Locator::create(Runtime& runtime, Membership& membership, Rpc& rpc,
-                                                 const KeyPair& key, const PeerId& self,
-                                                 std::vector<std::string> addresses,
+                                                 const KeyPair& key, const PeerId& self, Addresses addresses,
                                                  std::shared_ptr<MetaEnvironment> environment,
                                                  Describe describe) {
   std::unique_ptr<Locator> locator(
       new Locator(runtime, membership, rpc, key, self, std::move(addresses), std::move(describe)));
-  locator->records_ = std::make_unique<StoredRecords>(std::move(environment));
+  locator->records_ = std::make_shared<StoredRecords>(std::move(environment));
   dht::NodeConfig config;
-  config.self = {self, first_of(locator->addresses_)};
+  config.self = {self, first_of(locator->addresses_())};
   config.checker = [raw = locator.get()](const dht::Record& record) { return raw->check(record); };
   config.admitted = [&membership](const Id& id) {
     const PeerFacts* peer = membership.state().peer(id);
@@ -121,7 +123,14 @@ Result<Id> Locator::check(const dht::Record& record) const {
 }
 
 void Locator::send(const dht::Contact& to, uint64_t request_id, Bytes message) {
-  if (!to.address.empty() && !rpc_.connected(to.id)) learn(to.id, {to.address});
+  // What other peers say of a contact is a hint: it goes behind what was learnt first-hand.
+  if (auto hint = Address::parse(to.address); hint && !to.address.empty() && !rpc_.connected(to.id)) {
+    const auto& known = membership_.store().addresses();
+    auto found = known.find(to.id);
+    auto route = found == known.end() ? std::vector<Address>() : parse_addresses(found->second);
+    if (std::find(route.begin(), route.end(), *hint) == route.end()) route.push_back(*hint);
+    rpc_.set_route(to.id, std::move(route));
+  }
   rpc_.call(to.id, kDhtRequest, std::move(message), {}, {kRequestTimeout, Priority::control},
             [this, request_id](Result<Answer> answer) {
               answer ? node_->on_reply(request_id, answer->body, now()) : node_->on_failed(request_id, now());
@@ -145,13 +154,27 @@ void Locator::start() {
   }
   node_->bootstrap(seeds, now());
   tick();
-  publish_timer_.start(kPublishSoon, [this] { publish_all(); });
+  publish_in(kPublishSoon, false);
 }
 
 // ---- what is learnt ----
 
-void Locator::learn(const PeerId& peer, const std::vector<std::string>& addresses) {
-  if (addresses.empty() || peer == self_) return;
+// First what is known to work, then what the peer says, then a few of what was known before: a peer behind a
+// translator knows only addresses of its own network.
+void Locator::learn(const PeerId& peer, std::vector<std::string> addresses, const std::string& works) {
+  if (peer == self_ || (addresses.empty() && works.empty())) return;
+  auto add = [&](const std::string& one) {
+    if (std::find(addresses.begin(), addresses.end(), one) == addresses.end()) addresses.push_back(one);
+  };
+  const auto& known = membership_.store().addresses();
+  if (auto found = known.find(peer); found != known.end()) {
+    for (size_t i = 0; i < std::min(found->second.size(), kFormerAddresses); ++i) add(found->second[i]);
+  }
+  if (!works.empty()) {
+    std::erase(addresses, works);
+    addresses.insert(addresses.begin(), works);
+  }
+  if (addresses.size() > kMaxAddresses) addresses.resize(kMaxAddresses);
   auto parsed = parse_addresses(addresses);
   if (parsed.empty()) return;
   rpc_.set_route(peer, std::move(parsed));
@@ -161,7 +184,15 @@ void Locator::learn(const PeerId& peer, const std::vector<std::string>& addresse
 void Locator::on_peer_up(const PeerInfo& peer) {
   if (peer.admission != Admission::admitted) return;
   const auto& addresses = peer.greeting.addresses;
-  learn(peer.id, addresses);
+  // Of a connection that we made, the address is one that works; of theirs, its port says nothing.
+  std::string works = peer.address.to_text();
+  const auto& known = membership_.store().addresses();
+  auto found = known.find(peer.id);
+  auto has = [&](const std::vector<std::string>& list) {
+    return std::find(list.begin(), list.end(), works) != list.end();
+  };
+  if (!has(addresses) && (found == known.end() || !has(found->second))) works.clear();
+  learn(peer.id, addresses, works);
   if (!addresses.empty()) node_->on_peer_up({peer.id, addresses.front()}, now());
   tick();
 }
@@ -175,12 +206,23 @@ void Locator::on_register_change() {
   for (const PeerFacts* peer : membership_.state().peers()) {
     if (peer->standing != Standing::admitted) node_->on_peer_removed(peer->id);
   }
-  publish_timer_.start(kPublishSoon, [this] { publish_all(); });
+  publish_in(kPublishSoon, true);
 }
 
 // ---- what is said ----
 
-void Locator::publish_all() {
+// A change does not put off what is due; many changes in a row are published together.
+void Locator::publish_in(int64_t delay_ns, bool changed_only) {
+  if (changed_only && change_waits_) return;
+  if (changed_only) change_waits_ = true;
+  publish_timer_.start(delay_ns, [this] {
+    const bool whole = !change_waits_ || runtime_.loop.clock().now_ns() >= next_whole_ns_;
+    change_waits_ = false;
+    publish_all(!whole);
+  });
+}
+
+void Locator::publish_all(bool changed_only) {
   const RegisterState& state = membership_.state();
   const dht::Instant at = now();
   // Versions rise with wall time, so that they do over restarts as well; twice in a second counts on.
@@ -193,35 +235,44 @@ void Locator::publish_all() {
   LocatorRecord own = base;
   PeerRecord peer = describe_();
   peer.id = self_;
-  peer.addresses = addresses_;
+  peer.addresses = addresses_();
+  const std::vector<std::string> addresses = peer.addresses;
   peer.version = EFS_VERSION;
   peer.register_version = state.version();
   peer.register_head = state.head();
   peer.wall_ns = at.wall_ns;
   own.body = std::move(peer);
-  publish(std::move(own));
+  if (!changed_only) publish(std::move(own), false);
 
   for (const VolumeFacts* volume : state.volumes()) {
     if (std::find(volume->owners.begin(), volume->owners.end(), self_) == volume->owners.end()) continue;
     LocatorRecord record = base;
     record.version = owner_version(volume->epoch, last_version_);
     record.body =
-        OwnerRecord{volume->prefix, volume->id, volume->epoch, volume->owners, self_, addresses_, {}};
-    publish(std::move(record));
+        OwnerRecord{volume->prefix, volume->id, volume->epoch, volume->owners, self_, addresses, {}};
+    publish(std::move(record), changed_only);
   }
   for (const auto& [name, user] : state.users()) {
     const VolumeFacts* home = user.home.empty() ? nullptr : state.volume_for(user.home);
     if (home == nullptr || home->owners.empty() || home->owners.front() != self_) continue;
     LocatorRecord record = base;
     record.body = UserRecord{name, user.home, home->epoch, home->owners, {}, user.entry};
-    publish(std::move(record));
+    publish(std::move(record), changed_only);
   }
-  publish_timer_.start(std::min(node_->record_ttl_ns() / 3, kPublishAtMost), [this] { publish_all(); });
-  auto& rows = static_cast<StoredRecords&>(*records_).rows();
-  runtime_.loop.work([&rows] { (void)rows.checkpoint(); }, [] {});
+  const int64_t now_ns = at.now_ns;
+  if (!changed_only) next_whole_ns_ = now_ns + std::min(node_->record_ttl_ns() / 3, kPublishAtMost);
+  publish_in(std::max<int64_t>(next_whole_ns_ - now_ns, 0), false);
+  if (std::exchange(*checkpointing_, true)) return;
+  runtime_.loop.work(
+      [records = records_] { (void)static_cast<StoredRecords&>(*records).rows().checkpoint(); },
+      [flag = checkpointing_] { *flag = false; });
 }
 
-void Locator::publish(LocatorRecord record) {
+void Locator::publish(LocatorRecord record, bool changed_only) {
+  const Id hash = blake2b(encode(record.body));
+  Id& before = published_[key_of(record.body)];
+  if (changed_only && before == hash) return;
+  before = hash;
   dht::Record out;
   out.key = key_of(record.body);
   out.version = record.version;

@@ -22,9 +22,10 @@ class Locator : dht::Transport {
   // What this peer says of itself in its record, but for id, version and register.
   using Describe = std::function<PeerRecord()>;
   // Made once the register is there; references outlive it. `environment` is opened with options().
+  // `addresses`: where this peer is reached, best first, as of now.
+  using Addresses = std::function<std::vector<std::string>()>;
   static Result<std::unique_ptr<Locator>> create(Runtime& runtime, Membership& membership, Rpc& rpc,
-                                                 const KeyPair& key, const PeerId& self,
-                                                 std::vector<std::string> addresses,
+                                                 const KeyPair& key, const PeerId& self, Addresses addresses,
                                                  std::shared_ptr<MetaEnvironment> environment,
                                                  Describe describe);
   ~Locator() override;
@@ -48,14 +49,16 @@ class Locator : dht::Transport {
 
  private:
   Locator(Runtime& runtime, Membership& membership, Rpc& rpc, const KeyPair& key, const PeerId& self,
-          std::vector<std::string> addresses, Describe describe);
+          Addresses addresses, Describe describe);
   void send(const dht::Contact& to, uint64_t request_id, Bytes message) override;
   Result<Id> check(const dht::Record& record) const;
   template <typename Body>
   void find(const Id& key, std::function<void(Result<Body>)> done);
-  void publish_all();
-  void publish(LocatorRecord record);
-  void learn(const PeerId& peer, const std::vector<std::string>& addresses);
+  // All records, or those that differ from what was published last.
+  void publish_all(bool changed_only);
+  void publish(LocatorRecord record, bool changed_only);
+  void publish_in(int64_t delay_ns, bool changed_only);
+  void learn(const PeerId& peer, std::vector<std::string> addresses, const std::string& works = {});
   void tick();
   dht::Instant now() const { return {runtime_.loop.clock().now_ns(), runtime_.loop.clock().wall_ns()}; }
 
@@ -64,13 +67,17 @@ class Locator : dht::Transport {
   Rpc& rpc_;
   const KeyPair& key_;
   const PeerId self_;
-  const std::vector<std::string> addresses_;
+  const Addresses addresses_;
   Describe describe_;
-  std::unique_ptr<dht::RecordStore> records_;
+  std::shared_ptr<dht::RecordStore> records_;  // with the pool, while it writes them
   std::unique_ptr<dht::Node> node_;
   Timer tick_timer_, publish_timer_;
   std::set<PeerId> locating_;
   uint32_t last_version_ = 0;
+  int64_t next_whole_ns_ = 0;   // when all records are published again
+  bool change_waits_ = false;   // a publication of changes is due before that
+  std::map<Id, Id> published_;  // record's key -> hash of its body
+  std::shared_ptr<bool> checkpointing_ = std::make_shared<bool>(false);
 };
 
 }  // namespace efs

@@ -1,5 +1,6 @@
 // efs-peer: the server. Reads its command line, builds a peer from it, runs the loop.
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -100,37 +101,63 @@ Result<std::string> read_invite(const Arguments& arguments) {
   return invite;
 }
 
+// A stop that hangs (a disk, a mount point of somebody else's) ends as a kill would: nothing answered is
+// lost, the next start replays the log.
+constexpr itimerval kStopWithin{{0, 0}, {4, 700'000}};
+volatile std::sig_atomic_t stop_status = 0;
+void give_up_stopping(int) {
+  constexpr std::string_view kWhy = "efs-peer: stopping took too long and was cut short; nothing is lost\n";
+  [[maybe_unused]] const ssize_t told = write(2, kWhy.data(), kWhy.size());
+  _exit(stop_status);
+}
+
 // Serves until a signal or `leave`; `ready` is told once it does.
 int serve(Console& console, DataDirectory& data, const PeerOptions& options, const Arguments& arguments) {
   RealRuntime runtime({options.log_level, 4});
   int status = 0;
+  std::string left;
   {
     Peer peer(runtime.runtime(), data, options, real_peer_parts(data.path()));
     bool stopping = false;
+    bool serving = false;
     auto stop = [&] {
       if (std::exchange(stopping, true)) return;
+      stop_status = status;
+      std::signal(SIGALRM, give_up_stopping);
+      setitimer(ITIMER_REAL, &kStopWithin, nullptr);
       peer.stop([&] { runtime.stop(); });
     };
     runtime.on_signal([&](int) { stop(); });
-    peer.on_left(stop);
+    peer.on_left([&](const std::string& why) {
+      left = why;
+      stop();
+    });
     runtime.runtime().loop.post([&] {
       peer.start([&](Status started) {
         if (!started) {
           status = report(console, "", started.error());
           return stop();
         }
+        if (stopping) return;
         if (!options.mount.empty() && geteuid() != 0) {
           console.print(
               fmt::format("mounted at {} for this user alone: nobody else, root included, may look into it\n",
                           options.mount));
         }
         if (!arguments.pid_file.empty()) {
-          (void)real_files().replace_file(arguments.pid_file, view(std::to_string(getpid()) + "\n"));
+          Status written =
+              real_files().replace_file(arguments.pid_file, view(std::to_string(getpid()) + "\n"));
+          if (!written) (void)report(console, "--pid-file", written.error());
         }
+        serving = true;
         console.ready();
       });
     });
     runtime.run();
+    if (!serving && status == 0 && left.empty()) console.error("efs-peer: it was stopped before it served");
+  }
+  if (!left.empty()) {
+    if (Status marked = data.mark_left(left); !marked) return report(console, "", marked.error());
   }
   return status;
 }
@@ -138,7 +165,9 @@ int serve(Console& console, DataDirectory& data, const PeerOptions& options, con
 int after_establishing(Console& console, std::unique_ptr<DataDirectory> data, const PeerOptions& options,
                        const Arguments& arguments) {
   if (!arguments.service) return serve(console, *data, options, arguments);
-  if (Status kept = data->write_options(write_options(options)); !kept)  // the unit says none of them
+  PeerOptions to_keep = options;  // the unit says none of them
+  to_keep.own.clear();            // made below, so that what is wrong with them is told here
+  if (Status kept = data->write_options(write_options(to_keep)); !kept)
     return report(console, "--service", kept.error());
   data.reset();  // the service takes the lock
   if (Status started = start_service(options); !started) return report(console, "--service", started.error());
@@ -187,7 +216,7 @@ int run_init(Console& console, const Arguments& arguments, Secret passphrase) {
       "founded the mesh {}\n\nIts root and recovery keys are in {}. Take them off this machine now: who has "
       "one rules the mesh,\nand nothing that runs needs them.\n\nTo bring in another server, within "
       "the hour (10 uses):\n\n  efs-peer join {} --mount /efs\n\n",
-      found.mesh_name, canonical_path(found.keys_directory), founded->seed));
+      found.mesh_name, founded->keys_directory, founded->seed));
   return after_establishing(console, std::move(*data), *options, arguments);
 }
 
@@ -230,6 +259,7 @@ int run_join(Console& console, const Arguments& arguments) {
     auto joined = join_mesh(runtime, **data, *options, *seed, arguments.own);
     if (!joined) return report(console, "cannot join " + seed->address, joined.error());
     options->name = joined->name;
+    options->own.clear();  // kept by now; below for this start
     console.print(fmt::format("joined the mesh {} as {}\n", joined->mesh_name, joined->name));
   }
   for (const auto& prefix : arguments.own) options->own.push_back(prefix);
@@ -239,6 +269,7 @@ int run_join(Console& console, const Arguments& arguments) {
 int run_run(Console& console, const Arguments& arguments) {
   auto data = DataDirectory::open(real_files(), arguments.data, false);
   if (!data) return report(console, "", data.error());
+  if (auto left = (*data)->left()) return report(console, "", {Code::not_found, *left});
   if (!(*data)->complete()) {
     return report(console, "",
                   {Code::not_found, fmt::format("{} was never completed: begin again with 'efs-peer init' or "
@@ -366,7 +397,7 @@ CLI::App* add_leave(CLI::App& app, Arguments& arguments) {
       "leave", "be forgotten by the mesh and stop; refused while a volume is held here alone");
   leave->group("Belong to a mesh");
   leave->add_flag("--delete-data", arguments.delete_data,
-                  "delete the data directory afterwards (stores outside it are left)");
+                  "delete the data directory, and what efs wrote in its stores, afterwards");
   leave->add_option("--socket", arguments.socket, "the socket of the peer")->type_name("PATH");
   leave->footer("Example:\n  efs-peer leave");
   return leave;
@@ -415,12 +446,9 @@ int run(int count, char** values) {
   arguments.data = absolute(arguments.data);
   while (arguments.data.size() > 1 && arguments.data.ends_with('/')) arguments.data.pop_back();
   if (leave->parsed()) {
-    if (Status left = leave_mesh(real_files(), arguments.data, arguments.socket, arguments.delete_data);
-        !left) {
-      return report(console, "cannot leave", left.error());
-    }
-    console.print(arguments.delete_data ? "left the mesh; " + arguments.data + " is deleted\n"
-                                        : "left the mesh; what lies in " + arguments.data + " is left\n");
+    auto left = leave_mesh(arguments.data, arguments.socket, arguments.delete_data);
+    if (!left) return report(console, "cannot leave", left.error());
+    console.print(*left);
     return 0;
   }
   if (check->parsed()) return run_check(console, arguments);

@@ -7,6 +7,7 @@ Mounts::~Mounts() {
 }
 
 void Mounts::mount(const std::string& at, bool read_only, Done done) {
+  if (closing_) return done(fail(Code::closed, "this peer is stopping"));
   if (!at.starts_with('/'))
     return done(fail(Code::invalid_argument, fmt::format("'{}': give an absolute path", at)));
   if (mounts_.contains(at))
@@ -25,12 +26,11 @@ void Mounts::mount(const std::string& at, bool read_only, Done done) {
       if (*alive) ended(at, number, reason);
     });
   };
-  runtime_.loop.work(
+  jobs_.run(
       [this, options, on_end, result, directory] {
         *result = Mount::start(options, *directory, runtime_.loop.clock(), runtime_.log, on_end);
       },
-      [this, alive = alive_, at, number, result, done, directory] {
-        if (!*alive) return;
+      [this, at, number, result, done, directory] {
         auto found = mounts_.find(at);
         if (!*result) {
           if (found != mounts_.end() && found->second.number == number) mounts_.erase(found);
@@ -67,26 +67,23 @@ void Mounts::unmount(const std::string& at, Done done) {
 }
 
 void Mounts::unmount_all(std::function<void()> done) {
+  closing_ = true;
   auto mounts = std::exchange(mounts_, {});
-  auto waiting = std::make_shared<size_t>(1);
-  auto one_gone = [waiting, done] {
-    if (--*waiting == 0) done();
-  };
   for (auto& [at, entry] : mounts) {
-    if (!entry.mount) continue;
-    ++*waiting;
-    destroy(std::move(entry), one_gone);
+    if (!entry.mount) continue;  // being mounted: what was mounted by then is unmounted at once
+    entry.mount->unmount();      // all begin now: the pool has few threads to wait on
+    destroy(std::move(entry), [] {});
   }
-  runtime_.loop.post(one_gone);
+  jobs_.when_idle(std::move(done));
 }
 
 void Mounts::destroy(Entry entry, std::function<void()> done) {
   auto dying = std::make_shared<Entry>(std::move(entry));
-  runtime_.loop.work([dying] { dying->mount.reset(); },
-                     [dying, done = std::move(done)] {
-                       dying->directory.reset();  // its clients end on the loop
-                       done();
-                     });
+  jobs_.run([dying] { dying->mount.reset(); },
+            [dying, done = std::move(done)] {
+              dying->directory.reset();  // its clients end on the loop
+              done();
+            });
 }
 
 std::map<std::string, bool> Mounts::list() const {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "peer/options.h"
+#include "peer/runtime/jobs.h"
 #include "peer/runtime/runtime.h"
 #include "vfs/mount.h"
 
@@ -20,6 +21,7 @@ class Mounts {
       : runtime_(runtime),
         make_directory_(std::move(make_directory)),
         options_(options),
+        jobs_(runtime.loop),
         alive_(std::make_shared<bool>(true)) {}
   ~Mounts();
 
@@ -27,6 +29,8 @@ class Mounts {
   void mount(const std::string& at, bool read_only, Done done);
   // Code::not_found when nothing of this peer is mounted there.
   void unmount(const std::string& at, Done done);
+  // Nothing can be mounted from now on; `done` once nothing is mounted, being mounted or unmounted. Then, or
+  // never, this may be destroyed.
   void unmount_all(std::function<void()> done);
   std::map<std::string, bool> list() const;  // directory -> read-only
 
@@ -43,6 +47,8 @@ class Mounts {
   Runtime& runtime_;
   MakeDirectory make_directory_;
   const PeerOptions& options_;
+  Jobs jobs_;
+  bool closing_ = false;
   std::map<std::string, Entry> mounts_;
   uint64_t last_number_ = 0;
   std::shared_ptr<bool> alive_;

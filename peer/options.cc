@@ -12,6 +12,8 @@ namespace efs {
 
 namespace {
 
+constexpr std::string_view kLogLevels[] = {"trace", "debug", "info", "warning", "error"};
+
 using Setter = std::function<Status(const YAML::Node&, PeerOptions&)>;
 
 Status read_text(const YAML::Node& node, std::string& out) {
@@ -86,6 +88,14 @@ const std::map<std::string, Setter>& setters() {
            return fail(Code::invalid_argument, "one of trace, debug, info, warning, error is wanted");
          o.log_level = *level;
          return {};
+       }},
+      {"own",
+       [](const YAML::Node& node, PeerOptions& o) {
+         o.own.clear();
+         return for_each_text(node, [&](const std::string& text) -> Status {
+           o.own.push_back(text);
+           return {};
+         });
        }},
       {"vfs.unreachable_timeout",
        [](const YAML::Node& node, PeerOptions& o) {
@@ -185,6 +195,14 @@ std::string write_options(const PeerOptions& options) {
   if (!options.mount.empty()) out << YAML::Key << "mount" << YAML::Value << options.mount;
   if (options.mount_read_only) out << YAML::Key << "mount_read_only" << YAML::Value << true;
   if (!options.socket.empty()) out << YAML::Key << "socket" << YAML::Value << options.socket;
+  if (!options.own.empty()) {
+    out << YAML::Key << "own" << YAML::Value << YAML::BeginSeq;
+    for (const auto& prefix : options.own) out << prefix;
+    out << YAML::EndSeq;
+  }
+  if (options.log_level != LogLevel::info) {
+    out << YAML::Key << "log_level" << YAML::Value << std::string(kLogLevels[size_t(options.log_level)]);
+  }
   out << YAML::Key << "vfs" << YAML::Value << YAML::BeginMap;
   out << YAML::Key << "unreachable_timeout" << YAML::Value << options.unreachable_timeout_s;
   out << YAML::Key << "threads" << YAML::Value << options.vfs_threads;

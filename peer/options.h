@@ -22,7 +22,7 @@ struct PeerOptions {
   std::string mount;                  // a directory; empty: none
   bool mount_read_only = false;
   std::string socket;            // default: by data directory (peer/control/socket_path.h)
-  std::vector<std::string> own;  // volumes to make at the first start (--own); never kept
+  std::vector<std::string> own;  // volumes to make at the next start (--own); kept until they are made
   LogLevel log_level = LogLevel::info;
   uint32_t unreachable_timeout_s = 60;  // vfs.unreachable_timeout; 0: wait for ever
   uint32_t vfs_threads = 3;             // vfs.threads

@@ -17,7 +17,8 @@ namespace efs {
 
 namespace {
 constexpr int64_t kHouseTick = 10 * kSecond;
-}
+constexpr int64_t kHouseTickPerPeer = kSecond;  // so that what all ask of all stays a small load
+}  // namespace
 
 PeerParts real_peer_parts(const std::string& data_directory) {
   return {lmdb_environments(data_directory),
@@ -36,6 +37,8 @@ struct Peer::Impl {
   Status open_network();
   void follow_register(uint64_t from);
   void own_next(size_t index, std::function<void(Status)> done);
+  void forget_own();
+  void gone();
   void mount(std::function<void(Status)> done);
   void house();
   PeerStatus own_status();
@@ -58,15 +61,36 @@ struct Peer::Impl {
   std::unique_ptr<Core> core;
   std::unique_ptr<ControlServer> control;
   Timer tick;
-  std::function<void()> left;
+  std::function<void(const std::string&)> left;
   bool stopping = false;
 };
 
 std::vector<std::string> Peer::Impl::addresses() {
+  std::vector<std::string> out = addresses_of(options);
+  // The one that the seed could dial goes first, while this machine has it.
   auto known = store->addresses().find(self);
-  if (options.advertise.empty() && known != store->addresses().end() && !known->second.empty())
-    return known->second;
-  return addresses_of(options);
+  if (options.advertise.empty() && known != store->addresses().end() && !known->second.empty()) {
+    auto found = std::find(out.begin(), out.end(), known->second.front());
+    if (found != out.end()) std::rotate(out.begin(), found, found + 1);
+  }
+  return out;
+}
+
+// Told to whoever runs this peer; once it is answered, when it asked for it itself.
+void Peer::Impl::gone() {
+  const bool revoked = key && store->state().standing_of(key->public_key()) == Standing::revoked;
+  const std::string mesh = store->state().genesis().genesis.name;
+  std::string why =
+      revoked ? fmt::format(
+                    "this peer was revoked from the mesh {}, its key for good: delete {} and join with a "
+                    "new invite",
+                    mesh, data.path())
+              : fmt::format(
+                    "this peer {} the mesh {}: join again in this directory with a new invite, or "
+                    "delete it",
+                    core && core->leaving ? "left" : "was removed from", mesh);
+  if (!core || !core->leaving) runtime.log.error("{}", why);
+  if (left) runtime.loop.post([this, why] { left(why); });
 }
 
 Status Peer::Impl::open() {
@@ -75,10 +99,8 @@ Status Peer::Impl::open() {
   EFS_ASSIGN(store, RegisterStore::open(std::move(register_rows)));
   const PeerFacts* facts = store->state().peer_by_key(key->public_key());
   if (facts == nullptr) {
-    return fail(Code::unauthorized,
-                fmt::format("this peer is no member of the mesh any more (it was removed or revoked): "
-                            "delete {} and join again with a new invite",
-                            data.path()));
+    gone();
+    return fail(Code::unauthorized, "this peer is no member of the mesh any more");
   }
   self = facts->id;
   membership = std::make_unique<Membership>(runtime, *store, *key, self);
@@ -100,7 +122,14 @@ Status Peer::Impl::open() {
   if (parts.kernel) host.root = {0755, geteuid(), getegid()};
   EFS_ASSIGN(volumes, VolumeHost::open(std::move(host)));
   membership->set_order([this](uint64_t index, Bytes entry, std::function<void(Status)> done) {
-    volumes->order(index, std::move(entry), std::move(done));
+    volumes->order(index, std::move(entry), [this, done](Status durable) {
+      // What the root volume has and the register has not (its disk was full then) comes first.
+      if (!durable && durable.error().code == Code::conflict) {
+        auto ahead = volumes->register_entries(store->state().version());
+        if (ahead && !ahead->empty()) (void)membership->take(*ahead);
+      }
+      done(std::move(durable));
+    });
   });
   EFS_ASSIGN(const auto ahead, volumes->register_entries(store->state().version()));
   if (!ahead.empty()) EFS_TRY(membership->take(ahead));
@@ -108,16 +137,18 @@ Status Peer::Impl::open() {
   membership->on_change([this](uint64_t from) { follow_register(from); });
 
   EFS_ASSIGN(auto dht_rows, parts.environments("dht", Locator::options()));
-  EFS_ASSIGN(locator, Locator::create(
-                          runtime, *membership, *rpc, *key, self, addresses(), std::move(dht_rows), [this] {
-                            PeerRecord record;
-                            const PeerStatus status = own_status();
-                            record.capacity_bytes = status.capacity_bytes;
-                            record.used_bytes = status.used_bytes;
-                            for (const auto& one : status.stores)
-                              record.stores.push_back({one.directory, one.capacity_bytes, one.used_bytes});
-                            return record;
-                          }));
+  EFS_ASSIGN(locator,
+             Locator::create(
+                 runtime, *membership, *rpc, *key, self, [this] { return addresses(); }, std::move(dht_rows),
+                 [this] {
+                   PeerRecord record;
+                   const PeerStatus status = own_status();
+                   record.capacity_bytes = status.capacity_bytes;
+                   record.used_bytes = status.used_bytes;
+                   for (const auto& one : status.stores)
+                     record.stores.push_back({one.directory, one.capacity_bytes, one.used_bytes});
+                   return record;
+                 }));
   membership->attach(*rpc);
   serve_status(*rpc, [this] { return own_status(); });
   admin = std::make_unique<VolumeAdmin>(runtime, *membership, *volumes, *rpc, self);
@@ -126,10 +157,7 @@ Status Peer::Impl::open() {
       runtime, [this] { return volumes->make_view(); }, options);
   core = std::unique_ptr<Core>(new Core{runtime, data, options, *key, self, *membership, *rpc, *locator,
                                         *volumes, *admin, *mounts, [this] { return own_status(); },
-                                        [this] { return own_reasons(); },
-                                        [this](bool) {
-                                          if (left) runtime.loop.post(left);
-                                        }});
+                                        [this] { return own_reasons(); }, [this] { gone(); }});
   for (const Address& address : options.listen) EFS_TRY(rpc->listen(address));
   if (parts.kernel) {
     control = std::make_unique<ControlServer>(*core);
@@ -171,24 +199,42 @@ void Peer::Impl::follow_register(uint64_t from) {
   volumes->follow_register();
   if (locator) locator->on_register_change();
   const PeerFacts* facts = store->state().peer(self);
-  if ((facts == nullptr || facts->standing != Standing::admitted) && !stopping) {
-    runtime.log.error(
-        "this peer was {} the mesh: it stops; to come back, delete {} and join with a new invite",
-        facts != nullptr && facts->standing == Standing::revoked ? "revoked from" : "removed from",
-        data.path());
-    if (left) runtime.loop.post(left);
-  }
+  if ((facts == nullptr || facts->standing != Standing::admitted) && !stopping && !(core && core->leaving))
+    gone();
+}
+
+// They are made, or cannot be made: the next start does not ask again.
+void Peer::Impl::forget_own() {
+  if (options.own.empty()) return;
+  options.own.clear();
+  auto kept = data.options();
+  PeerOptions without;
+  if (!kept || !read_options(*kept, data.at("efs.yaml"), without) || without.own.empty()) return;
+  without.own.clear();
+  if (Status written = data.write_options(write_options(without)); !written)
+    runtime.log.warning("cannot write {}: {}", data.at("efs.yaml"), to_text(written.error()));
 }
 
 void Peer::Impl::own_next(size_t index, std::function<void(Status)> done) {
-  if (index == options.own.size()) return done({});
+  if (stopping) return done(fail(Code::closed, "the peer is stopping"));
+  if (index == options.own.size()) {
+    forget_own();
+    return done({});
+  }
   auto prefix = to_prefix(options.own[index]);
-  if (!prefix) return done(fail(prefix.error()));
+  if (!prefix) {
+    forget_own();
+    return done(fail(prefix.error()));
+  }
   const VolumeFacts* known = store->state().volume_at(*prefix);
   if (known != nullptr && known->owners == std::vector<PeerId>{self}) return own_next(index + 1, done);
   admin->create({*prefix, self}, [this, index, done, prefix = *prefix](Result<VolumeId> made) {
-    if (!made)
-      return done(fail(made.error().code, fmt::format("cannot own {}: {}", prefix, to_text(made.error()))));
+    if (!made) {
+      const Code code = made.error().code;
+      const bool later = code == Code::unreachable || code == Code::timed_out || code == Code::closed;
+      if (!later) forget_own();
+      return done(fail(code, fmt::format("cannot own {}: {}", prefix, to_text(made.error()))));
+    }
     own_next(index + 1, done);
   });
 }
@@ -210,7 +256,9 @@ void Peer::Impl::house() {
     }
     volumes->set_mesh_space(space);
   });
-  tick.start(kHouseTick, [this] { house(); });
+  volumes->sweep_junctions();
+  const int64_t peers = int64_t(membership->state().peers().size());
+  tick.start(std::max(kHouseTick, peers * kHouseTickPerPeer), [this] { house(); });
 }
 
 PeerStatus Peer::Impl::own_status() {
@@ -230,7 +278,7 @@ PeerStatus Peer::Impl::own_status() {
 }
 
 std::vector<std::string> Peer::Impl::own_reasons() {
-  std::vector<std::string> reasons;
+  std::vector<std::string> reasons = membership->troubles();
   if (auto kept = runtime.files.read_file(data.at("keys-directory"), 4096)) {
     const std::string root_key = std::string(text(*kept)) + "/root.key";
     if (runtime.files.exists(root_key)) {
@@ -244,14 +292,17 @@ std::vector<std::string> Peer::Impl::own_reasons() {
 Peer::Peer(Runtime& runtime, DataDirectory& data, const PeerOptions& options, PeerParts parts)
     : impl_(std::make_unique<Impl>(runtime, data, options, std::move(parts))) {}
 
-// Taken apart from the edges inwards: what asks goes before what it asks.
+// Taken apart from the edges inwards: what asks goes before what it asks. Questions to other owners are
+// answered first, while all that hears the answers is there; the Rpc drops the rest unheard.
 Peer::~Peer() {
+  impl_->stopping = true;
   impl_->tick.stop();
+  if (impl_->volumes) impl_->volumes->close_clients();
   impl_->control.reset();
   impl_->mounts.reset();
-  impl_->locator.reset();
   impl_->admin.reset();
-  impl_->volumes.reset();  // its clients say goodbye
+  impl_->locator.reset();
+  impl_->volumes.reset();
   impl_->rpc.reset();
 }
 
@@ -262,7 +313,7 @@ void Peer::start(std::function<void(Status)> started) {
   impl.own_next(0, [&impl, started](Status owned) {
     if (!owned) return started(std::move(owned));
     impl.mount([&impl, started](Status mounted) {
-      if (mounted) {
+      if (mounted && !impl.stopping) {
         impl.house();
         impl.runtime.log.info("peer {} ({}) serves", impl.options.name, short_hex(impl.self));
       }
@@ -284,7 +335,7 @@ void Peer::stop(std::function<void()> stopped) {
   close();
 }
 
-void Peer::on_left(std::function<void()> left) {
+void Peer::on_left(std::function<void(const std::string& why)> left) {
   impl_->left = std::move(left);
 }
 

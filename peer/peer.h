@@ -35,8 +35,9 @@ class Peer {
   // `started` runs once: it serves and is mounted, or why not.
   void start(std::function<void(Status)> started);
   void stop(std::function<void()> stopped);
-  // This peer left the mesh, by `efs-peer leave`: it is to be stopped.
-  void on_left(std::function<void()> left);
+  // This peer is no member of the mesh any more: it is to be stopped, and its directory marked as left. `why`
+  // is for people. May run before `started`, and more than once.
+  void on_left(std::function<void(const std::string& why)> left);
 
  private:
   struct Impl;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace efs {
 
@@ -12,12 +13,15 @@ using Json = nlohmann::ordered_json;
 struct Gathering {
   MeshView view;
   size_t outstanding = 0;
+  std::set<std::pair<Id, PeerId>> owners;  // volume, owner: only that one's word counts
   std::function<void(MeshView)> done;
   void finish_one() {
     if (--outstanding > 0) return;
     for (const PeerView& peer : view.peers) {
       if (!peer.status) continue;
-      for (const VolumeStatus& volume : peer.status->volumes) view.volumes[volume.id] = volume;
+      for (const VolumeStatus& volume : peer.status->volumes) {
+        if (owners.contains({volume.id, peer.facts.id})) view.volumes[volume.id] = volume;
+      }
     }
     done(std::move(view));
   }
@@ -29,8 +33,8 @@ double as_ms(int64_t ns) {
 
 Json peer_json(const PeerView& peer) {
   Json row;
-  row["id"] = to_hex(peer.facts->id);
-  row["name"] = peer.facts->name;
+  row["id"] = to_hex(peer.facts.id);
+  row["name"] = peer.facts.name;
   row["address"] = peer.address;
   row["state"] = peer.status ? "up" : "down";
   row["used_bytes"] = peer.status ? peer.status->used_bytes : 0;
@@ -38,7 +42,7 @@ Json peer_json(const PeerView& peer) {
   row["version"] = peer.status ? peer.status->version : "";
   row["rtt_ms"] = peer.rtt_ns ? Json(as_ms(*peer.rtt_ns)) : Json(nullptr);
   row["clock_offset_ms"] = peer.wall_offset_ns ? Json(as_ms(*peer.wall_offset_ns)) : Json(nullptr);
-  row["role"] = std::string(name_of(peer.facts->role));
+  row["role"] = std::string(name_of(peer.facts.role));
   if (peer.self) row["self"] = true;
   if (!peer.status) row["why"] = peer.why;
   return row;
@@ -64,11 +68,14 @@ void gather_status(Runtime& runtime, Membership& membership, Rpc& rpc, const Pee
                    std::function<void(MeshView)> done) {
   auto gathering = std::make_shared<Gathering>();
   gathering->done = std::move(done);
+  for (const VolumeFacts* volume : membership.state().volumes()) {
+    for (const PeerId& owner : volume->owners) gathering->owners.emplace(volume->id, owner);
+  }
   std::map<PeerId, PeerStats> stats;
   for (auto& one : rpc.stats()) stats.emplace(one.id, one);
   for (const PeerFacts* facts : membership.state().peers()) {
     if (facts->standing != Standing::admitted) continue;
-    PeerView view{facts, facts->id == self, std::nullopt, {}, std::nullopt, std::nullopt, {}};
+    PeerView view{*facts, facts->id == self, std::nullopt, {}, std::nullopt, std::nullopt, {}};
     if (auto found = stats.find(facts->id); found != stats.end() && found->second.address) {
       view.address = found->second.address->to_text();
     }
@@ -89,7 +96,7 @@ void gather_status(Runtime& runtime, Membership& membership, Rpc& rpc, const Pee
     if (peer.self) continue;
     ++gathering->outstanding;
     const int64_t asked = runtime.loop.clock().now_ns();
-    rpc.call(peer.facts->id, kPeerStatus, encode(PeerStatusQuery{}), {}, {kStatusTimeout, Priority::control},
+    rpc.call(peer.facts.id, kPeerStatus, encode(PeerStatusQuery{}), {}, {kStatusTimeout, Priority::control},
              [gathering, i, asked, &runtime](Result<Answer> answer) {
                PeerView& row = gathering->view.peers[i];
                auto status = answer ? decode<PeerStatus>(answer->body) : fail(answer.error());
@@ -120,22 +127,22 @@ std::string status_json(const MeshView& view, const RegisterState& state,
   for (const PeerView& peer : view.peers) {
     peers.push_back(peer_json(peer));
     if (!peer.status) {
-      warnings.push_back(fmt::format("peer {} is down ({})", peer.facts->name, peer.why));
+      warnings.push_back(fmt::format("peer {} is down ({})", peer.facts.name, peer.why));
       continue;
     }
     if (peer.wall_offset_ns && std::llabs(*peer.wall_offset_ns) > kClockWarning) {
       warnings.push_back(fmt::format("the clock of {} is {:.1f} s {} this one's: run a time service on both",
-                                     peer.facts->name, double(std::llabs(*peer.wall_offset_ns)) / 1e9,
+                                     peer.facts.name, double(std::llabs(*peer.wall_offset_ns)) / 1e9,
                                      *peer.wall_offset_ns > 0 ? "ahead of" : "behind"));
     }
     if (peer.status->version != EFS_VERSION) {
       warnings.push_back(
-          fmt::format("{} runs efs {}, this peer {}", peer.facts->name, peer.status->version, EFS_VERSION));
+          fmt::format("{} runs efs {}, this peer {}", peer.facts.name, peer.status->version, EFS_VERSION));
     }
     for (const StoreStatus& store : peer.status->stores) {
       if (store.missing) {
         errors.push_back(fmt::format("the store {} of {} is not there: is its disk mounted?", store.directory,
-                                     peer.facts->name));
+                                     peer.facts.name));
       }
     }
   }

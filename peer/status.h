@@ -15,7 +15,7 @@ inline constexpr int64_t kStatusTimeout = 2 * kSecond;
 inline constexpr int64_t kClockWarning = 2 * kSecond;
 
 struct PeerView {
-  const PeerFacts* facts = nullptr;
+  PeerFacts facts;  // as the register had them when it was asked
   bool self = false;
   std::optional<PeerStatus> status;  // nothing: it did not answer
   std::string why;                   // then
@@ -37,7 +37,7 @@ using OwnStatus = std::function<PeerStatus()>;
 void serve_status(Rpc& rpc, OwnStatus own);
 
 // The JSON of `efs status` (docs/commands.md): health, reasons, peers, volumes. `own_reasons` are this
-// machine's: a root key left lying, a store that is not mounted.
+// machine's: a root key left lying, a store that is not mounted. Text that is no UTF-8 is shown with U+FFFD.
 std::string status_json(const MeshView& view, const RegisterState& state,
                         const std::vector<std::string>& own_reasons);
 

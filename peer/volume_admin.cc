@@ -68,24 +68,21 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
   charter.prefix = creation->wanted.prefix;
   charter.founders = {creation->wanted.owner};
   charter.parent = creation->parent.id;
-  auto client = volumes_.client(creation->parent.id);
-  if (!client) {
-    return creation->done(
-        fail(Code::unreachable, fmt::format("the volume {} cannot be reached", creation->parent.prefix)));
-  }
   MakeJunction make{components_below(creation->parent.prefix, charter.prefix), {charter.id, charter.number}};
-  client->call(kRoot, make, {}, {kJunctionTimeout, nullptr}, [this, creation, client](VolumeAnswer answer) {
-    runtime_.loop.post([this, creation, reply = std::move(answer.reply)] {
-      Status made = status_of(reply, fmt::format("cannot make {} in the volume {}", creation->wanted.prefix,
-                                                 creation->parent.prefix));
-      if (!made) return creation->done(fail(made.error()));
-      // Of the directories from the root to the one the junction is in, the root itself is left out.
-      creation->charter.ancestors = reply.parents;
-      auto& ancestors = creation->charter.ancestors;
-      if (!ancestors.empty() && ancestors.front() == kRootInode) ancestors.erase(ancestors.begin());
-      make_charter(creation);
-    });
-  });
+  volumes_.call(creation->parent.id, kRoot, make, {}, {kJunctionTimeout, nullptr},
+                [this, creation](const VolumeAnswer& answer) {
+                  Status made =
+                      status_of(answer.reply, fmt::format("cannot make {} in the volume {}",
+                                                          creation->wanted.prefix, creation->parent.prefix));
+                  if (!made) return creation->done(fail(made.error()));
+                  // Of the directories from the root to the one the junction is in, the root itself is left
+                  // out.
+                  creation->charter.ancestors = answer.reply.parents;
+                  auto& ancestors = creation->charter.ancestors;
+                  if (!ancestors.empty() && ancestors.front() == kRootInode)
+                    ancestors.erase(ancestors.begin());
+                  make_charter(creation);
+                });
 }
 
 void VolumeAdmin::make_charter(std::shared_ptr<Creation> creation) {
@@ -98,7 +95,6 @@ void VolumeAdmin::make_charter(std::shared_ptr<Creation> creation) {
 
 // Who asked finds the volume there.
 void VolumeAdmin::await_volume(std::shared_ptr<Creation> creation) {
-  auto client = volumes_.client(creation->charter.id);
   auto again = [this, creation](const std::string& why) {
     if (runtime_.loop.clock().now_ns() > creation->deadline_ns) {
       return creation->done(
@@ -107,14 +103,11 @@ void VolumeAdmin::await_volume(std::shared_ptr<Creation> creation) {
     }
     runtime_.loop.after(kAwaitStep, [this, creation] { await_volume(creation); });
   };
-  if (!client) return again("it is not known here");
-  client->call(kRoot, Usage{}, {}, {2 * kSecond, nullptr},
-               [this, creation, again, client](VolumeAnswer answer) {
-                 runtime_.loop.post([creation, again, reply = std::move(answer.reply)] {
-                   if (reply.code == Code::ok) return creation->done(creation->charter.id);
-                   again(reply.message.empty() ? std::string(name_of(reply.code)) : reply.message);
-                 });
-               });
+  volumes_.call(creation->charter.id, kRoot, Usage{}, {}, {2 * kSecond, nullptr},
+                [creation, again](const VolumeAnswer& answer) {
+                  if (answer.reply.code == Code::ok) return creation->done(creation->charter.id);
+                  again(to_text(Error{answer.reply.code, answer.reply.message}));
+                });
 }
 
 void VolumeAdmin::take_back(std::shared_ptr<Creation> creation, Error error) {
@@ -132,12 +125,10 @@ void VolumeAdmin::take_back(std::shared_ptr<Creation> creation, Error error) {
 
 void VolumeAdmin::unlink_junction(const VolumeFacts& volume, std::function<void(Status)> done) {
   const VolumeFacts* parent = membership_.state().volume(volume.parent);
-  auto client = parent == nullptr ? nullptr : volumes_.client(parent->id);
-  if (!client) return done(fail(Code::unreachable, "the volume above cannot be reached"));
+  if (parent == nullptr) return done(fail(Code::unreachable, "the volume above cannot be reached"));
   RemoveJunction remove{components_below(parent->prefix, volume.prefix), volume.id};
-  client->call(kRoot, remove, {}, {kJunctionTimeout, nullptr}, [this, done, client](VolumeAnswer answer) {
-    runtime_.loop.post(
-        [done, reply = std::move(answer.reply)] { done(status_of(reply, "cannot remove the junction")); });
+  volumes_.call(parent->id, kRoot, remove, {}, {kJunctionTimeout, nullptr}, [done](const VolumeAnswer& answer) {
+    done(status_of(answer.reply, "cannot remove the junction"));
   });
 }
 

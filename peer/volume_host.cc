@@ -24,7 +24,19 @@ std::vector<std::string> components(std::string_view prefix) {
 
 // ---- views ----
 
-VolumeView::~VolumeView() = default;
+VolumeView::~VolumeView() {
+  close();
+}
+
+// Who still holds one of them gets Code::closed from it.
+void VolumeView::close() {
+  std::map<VolumeNumber, std::shared_ptr<VolumeClient>> clients;
+  {
+    std::lock_guard lock(mutex_);
+    clients = std::exchange(clients_, {});
+  }
+  for (auto& [number, client] : clients) client->close();
+}
 
 std::shared_ptr<VolumeClient> VolumeView::client(VolumeNumber number) {
   std::lock_guard lock(mutex_);
@@ -39,8 +51,14 @@ void VolumeView::follow() {
     if (!known) known = host_.make_client(number, number_);
     if (known) clients[number] = std::move(known);
   }
-  std::lock_guard lock(mutex_);
-  dropped = std::exchange(clients_, std::move(clients));
+  {
+    std::lock_guard lock(mutex_);
+    dropped = std::exchange(clients_, clients);
+  }
+  for (auto& [number, client] : dropped) {
+    auto kept = clients.find(number);
+    if (kept == clients.end() || kept->second != client) client->close();
+  }
 }
 
 std::shared_ptr<VolumeClient> VolumeView::client(const VolumeId& id) {
@@ -75,14 +93,31 @@ MeshSpace VolumeView::space() {
 // ---- opening ----
 
 VolumeHost::VolumeHost(VolumeHostParts parts)
-    : parts_(std::move(parts)), tick_timer_(parts_.runtime.loop), view_(make_view()) {
+    : parts_(std::move(parts)),
+      jobs_(parts_.runtime.loop),
+      tick_timer_(parts_.runtime.loop),
+      view_(make_view()) {
   tree_ = std::make_unique<VolumeTree>(*view_, parts_.runtime.loop.clock());
 }
 
-VolumeHost::~VolumeHost() = default;
+VolumeHost::~VolumeHost() {
+  close_clients();
+}
+
+// The lowest that no living view has: what a client holds open is counted under it. Mounts are bounded far
+// below 256 by the kernel's and the pool's patience; the last number is shared rather than refused.
+uint8_t VolumeHost::free_view_number() const {
+  std::set<uint8_t> taken;
+  for (const auto& weak : views_) {
+    if (auto view = weak.lock()) taken.insert(view->number_);
+  }
+  uint8_t number = 0;
+  while (number < UINT8_MAX && taken.contains(number)) ++number;
+  return number;
+}
 
 std::shared_ptr<VolumeView> VolumeHost::make_view() {
-  auto view = std::make_shared<VolumeView>(*this, next_view_++);
+  auto view = std::make_shared<VolumeView>(*this, free_view_number());
   views_.push_back(view);
   view->follow();
   return view;
@@ -111,6 +146,7 @@ Status VolumeHost::start() {
   set_options.log.background = parts_.threads;
   EFS_ASSIGN(volumes_, VolumeSet::open(set, set_options));
   for (const auto& [id, error] : volumes_->failures()) lost_[id] = to_text(error);
+  for (const auto& replica : volumes_->all()) EFS_TRY(note_made(replica->id()));  // a kill came between
   checkpointer_ = std::make_unique<Checkpointer>(*volumes_, parts_.runtime.loop.clock(), parts_.runtime.log);
   parts_.threads ? checkpointer_->start() : tick();
   service_ = std::make_unique<VolumeService>(parts_.runtime.loop, parts_.rpc, *volumes_, access());
@@ -170,9 +206,13 @@ Status VolumeHost::make_owned(const VolumeFacts& volume) {
         fmt::format("its metadata is not in {}/volumes any more; put the directory back", parts_.data));
   }
   EFS_TRY(volumes_->create(volume.id, volume.number, parts_.root));
-  made_.insert(volume.id);
+  return note_made(volume.id);
+}
+
+Status VolumeHost::note_made(const VolumeId& id) {
+  if (!made_.insert(id).second) return {};
   std::string lines;
-  for (const VolumeId& id : made_) lines += to_hex(id) + "\n";
+  for (const VolumeId& one : made_) lines += to_hex(one) + "\n";
   return parts_.runtime.files.replace_file(parts_.data + "/volumes-made", view(lines));
 }
 
@@ -180,6 +220,7 @@ void VolumeHost::follow_register() {
   const RegisterState& state = parts_.membership.state();
   std::map<VolumeNumber, Facts> facts;
   std::map<VolumeId, VolumeNumber> numbers;
+  std::set<PeerId> owners;
   auto places = std::make_shared<std::vector<VolumePlace>>();
   for (const VolumeFacts* volume : state.volumes()) {
     const bool own =
@@ -200,27 +241,51 @@ void VolumeHost::follow_register() {
     }
     places->push_back(std::move(place));
     for (const PeerId& owner : volume->owners) {
-      if (owner == parts_.self) continue;
-      parts_.rpc.keep_alive(owner, true);
-      parts_.ensure_route(owner);
+      if (owner != parts_.self) owners.insert(owner);
     }
   }
-  for (const auto& replica : volumes_->all()) {
-    if (numbers.contains(replica->id())) continue;
-    if (Status removed = volumes_->remove(replica->id()); !removed) {
-      parts_.runtime.log.warning("the removed volume {} still takes room: {}", short_hex(replica->id()),
-                                 to_text(removed.error()));
-    }
-  }
+  follow_owners(owners);
+  drop_removed(numbers);
   {
     std::lock_guard lock(facts_mutex_);
     facts_ = std::move(facts);
     numbers_ = std::move(numbers);
     places_ = std::move(places);
   }
+  if (stopping_) return;
   std::erase_if(views_, [](const auto& view) { return view.expired(); });
   for (auto& weak : views_) {
     if (auto view = weak.lock()) view->follow();
+  }
+}
+
+void VolumeHost::follow_owners(const std::set<PeerId>& owners) {
+  for (const PeerId& owner : owners) {
+    if (kept_alive_.insert(owner).second) parts_.rpc.keep_alive(owner, true);
+    parts_.ensure_route(owner);
+  }
+  std::erase_if(kept_alive_, [&](const PeerId& peer) {
+    if (owners.contains(peer)) return false;
+    parts_.rpc.keep_alive(peer, false);
+    return true;
+  });
+}
+
+// Only an empty volume is ever removed from the register: one with files in it is kept, whatever the register
+// says, for a person to look at.
+void VolumeHost::drop_removed(const std::map<VolumeId, VolumeNumber>& there) {
+  std::erase_if(lost_, [&](const auto& one) { return !there.contains(one.first); });
+  for (const auto& replica : volumes_->all()) {
+    if (there.contains(replica->id())) continue;
+    if (Status empty = replica->close_if_empty(); !empty) {
+      parts_.runtime.log.error("volume {} is not in the register, and is kept in {}/volumes: {}",
+                               to_hex(replica->id()), parts_.data, to_text(empty.error()));
+      continue;
+    }
+    if (Status removed = volumes_->remove(replica->id()); !removed) {
+      parts_.runtime.log.warning("the removed volume {} still takes room: {}", short_hex(replica->id()),
+                                 to_text(removed.error()));
+    }
   }
 }
 
@@ -241,9 +306,42 @@ std::shared_ptr<VolumeClient> VolumeHost::make_client(VolumeNumber number, uint8
     if (known == facts_.end()) return;
     for (const PeerId& owner : known->second.owners) parts_.ensure_route(owner);
   };
-  return std::make_shared<RemoteVolume>(parts_.runtime.loop, parts_.rpc, parts_.runtime.random,
-                                        std::move(locator), facts.id, number,
-                                        int64_t(parts_.options.unreachable_timeout_s) * kSecond);
+  // A FUSE thread may be the last to let go of it: it still ends on the loop.
+  return std::shared_ptr<VolumeClient>(
+      new RemoteVolume(parts_.runtime.loop, parts_.rpc, parts_.runtime.random, std::move(locator), facts.id,
+                       number, int64_t(parts_.options.unreachable_timeout_s) * kSecond),
+      [&loop = parts_.runtime.loop](VolumeClient* client) {
+        if (loop.on_thread()) {
+          delete client;
+        } else {
+          loop.post([client] { delete client; });
+        }
+      });
+}
+
+void VolumeHost::call(const VolumeId& id, const Credentials& who, RequestBody body, Payload payload,
+                      const VolumeClient::Options& options, VolumeClient::Done done) {
+  auto client = this->client(id);
+  if (!client) {
+    return parts_.runtime.loop.post([done = std::move(done)] {
+      done({error_reply(Code::not_found, "there is no such volume, or it is not served here"), {}});
+    });
+  }
+  auto replica = volumes_->find(id);
+  if (client->local() && replica && !replica->executes_inline(body)) {
+    auto result = std::make_shared<VolumeAnswer>();
+    jobs_.run(
+        [=, body = std::move(body), payload = std::move(payload)]() mutable {
+          client->call(who, std::move(body), std::move(payload), options,
+                       [&](VolumeAnswer answer) { *result = std::move(answer); });
+        },
+        [result, done = std::move(done)] { done(std::move(*result)); });
+    return;
+  }
+  client->call(who, std::move(body), std::move(payload), options,
+               [&loop = parts_.runtime.loop, client, done = std::move(done)](VolumeAnswer answer) {
+                 loop.post([done, answer = std::move(answer)]() mutable { done(std::move(answer)); });
+               });
 }
 
 Result<std::vector<Bytes>> VolumeHost::register_entries(uint64_t from) {
@@ -270,7 +368,7 @@ void VolumeHost::order(uint64_t index, Bytes entry, std::function<void(Status)> 
     if (!earlier) return done(fail(earlier.error()));
   }
   auto result = std::make_shared<Status>();
-  parts_.runtime.loop.work(
+  jobs_.run(
       [root, index, entry = std::move(entry), earlier = std::move(*earlier), result] {
         auto append = [&](uint64_t at, const Bytes& bytes) {
           Request request;
@@ -300,12 +398,63 @@ Status VolumeHost::close_for_removal(const VolumeId& id) {
   return {};
 }
 
+// ---- junctions to nowhere ----
+
+void VolumeHost::sweep_junctions() {
+  if (sweeping_ || stopping_) return;
+  std::map<VolumeId, uint64_t> expected;
+  const RegisterState& state = parts_.membership.state();
+  for (const VolumeFacts* volume : state.volumes()) {
+    if (volume->number == kRootVolume) continue;
+    ++expected[volume->parent == VolumeId{} ? state.root_volume()->id : volume->parent];
+  }
+  std::vector<std::shared_ptr<SoleReplica>> suspects;
+  for (const auto& replica : volumes_->all()) {
+    auto count = count_junctions(*replica->rows());
+    if (count && *count > expected[replica->id()]) suspects.push_back(replica);
+  }
+  if (suspects.empty()) return orphans_.clear();
+  sweeping_ = true;
+  using Found = std::vector<std::pair<VolumeId, std::vector<FoundJunction>>>;
+  auto all = std::make_shared<Found>();
+  jobs_.run(
+      [suspects, all] {
+        for (const auto& replica : suspects) {
+          if (auto found = find_junctions(*replica->rows()))
+            all->emplace_back(replica->id(), std::move(*found));
+        }
+      },
+      [this, all] {
+        sweeping_ = false;
+        for (const auto& [parent, found] : *all) remove_orphans(parent, found);
+      });
+}
+
+void VolumeHost::remove_orphans(const VolumeId& parent, const std::vector<FoundJunction>& found) {
+  const int64_t now_ns = parts_.runtime.loop.clock().now_ns();
+  for (const FoundJunction& junction : found) {
+    if (stopping_ || parts_.membership.state().volume(junction.volume) != nullptr) continue;
+    const int64_t since_ns = orphans_.emplace(junction.volume, now_ns).first->second;
+    if (now_ns - since_ns < kOrphanAfter) continue;
+    std::string path;
+    for (const auto& name : junction.path) path += "/" + name;
+    parts_.runtime.log.warning("the junction {} leads to no volume of the register and is removed", path);
+    call(parent, {0, 0, {}, true}, RemoveJunction{junction.path, junction.volume}, {}, {},
+         [this, path, id = junction.volume](const VolumeAnswer& answer) {
+           orphans_.erase(id);
+           if (answer.reply.code != Code::ok)
+             parts_.runtime.log.warning("the junction {} stays: {}", path,
+                                        to_text(Error{answer.reply.code, answer.reply.message}));
+         });
+  }
+}
+
 // ---- looking ----
 
 void VolumeHost::resolve(const std::string& path, const Credentials& who, bool follow,
                          std::function<void(Result<ResolvedPath>)> done) {
-  tree_->resolve(path, who, follow, {}, [this, done](Result<ResolvedPath> found) {
-    parts_.runtime.loop.post([done, found = std::move(found)]() mutable { done(std::move(found)); });
+  tree_->resolve(path, who, follow, {}, [&loop = parts_.runtime.loop, done](Result<ResolvedPath> found) {
+    loop.post([done, found = std::move(found)]() mutable { done(std::move(found)); });
   });
 }
 
@@ -339,18 +488,28 @@ std::vector<StoreStatus> VolumeHost::stores() {
   return out;
 }
 
+void VolumeHost::close_clients() {
+  for (const auto& weak : views_) {
+    if (auto view = weak.lock()) view->close();
+  }
+}
+
 void VolumeHost::stop(std::function<void()> done) {
   tick_timer_.stop();
-  service_.reset();
-  parts_.runtime.loop.work(
-      [this] {
-        checkpointer_->stop();
-        if (Status closed = volumes_->close(); !closed) {
-          parts_.runtime.log.error("not closed cleanly, the next start replays the log: {}",
-                                   to_text(closed.error()));
-        }
-      },
-      std::move(done));
+  stopping_ = true;
+  close_clients();
+  auto close = [this, done = std::move(done)] {
+    parts_.runtime.loop.work(
+        [this] {
+          checkpointer_->stop();
+          if (Status closed = volumes_->close(); !closed) {
+            parts_.runtime.log.error("not closed cleanly, the next start replays the log: {}",
+                                     to_text(closed.error()));
+          }
+        },
+        done);
+  };
+  service_->close([this, close] { jobs_.when_idle(close); });
 }
 
 }  // namespace efs

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 
+#include "peer/junctions.h"
 #include "peer/membership/membership.h"
 #include "peer/options.h"
 #include "peer/volume/checkpointer.h"
@@ -24,11 +25,12 @@
 namespace efs {
 
 class VolumeHost;
+inline constexpr int64_t kOrphanAfter = kMinute;
 
 class VolumeView final : public VolumeDirectory {
  public:
   VolumeView(VolumeHost& host, uint8_t number) : host_(host), number_(number) {}
-  ~VolumeView() override;
+  ~VolumeView() override;  // closes its clients
   std::shared_ptr<VolumeClient> client(VolumeNumber number) override;
   std::shared_ptr<VolumeClient> client(const VolumeId& id);
   Places places() override;
@@ -37,7 +39,8 @@ class VolumeView final : public VolumeDirectory {
  private:
   friend class VolumeHost;
   VolumeHost& host_;
-  void follow();  // the loop's thread: where remote clients are made and destroyed
+  void follow();  // the loop's thread
+  void close();   // likewise
   const uint8_t number_;
   std::mutex mutex_;
   std::map<VolumeNumber, std::shared_ptr<VolumeClient>> clients_;
@@ -67,6 +70,9 @@ class VolumeHost {
   std::shared_ptr<VolumeView> make_view();
   // The tools' own.
   std::shared_ptr<VolumeClient> client(const VolumeId& id) { return view_->client(id); }
+  // Asks a volume without blocking the loop, wherever its owner is; `done` on the loop.
+  void call(const VolumeId& id, const Credentials& who, RequestBody body, Payload payload,
+            const VolumeClient::Options& options, VolumeClient::Done done);
   void resolve(const std::string& path, const Credentials& who, bool follow,
                std::function<void(Result<ResolvedPath>)> done);
 
@@ -79,12 +85,18 @@ class VolumeHost {
   // Refuses requests for a while, if the volume is empty. Code::not_empty, not_found.
   Status close_for_removal(const VolumeId& id);
   void set_mesh_space(const MeshSpace& space);
+  // Now and then: junctions in owned volumes whose volume has not been in the register for kOrphanAfter (who
+  // made or removed it died on the way) are removed.
+  void sweep_junctions();
 
   ChunkStore& chunks() { return *chunks_; }
   std::vector<VolumeStatus> statuses();
   std::vector<StoreStatus> stores();
   uint64_t available_bytes() { return chunks_->available_bytes(); }
-  // Checkpoints, syncs and closes what is owned; `done` on the loop. Then destroy it.
+  // Answers what waits for other owners with Code::closed, and asks them no more.
+  void close_clients();
+  // Refuses requests, waits for those under way, checkpoints, syncs and closes what is owned; `done` on the
+  // loop. Then destroy it, before the Rpc.
   void stop(std::function<void()> done);
 
  private:
@@ -94,19 +106,27 @@ class VolumeHost {
   VolumeAccess access();
   Status read_made();
   Status make_owned(const VolumeFacts& volume);
+  Status note_made(const VolumeId& id);
+  void follow_owners(const std::set<PeerId>& owners);
+  void drop_removed(const std::map<VolumeId, VolumeNumber>& there);
   std::shared_ptr<VolumeClient> make_client(VolumeNumber number, uint8_t view);
+  uint8_t free_view_number() const;
+  bool stopping_ = false;
   void tick();
 
   VolumeHostParts parts_;
+  Jobs jobs_;
   std::unique_ptr<ChunkStore> chunks_;
   std::unique_ptr<VolumeSet> volumes_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<VolumeService> service_;
   Timer tick_timer_;
   std::set<VolumeId> made_;               // that were ever made here
+  std::set<PeerId> kept_alive_;           // owners of volumes
   std::map<VolumeId, std::string> lost_;  // owned, and why not served
-  std::map<VolumeId, int64_t> closing_;   // until when (monotonic)
-  uint8_t next_view_ = 0;
+  std::map<VolumeId, int64_t> orphans_;   // junctions to nowhere -> first seen (monotonic)
+  bool sweeping_ = false;
+  void remove_orphans(const VolumeId& parent, const std::vector<FoundJunction>& found);
 
   struct Facts {
     VolumeId id{};

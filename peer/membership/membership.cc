@@ -17,7 +17,7 @@ constexpr size_t kEntriesAMessage = 256;
 }  // namespace
 
 Membership::Membership(Runtime& runtime, RegisterStore& store, const KeyPair& key, const PeerId& self)
-    : runtime_(runtime), store_(store), key_(key), self_(self) {}
+    : runtime_(runtime), store_(store), key_(key), self_(self), waiting_timer_(runtime.loop) {}
 
 // A session proves the key; the id is only said. A member's key that comes with another's id is nobody's, and
 // the session refuses it, as it does every unknown key whose id is not its hash.
@@ -50,10 +50,7 @@ void Membership::attach(Rpc& rpc) {
     part->entries.erase(part->entries.begin(),
                         part->entries.begin() + std::min<size_t>(before - part->from, part->entries.size()));
     if (part->entries.empty()) return;
-    if (Status taken = take(part->entries); !taken) {
-      runtime_.log.warning("register: entries from {} are refused: {}", short_hex(caller.id),
-                           to_text(taken.error()));
-    }
+    if (Status taken = take(part->entries); !taken) refuse(caller.id, to_text(taken.error()));
   });
   rpc.handle(kPropose, Access::admitted, [this](const Caller&, Bytes body, Bytes, Responder respond) {
     auto message = decode<ProposalMessage>(body);
@@ -81,7 +78,7 @@ void Membership::applied(uint64_t from) {
   if (rpc_ != nullptr) rpc_->recheck_admissions();
   while (!waiting_.empty() && waiting_.begin()->first < state().version()) {
     auto node = waiting_.extract(waiting_.begin());
-    runtime_.loop.post([done = std::move(node.mapped()), index = node.key()] { done(index); });
+    runtime_.loop.post([done = std::move(node.mapped().done), index = node.key()] { done(index); });
   }
 }
 
@@ -108,14 +105,36 @@ void Membership::on_peer_up(const PeerInfo& peer) {
 void Membership::on_mark(const PeerId& peer, const RegisterMark& mark) {
   if (mark.version > state().version()) return fetch(peer);
   if (mark.version > 0 && state().hash_at(mark.version - 1) != mark.head) {
-    runtime_.log.error(
-        "register: {} has another entry {} than this peer: the registers of this mesh have parted; ask "
-        "'efs-keys audit' on both, and keep the one of the root volume's owner",
-        short_hex(peer), mark.version - 1);
+    return refuse(peer, fmt::format("it has another entry {} than this peer: the registers of this mesh have "
+                                    "parted; ask 'efs-keys audit' on both, and keep the one of the root "
+                                    "volume's owner",
+                                    mark.version - 1));
   }
+  refused_.erase(peer);
+}
+
+// Said once a minute for as long as it stays so, and by `efs status`.
+void Membership::refuse(const PeerId& from, const std::string& why) {
+  const int64_t now_ns = runtime_.loop.clock().now_ns();
+  Refused& refused = refused_[from];
+  if (refused.until_ns > now_ns && refused.why == why) return;
+  refused = {why, now_ns + kRefusedFor};
+  runtime_.log.error("register: what {} has is refused: {}", short_hex(from), why);
+}
+
+std::vector<std::string> Membership::troubles() const {
+  std::vector<std::string> out;
+  for (const auto& [peer, refused] : refused_) {
+    const PeerFacts* facts = state().peer(peer);
+    if (facts == nullptr || facts->standing != Standing::admitted) continue;
+    out.push_back(fmt::format("the register of {} is refused here: {}", facts->name, refused.why));
+  }
+  return out;
 }
 
 void Membership::fetch(const PeerId& from) {
+  auto refused = refused_.find(from);
+  if (refused != refused_.end() && refused->second.until_ns > runtime_.loop.clock().now_ns()) return;
   if (rpc_ == nullptr || !fetching_.insert(from).second) return;
   rpc_->call(from, kReadRegister, encode(RegisterQuery{state().version()}), {},
              {kFetchTimeout, Priority::control}, [this, from](Result<Answer> answer) {
@@ -126,11 +145,7 @@ void Membership::fetch(const PeerId& from) {
                const size_t known = std::min<size_t>(state().version() - part->from, part->entries.size());
                part->entries.erase(part->entries.begin(), part->entries.begin() + known);
                if (part->entries.empty()) return;
-               if (Status taken = take(part->entries); !taken) {
-                 runtime_.log.warning("register: entries from {} are refused: {}", short_hex(from),
-                                      to_text(taken.error()));
-                 return;
-               }
+               if (Status taken = take(part->entries); !taken) return refuse(from, to_text(taken.error()));
                if (part->version > state().version()) fetch(from);
              });
 }
@@ -190,7 +205,29 @@ void Membership::propose(Bytes proposal, std::function<void(Result<uint64_t>)> d
 
 void Membership::wait_for(uint64_t index, std::function<void(Result<uint64_t>)> done) {
   if (index < state().version()) return done(index);
-  waiting_.emplace(index, std::move(done));
+  waiting_.emplace(index, Waiting{std::move(done), runtime_.loop.clock().now_ns() + kEntryPatience});
+  if (!waiting_timer_.running()) waiting_timer_.start(kSecond, [this] { tend_waiting(); });
+}
+
+// An entry that was ordered comes by announcement or is fetched; when its owner went away at once, from
+// whoever has it. Who waits is not left waiting.
+void Membership::tend_waiting() {
+  const int64_t now_ns = runtime_.loop.clock().now_ns();
+  std::erase_if(waiting_, [&](auto& one) {
+    if (one.second.until_ns > now_ns) return false;
+    runtime_.loop.post([done = std::move(one.second.done), index = one.first] {
+      done(fail(Code::timed_out,
+                fmt::format("the change was made, as entry {} of the register, but has not come to this peer "
+                            "yet: 'efs-keys audit' shows it once it has",
+                            index)));
+    });
+    return true;
+  });
+  if (waiting_.empty()) return;
+  for (const PeerId& owner : root_owners()) {
+    if (owner != self_) fetch(owner);
+  }
+  waiting_timer_.start(kSecond, [this] { tend_waiting(); });
 }
 
 void Membership::order(Queued queued) {
@@ -248,8 +285,10 @@ void Membership::handle_join(const Caller& caller, ByteView body, Responder resp
   if (caller.key != join->request.key) {
     return respond.fail({Code::unauthorized, "the request to join is another peer's"});
   }
-  if (Status may = state().may_admit(message->join, runtime_.loop.clock().wall_ns()); !may && orders()) {
-    return respond.fail(may.error());
+  // Who is in already was killed before it knew: it is answered again, whatever became of the invite.
+  if (orders() && state().peer_by_key(join->request.key) == nullptr) {
+    if (Status may = state().may_admit(message->join, runtime_.loop.clock().wall_ns()); !may)
+      return respond.fail(may.error());
   }
   if (join->certificate.role == Role::client) return no_clients();
   std::vector<std::string> addresses = join->request.addresses;
@@ -277,12 +316,16 @@ void Membership::dial_back(std::vector<std::string> addresses, PeerId wanted, st
   auto address = Address::parse(next);
   if (!address) return again(false);
   // A bare connection: proof of who answers comes with the first session that others make to it.
-  auto pending = std::make_shared<Network::Pending>();
-  *pending = runtime_.network.connect(*address, kDialBackTimeout,
-                                      [this, pending, again](Result<std::unique_ptr<Stream>> stream) {
-                                        const bool reached = stream.has_value();
-                                        runtime_.loop.post([pending, again, reached] { again(reached); });
-                                      });
+  if (dials_.size() >= kMaxDials)
+    return done(fail(Code::overloaded, "too many peers want to join at once: try again in a minute"));
+  const uint64_t number = ++last_dial_;
+  dials_[number] = runtime_.network.connect(
+      *address, kDialBackTimeout, [this, number, again](Result<std::unique_ptr<Stream>> stream) {
+        runtime_.loop.post([this, number, again, reached = stream.has_value()] {
+          dials_.erase(number);
+          again(reached);
+        });
+      });
 }
 
 void Membership::admit(JoinMessage message, std::string reached_at, Responder respond) {
@@ -290,14 +333,17 @@ void Membership::admit(JoinMessage message, std::string reached_at, Responder re
     if (!reached_at.empty()) (void)store_.remember_addresses(peer.id, {reached_at});
     respond.answer(encode(Joined{peer.admitted, peer.name, reached_at}));
   };
-  if (const PeerFacts* known = state().admitted_by(message.join)) return joined(*known);
+  auto join = read_join(message.join, state().mesh());
+  if (!join) return respond.fail(join.error());
+  const PublicKey key = join->request.key;
+  if (const PeerFacts* known = state().peer_by_key(key)) return joined(*known);
   const auto owners = root_owners();
   if (!orders()) {
     if (owners.empty()) return respond.fail({Code::unreachable, "the root volume has no owner"});
     JoinMessage forward = message;
     forward.forwarded = true;
     rpc_->call(owners.front(), kJoin, encode(forward), {}, {kProposeTimeout, Priority::normal},
-               [this, joined, message, respond, owner = owners.front()](Result<Answer> answer) mutable {
+               [this, joined, key, respond, owner = owners.front()](Result<Answer> answer) mutable {
                  if (!answer && answer.error().code == Code::unreachable) {
                    const PeerFacts* facts = state().peer(owner);
                    return respond.fail(
@@ -308,11 +354,11 @@ void Membership::admit(JoinMessage message, std::string reached_at, Responder re
                  if (!answer) return respond.fail(answer.error());
                  auto done = decode<Joined>(answer->body);
                  if (!done) return respond.fail(done.error());
-                 wait_for(done->index, [this, joined, message, respond](Result<uint64_t>) mutable {
-                   const PeerFacts* peer = state().admitted_by(message.join);
-                   peer != nullptr
-                       ? joined(*peer)
-                       : respond.fail({Code::conflict, "the peer was admitted, and then was not"});
+                 wait_for(done->index, [this, joined, key, respond](Result<uint64_t> index) mutable {
+                   const PeerFacts* peer = state().peer_by_key(key);
+                   if (peer != nullptr) return joined(*peer);
+                   respond.fail(index ? Error{Code::conflict, "the peer was admitted, and then was not"}
+                                      : index.error());
                  });
                  if (state().version() <= done->index) fetch(owner);
                });
@@ -321,8 +367,8 @@ void Membership::admit(JoinMessage message, std::string reached_at, Responder re
   order({[this, join = message.join] {
            return make_admission(state(), join, key_, runtime_.loop.clock().wall_ns(), runtime_.random);
          },
-         [this, joined, join = message.join, respond](Result<uint64_t> index) mutable {
-           const PeerFacts* peer = state().admitted_by(join);
+         [this, joined, key, respond](Result<uint64_t> index) mutable {
+           const PeerFacts* peer = state().peer_by_key(key);
            if (peer != nullptr) return joined(*peer);
            respond.fail(index ? Error{Code::conflict, "the peer was admitted, and then was not"}
                               : index.error());

@@ -19,6 +19,11 @@
 namespace efs {
 
 inline constexpr size_t kMaxQueuedProposals = 1024;
+inline constexpr size_t kMaxDials = 64;  // back to peers that want to join, at once
+// How long an ordered entry may take to come here before whoever waits for it is told.
+inline constexpr int64_t kEntryPatience = 20 * kSecond;
+// A peer whose entries were refused is not asked again for so long.
+inline constexpr int64_t kRefusedFor = kMinute;
 
 class Membership {
  public:
@@ -39,6 +44,9 @@ class Membership {
   bool orders() const { return order_ != nullptr && state().may_order(key_.public_key()); }
   // Entries that the root volume holds beyond ours (after a crash between the two).
   Status take(const std::vector<Bytes>& entries);
+
+  // Peers whose register does not fit this one's, and why: for people.
+  std::vector<std::string> troubles() const;
 
   // Runs after entries were applied, with the index of the first.
   void on_change(std::function<void(uint64_t from)> listener) { listeners_.push_back(std::move(listener)); }
@@ -65,6 +73,8 @@ class Membership {
   void applied(uint64_t from);
   void announce(uint64_t from);
   void fetch(const PeerId& from);
+  void refuse(const PeerId& from, const std::string& why);
+  void tend_waiting();
   void wait_for(uint64_t index, std::function<void(Result<uint64_t>)> done);
   std::vector<PeerId> root_owners() const;
 
@@ -78,7 +88,19 @@ class Membership {
   bool ordering_ = false;
   std::set<PeerId> fetching_;
   std::vector<std::function<void(uint64_t)>> listeners_;
-  std::multimap<uint64_t, std::function<void(Result<uint64_t>)>> waiting_;
+  struct Waiting {
+    std::function<void(Result<uint64_t>)> done;
+    int64_t until_ns = 0;
+  };
+  std::multimap<uint64_t, Waiting> waiting_;
+  Timer waiting_timer_;
+  struct Refused {
+    std::string why;
+    int64_t until_ns = 0;
+  };
+  std::map<PeerId, Refused> refused_;
+  std::map<uint64_t, Network::Pending> dials_;
+  uint64_t last_dial_ = 0;
 };
 
 }  // namespace efs

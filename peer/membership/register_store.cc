@@ -57,13 +57,27 @@ Status RegisterStore::load() {
 }
 
 Status RegisterStore::append(const std::vector<Bytes>& entries) {
-  for (const Bytes& entry : entries) {
-    EFS_TRY(state_.check(entry));
+  if (entries.size() == 1) {
+    EFS_TRY(state_.check(entries.front()));
     const std::string key = index_key(state_.version());
-    EFS_TRY(environment_->write({{kEntries, key, text(entry)}}));
-    EFS_TRY(state_.apply(entry));
+    EFS_TRY(environment_->write({{kEntries, key, text(entries.front())}}));
+    return state_.apply(entries.front());
   }
-  return {};
+  // Who was away takes many at once: one sync for them all.
+  RegisterState next = state_;
+  std::vector<std::string> keys;
+  Status fits;
+  for (const Bytes& entry : entries) {
+    std::string key = index_key(next.version());
+    if (fits = next.apply(entry); !fits) break;
+    keys.push_back(std::move(key));
+  }
+  if (keys.empty()) return fits;
+  std::vector<MetaEnvironment::Change> rows;
+  for (size_t i = 0; i < keys.size(); ++i) rows.push_back({kEntries, keys[i], text(entries[i])});
+  EFS_TRY(environment_->write(rows));
+  state_ = std::move(next);
+  return fits;
 }
 
 Result<std::vector<Bytes>> RegisterStore::read(uint64_t from, size_t limit, size_t limit_bytes) const {

@@ -20,7 +20,8 @@ class RegisterStore {
   static MetaOptions options();
 
   const RegisterState& state() const { return state_; }
-  // The next entries, in order. Those before the first that does not fit are kept.
+  // The next entries, in order. Those before the first that does not fit are kept. What state() gave
+  // pointers to may have moved.
   Status append(const std::vector<Bytes>& entries);
   // Entries from index `from` on: at most `limit` of them, and about `limit_bytes`.
   Result<std::vector<Bytes>> read(uint64_t from, size_t limit, size_t limit_bytes = 512 << 10) const;

@@ -46,7 +46,13 @@ std::optional<UnixPeer> credentials(int fd) {
   ucred who{};
   socklen_t length = sizeof who;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) return std::nullopt;
-  return UnixPeer{.uid = who.uid, .gid = who.gid, .pid = who.pid};
+  UnixPeer peer{.uid = who.uid, .gid = who.gid, .pid = who.pid, .groups = {}};
+  static_assert(sizeof(gid_t) == sizeof(uint32_t));
+  length = 0;  // the first call says how long the list is
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length) != 0 && errno != ERANGE) return peer;
+  peer.groups.resize(length / sizeof(gid_t));
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &length) != 0) peer.groups.clear();
+  return peer;
 }
 
 }  // namespace

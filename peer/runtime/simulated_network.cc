@@ -38,7 +38,7 @@ class SimulatedStream final : public Stream {
   // One user, root, on all simulated machines.
   std::optional<UnixPeer> unix_peer() const override {
     if (!connection_->address(1).is_unix) return std::nullopt;
-    return UnixPeer{.uid = 0, .gid = 0, .pid = 1};
+    return UnixPeer{.uid = 0, .gid = 0, .pid = 1, .groups = {}};
   }
 
  private:

@@ -23,10 +23,12 @@ struct Address {
   auto operator<=>(const Address&) const = default;
 };
 
-// Who is at the other end of a Unix socket, as the kernel says (SO_PEERCRED).
+// Who is at the other end of a Unix socket, as the kernel says of the time when it connected (SO_PEERCRED,
+// SO_PEERGROUPS): a process number may mean another process by now.
 struct UnixPeer {
   uint32_t uid = 0, gid = 0;
   int32_t pid = 0;
+  std::vector<uint32_t> groups;  // supplementary ones
 };
 
 class Stream {

@@ -89,8 +89,13 @@ Status FileChunkStore::open(const std::vector<StoreLocation>& stores, bool creat
 Status FileChunkStore::add_store(const StoreLocation& location) {
   std::scoped_lock lock(checkpoint_mutex_, order_mutex_);
   for (const auto& store : stores_) {
-    if (store->directory == location.directory && !store->missing)
+    if (store->directory != location.directory || store->missing) continue;
+    std::lock_guard fields(mutex_);
+    if (!store->retired)
       return fail(Code::exists, location.directory + " is a chunk store of this peer already");
+    store->retired = false;
+    if (location.limit_bytes != 0) store->limit_bytes = location.limit_bytes;
+    return {};
   }
   auto opened = open_store(location, true);
   if (opened) opened = recover_store(*stores_.back());
@@ -106,6 +111,21 @@ Status FileChunkStore::add_store(const StoreLocation& location) {
                 location.directory + " has the marker of another chunk store, or has lost its own");
   }
   return {};
+}
+
+Status FileChunkStore::remove_store(const std::string& directory) {
+  std::scoped_lock lock(checkpoint_mutex_, order_mutex_, mutex_);
+  for (const auto& store : stores_) {
+    if (store->directory != directory || store->retired) continue;
+    uint64_t chunks = 0;
+    for (const auto& [number, segment] : store->segments)
+      chunks += segment->live_chunks + segment->fresh_chunks + segment->in_flight.size();
+    if (chunks > 0)
+      return fail(Code::busy, fmt::format("the chunk store {} holds {} chunks", directory, chunks));
+    store->retired = true;
+    return {};
+  }
+  return fail(Code::not_found, directory + " is no chunk store of this peer");
 }
 
 Status FileChunkStore::open_store(const StoreLocation& location, bool create) {

@@ -126,7 +126,9 @@ void FileChunkStore::look_at_space(Store& store) {
 uint64_t FileChunkStore::available_bytes() const {
   std::lock_guard lock(mutex_);
   uint64_t room = 0;
-  for (const auto& store : stores_) room += room_in(*store);
+  for (const auto& store : stores_) {
+    if (!store->retired) room += room_in(*store);
+  }
   return room;
 }
 
@@ -134,6 +136,7 @@ std::vector<StoreUsage> FileChunkStore::usage() const {
   std::lock_guard lock(mutex_);
   std::vector<StoreUsage> all;
   for (const auto& store : stores_) {
+    if (store->retired) continue;
     StoreUsage usage{store->directory, store->limit_bytes, 0, 0, store->missing};
     for (const auto& [number, segment] : store->segments) {
       usage.used_bytes += segment->end - segment->hole_bytes;
@@ -150,7 +153,7 @@ Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint) {
   Store* best = nullptr;
   uint64_t best_room = 0;
   for (const auto& store : stores_) {
-    if (store->missing) continue;
+    if (store->missing || store->retired) continue;
     if (store->written_since >= kBytesBetweenLooks) look_at_space(*store);
     std::unique_lock lock(mutex_);
     uint64_t room = room_in(*store);

@@ -97,6 +97,9 @@ class ChunkStore {
   // How many bytes a write may still bring before Code::no_space.
   virtual uint64_t available_bytes() const = 0;
   virtual Status add_store(const StoreLocation& location) = 0;
+  // Takes nothing new from now on, and is to be left out of the next open(). Code::not_found; Code::busy
+  // while it holds chunks.
+  virtual Status remove_store(const std::string& directory) = 0;
   // Offline: every record read and verified; problems as text, for efs-peer check. With `repair`, the index
   // is rebuilt and bad records are dropped from it.
   virtual std::vector<std::string> check(bool repair) = 0;

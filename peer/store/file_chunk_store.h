@@ -48,6 +48,7 @@ class FileChunkStore final : public ChunkStore {
   std::vector<StoreUsage> usage() const override;
   uint64_t available_bytes() const override;
   Status add_store(const StoreLocation& location) override;
+  Status remove_store(const std::string& directory) override;
   std::vector<std::string> check(bool repair) override;
 
  private:
@@ -56,6 +57,7 @@ class FileChunkStore final : public ChunkStore {
     std::string directory;
     uint64_t limit_bytes = 0;
     bool missing = false;
+    bool retired = false;     // by remove_store(): as if it were not listed
     bool index_lost = false;  // the index knew nothing of it when it was opened
     std::map<uint64_t, SegmentPointer> segments;
     SegmentPointer active;

@@ -36,6 +36,9 @@ class VolumeClient {
                     Done done) = 0;
   // Wakes calls whose `interrupted` was set. Any thread.
   virtual void poke() = 0;
+  // The volume, or this peer, goes: a remote client answers all that waits, and all that comes, with
+  // Code::closed, and asks nobody any more. The loop's thread; any number of times.
+  virtual void close() {}
 
   virtual const VolumeId& id() const = 0;
   virtual VolumeNumber number() const = 0;

@@ -109,6 +109,9 @@ RemoteVolume::RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator l
 RemoteVolume::~RemoteVolume() {
   impl_->shut();
 }
+void RemoteVolume::close() {
+  impl_->shut();
+}
 const VolumeId& RemoteVolume::id() const {
   return impl_->id;
 }
@@ -368,6 +371,10 @@ void RemoteVolume::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
 
 // Deadlines, interruptions, and the session's renewal.
 void RemoteVolume::Impl::tick() {
+  {
+    std::lock_guard lock(mutex);
+    if (closed) return;  // a poke() on its way
+  }
   ticker.start(kTick, [this] { tick(); });
   const int64_t now_ns = loop.clock().now_ns();
   std::vector<std::pair<CallPointer, Reply>> over;
@@ -412,7 +419,7 @@ void RemoteVolume::Impl::shut() {
   std::vector<CallPointer> left;
   {
     std::lock_guard lock(mutex);
-    closed = true;
+    if (std::exchange(closed, true)) return;
     left.swap(incoming);
     verifier_listener = nullptr;
   }

@@ -37,6 +37,7 @@ class RemoteVolume final : public VolumeClient {
   void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
             Done done) override;
   void poke() override;
+  void close() override;
   const VolumeId& id() const override;
   VolumeNumber number() const override;
   bool local() const override { return false; }

@@ -35,16 +35,20 @@ void answer(const Responder& responder, VolumeAnswer&& result) {
 }  // namespace
 
 VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAccess access)
-    : loop_(loop), rpc_(rpc), volumes_(volumes), access_(std::move(access)) {
+    : rpc_(rpc), volumes_(volumes), jobs_(loop), access_(std::move(access)) {
   rpc_.handle(kVolumeCall, Access::admitted,
               [this](const Caller& caller, Bytes body, Bytes payload, Responder responder) {
                 serve(caller, body, std::move(payload), std::move(responder));
               });
 }
 VolumeService::~VolumeService() {
+  close({});
+}
+void VolumeService::close(Task closed) {
   rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
     responder.fail({Code::not_owner, "this peer serves no volumes now"});
   });
+  if (closed) jobs_.when_idle(std::move(closed));
 }
 
 Reply VolumeService::refuse(const Caller& caller, const Request& request) const {
@@ -83,7 +87,7 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload
     return;
   }
   auto work = std::make_shared<Work>(Work{std::move(replica), std::move(*request), std::move(payload), {}});
-  loop_.work(
+  jobs_.run(
       [work] {
         work->replica->execute(work->request, std::move(work->payload),
                                [&](VolumeAnswer result) { work->answer = std::move(result); });

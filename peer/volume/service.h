@@ -5,10 +5,12 @@
 // with `may_administer`. A caller's session ids are its own: another peer that learns one cannot use it.
 // A volume that is not owned here answers Code::not_owner.
 //
-// The loop's thread only. What must not block the loop runs on its pool: VolumeSet outlives such work.
+// The loop's thread only. What must not block the loop runs on its pool: VolumeSet outlives such work, which
+// close() waits for.
 #pragma once
 
 #include "peer/net/rpc.h"
+#include "peer/runtime/jobs.h"
 #include "peer/volume/volume_set.h"
 
 namespace efs {
@@ -24,14 +26,16 @@ class VolumeService {
  public:
   VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAccess access);
   ~VolumeService();
+  // Refuses what comes from now on; `closed` once nothing is under way.
+  void close(Task closed);
 
  private:
   void serve(const Caller& caller, const Bytes& body, Bytes payload, Responder responder);
   Reply refuse(const Caller& caller, const Request& request) const;
 
-  Loop& loop_;
   Rpc& rpc_;
   VolumeSet& volumes_;
+  Jobs jobs_;
   const VolumeAccess access_;
 };
 

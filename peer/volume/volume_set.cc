@@ -163,17 +163,19 @@ Status VolumeSet::remove(const VolumeId& id) {
   }
   replica->retire();
   const VolumeNumber number = replica->number();
-  EFS_TRY(parts_.environments.remove(id));
-  log_->release(number, UINT64_MAX);
+  // Its rows last: a kill on the way leaves a volume that is found, and removed again.
   constexpr size_t kBatch = 1024;
   std::optional<ChunkId> after;
   for (;;) {
     const auto keys = parts_.chunks.list(number, after, kBatch);
     for (const ChunkKey& key : keys) parts_.chunks.condemn(key);
     parts_.chunks.reap(keys);
-    if (keys.size() < kBatch) return {};
+    if (keys.size() < kBatch) break;
     after = keys.back().chunk;
   }
+  EFS_TRY(parts_.environments.remove(id));
+  log_->release(number, UINT64_MAX);
+  return {};
 }
 
 std::shared_ptr<SoleReplica> VolumeSet::find(const VolumeId& id) const {
