@@ -62,6 +62,7 @@ class MemoryChunks final : public ChunkStore {
   std::vector<StoreUsage> usage() const override { return {}; }
   uint64_t available_bytes() const override { return uint64_t(1) << 36; }
   Status add_store(const StoreLocation&) override { return fail(Code::unsupported); }
+  Status remove_store(const std::string&) override { return fail(Code::unsupported); }
   std::vector<std::string> check(bool) override { return {}; }
 
  private:
