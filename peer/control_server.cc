@@ -99,7 +99,7 @@ Status ControlServer::listen(const std::string& path) {
   return {};
 }
 
-Commands::Caller ControlServer::caller_of(const UnixPeer& peer) const {
+Commands::Caller ControlServer::caller_of(const UnixPeer& peer) {
   std::vector<uint32_t> groups = peer.groups;
   if (groups.size() > kMaxGroups) groups.resize(kMaxGroups);
   return {peer.uid, peer.gid, std::move(groups), peer.uid == 0 || peer.uid == geteuid()};

@@ -134,11 +134,11 @@ int serve(Console& console, DataDirectory& data, const PeerOptions& options, con
     });
     runtime.runtime().loop.post([&] {
       peer.start([&](Status started) {
+        if (stopping) return;  // what it could not do any more then is no failure
         if (!started) {
           status = report(console, "", started.error());
           return stop();
         }
-        if (stopping) return;
         if (!options.mount.empty() && geteuid() != 0) {
           console.print(
               fmt::format("mounted at {} for this user alone: nobody else, root included, may look into it\n",
@@ -269,7 +269,7 @@ int run_join(Console& console, const Arguments& arguments) {
 int run_run(Console& console, const Arguments& arguments) {
   auto data = DataDirectory::open(real_files(), arguments.data, false);
   if (!data) return report(console, "", data.error());
-  if (auto left = (*data)->left()) return report(console, "", {Code::not_found, *left});
+  if (auto left = (*data)->left()) return report(console, "", {Code::unauthorized, *left});
   if (!(*data)->complete()) {
     return report(console, "",
                   {Code::not_found, fmt::format("{} was never completed: begin again with 'efs-peer init' or "

@@ -123,9 +123,7 @@ Status lay_over(const YAML::Node& map, const std::string& prefix, const std::str
       continue;
     }
     auto setter = setters().find(key);
-    const auto below = setters().lower_bound(key + ".");
-    const bool is_group = below != setters().end() && below->first.starts_with(key + ".");
-    if (is_group && pair.second.IsNull()) continue;  // all of its settings are commented out
+    if (is_group(key) && pair.second.IsNull()) continue;  // all of its settings are commented out
     if (setter == setters().end()) {
       return fail(Code::invalid_argument, where + ": unknown setting; config/efs.yaml shows all of them");
     }

@@ -81,14 +81,15 @@ void Peer::Impl::gone() {
   const bool revoked = key && store->state().standing_of(key->public_key()) == Standing::revoked;
   const std::string mesh = store->state().genesis().genesis.name;
   std::string why =
-      revoked ? fmt::format(
-                    "this peer was revoked from the mesh {}, its key for good: delete {} and join with a "
-                    "new invite",
-                    mesh, data.path())
-              : fmt::format(
-                    "this peer {} the mesh {}: join again in this directory with a new invite, or "
-                    "delete it",
-                    core && core->leaving ? "left" : "was removed from", mesh);
+      revoked
+          ? fmt::format(
+                "this peer was revoked from the mesh {}, its key for good: delete {} and join again with a "
+                "new invite",
+                mesh, data.path())
+          : fmt::format(
+                "this peer {} the mesh {}: join again in this directory with a new invite, or "
+                "delete it",
+                core && core->leaving ? "left" : "was removed from", mesh);
   if (!core || !core->leaving) runtime.log.error("{}", why);
   if (left) runtime.loop.post([this, why] { left(why); });
 }

@@ -16,7 +16,7 @@ struct Fixture {
 
   std::unique_ptr<DataDirectory> open(bool make = true) {
     auto opened = DataDirectory::open(files, "/d", make);
-    BOOST_REQUIRE_MESSAGE(opened, to_text(opened.error()));
+    BOOST_REQUIRE_MESSAGE(opened, test::why(opened));
     return std::move(*opened);
   }
   void put(const std::string& path) {
@@ -83,7 +83,7 @@ BOOST_FIXTURE_TEST_CASE(establishing_is_all_or_nothing, Fixture) {
     }
     one->power_loss();
     auto data = DataDirectory::open(one->files(), "/d", true);
-    BOOST_REQUIRE_MESSAGE(data, to_text(data.error()));
+    BOOST_REQUIRE_MESSAGE(data, test::why(data));
     if (!(*data)->complete()) continue;
     ++complete;
     BOOST_CHECK((*data)->mesh_secret());
@@ -122,7 +122,7 @@ BOOST_FIXTURE_TEST_CASE(erasing_takes_what_is_ours_and_nothing_else, Fixture) {
                            "/disk2/marker", "/disk2/mine.txt", "/unmounted/mine.txt"})
     put(path);
   auto kept = data->erase({"/disk1", "/disk2", "/unmounted", "/missing"});
-  BOOST_REQUIRE_MESSAGE(kept, to_text(kept.error()));
+  BOOST_REQUIRE_MESSAGE(kept, test::why(kept));
   BOOST_CHECK_EQUAL(*kept, "/disk2");
   BOOST_CHECK(!files.exists("/d"));
   BOOST_CHECK(!files.exists("/disk1"));

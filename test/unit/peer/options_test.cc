@@ -3,6 +3,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "test/why.h"
+
 namespace efs {
 namespace {
 
@@ -29,7 +31,7 @@ BOOST_AUTO_TEST_CASE(every_setting_reads_back) {
   told.vfs_threads = 16;
   PeerOptions read;
   const Status status = read_options(write_options(told), "efs.yaml", read);
-  BOOST_REQUIRE_MESSAGE(status, to_text(status.error()));
+  BOOST_REQUIRE_MESSAGE(status, test::why(status));
   BOOST_CHECK_EQUAL(read.name, told.name);
   BOOST_REQUIRE_EQUAL(read.stores.size(), 2);
   BOOST_CHECK_EQUAL(read.stores[0].directory, "/disk1");
@@ -55,7 +57,7 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_is_said_with_its_place) {
   check_refused("vfs:\n  threads: many", "a whole number is wanted");
   check_refused("store: relative", "give an absolute path");
   check_refused("store: /d:huge", "'huge' is not a size");
-  check_refused("store: {a: b}", "unknown setting");
+  check_refused("store: {a: b}", "efs.yaml:1: store: a value or a list");
   check_refused("listen: 'host:port'", "efs.yaml:1: listen");
   check_refused("log_level: loud", "one of trace");
   check_refused("mount_read_only: perhaps", "true or false");
