@@ -155,10 +155,11 @@ std::optional<std::string> DataDirectory::left() const {
 Status DataDirectory::begin_again() {
   if (!left()) return fail(Code::invalid_argument, path_ + " was not left");
   if (auto volumes = files_.list(at("volumes")); volumes && !volumes->empty()) {
-    return fail(Code::not_empty,
-                fmt::format("{} still holds volumes of the mesh that it belonged to: name another directory with "
-                            "--data, or delete it",
-                            path_));
+    return fail(
+        Code::not_empty,
+        fmt::format("{} still holds volumes of the mesh that it belonged to: name another directory with "
+                    "--data, or delete it",
+                    path_));
   }
   for (std::string_view name : kOfMesh) EFS_TRY(remove_tree(files_, at(name)));
   EFS_TRY(files_.sync_directory(path_));

@@ -127,9 +127,9 @@ void VolumeAdmin::unlink_junction(const VolumeFacts& volume, std::function<void(
   const VolumeFacts* parent = membership_.state().volume(volume.parent);
   if (parent == nullptr) return done(fail(Code::unreachable, "the volume above cannot be reached"));
   RemoveJunction remove{components_below(parent->prefix, volume.prefix), volume.id};
-  volumes_.call(parent->id, kRoot, remove, {}, {kJunctionTimeout, nullptr}, [done](const VolumeAnswer& answer) {
-    done(status_of(answer.reply, "cannot remove the junction"));
-  });
+  volumes_.call(
+      parent->id, kRoot, remove, {}, {kJunctionTimeout, nullptr},
+      [done](const VolumeAnswer& answer) { done(status_of(answer.reply, "cannot remove the junction")); });
 }
 
 void VolumeAdmin::remove(const std::string& prefix, std::function<void(Status)> done) {
