@@ -254,6 +254,7 @@ class Bench:
         os.chmod(self.base, 0o755)
         self.keep = keep
         self.systems = []
+        self._shared = {}
         self._mesh = None
         self._net = None
 
@@ -268,11 +269,20 @@ class Bench:
             self._mesh = EfsMesh(self)
         return self._mesh.mesh
 
-    def start(self, kind):
-        system = kind(self)
-        system.start()
-        self.systems.append(system)
-        return system
+    def shared(self, kind):
+        """The servers that several systems use, started by the first."""
+        if kind not in self._shared:
+            self._shared[kind] = kind(self)
+        return self._shared[kind]
+
+    def start(self, kinds, say):
+        """Network filesystems first: their servers' mount namespaces must not hold the mounts of the others."""
+        for kind in sorted(kinds, key=lambda kind: not hasattr(kind, "kind")):
+            say(f"starts {kind.name}")
+            system = kind(self)
+            system.start()
+            self.systems.append(system)
+        self.systems.sort(key=lambda system: kinds.index(type(system)))
 
     def close(self):
         problems = []
@@ -285,6 +295,8 @@ class Bench:
 
         for system in reversed(self.systems):
             attempt(system.name, system.stop)
+        for kind, servers in self._shared.items():
+            attempt(kind.__name__, servers.stop)
         if self._mesh is not None:
             attempt("efs", self._mesh.close)
         if self._net is not None:
@@ -298,4 +310,4 @@ class Bench:
         return problems
 
 
-ALL = [Ext4, Mirror, Efs, EfsElsewhere]
+LOCAL = [Ext4, Mirror, Efs, EfsElsewhere]  # what needs no packages
