@@ -226,13 +226,19 @@ Result create(const Words& words) {
   return {now() - start, share * uint64_t(processes), share * uint64_t(processes) * kSmall};
 }
 
-// DIR FROM TO: more files of 4 KiB in DIR/p0.
+// DIR FROM TO: files FROM to TO of very many: a directory a million, p0, p1 and so on.
+constexpr uint64_t kMillion = 1000000;
+
 Result create_more(const Words& words) {
-  const std::string path = words[0] + "/p0";
-  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) fail("mkdir", path);
   const uint64_t from = number(words[1]), to = number(words[2]);
   const double start = now();
-  create_some(words[0], 0, from, to);
+  for (uint64_t at = from; at < to;) {
+    const uint64_t group = at / kMillion, end = std::min(to, (group + 1) * kMillion);
+    const std::string path = words[0] + "/p" + std::to_string(group);
+    if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) fail("mkdir", path);
+    create_some(words[0], int(group), at, end);
+    at = end;
+  }
   return {now() - start, to - from, (to - from) * kSmall};
 }
 
@@ -257,11 +263,14 @@ Result read_all(const Words& words) {
   return result;
 }
 
-// DIR OF COUNT: some of the files 0 to OF, chosen at random.
+// DIR OF COUNT: some of the files 0 to OF that create_more made, chosen at random.
 std::vector<std::string> chosen(const Words& words) {
   std::mt19937_64 random(number(words[1]));
   std::vector<std::string> paths(number(words[2]));
-  for (std::string& path : paths) path = path_of(words[0], 'f', random() % number(words[1]));
+  for (std::string& path : paths) {
+    const uint64_t i = random() % number(words[1]);
+    path = path_of(words[0], 'f', i, int(i / kMillion));
+  }
   return paths;
 }
 
