@@ -148,28 +148,42 @@ def write_json(path, what):
         file.write("\n")
 
 
+COLOURS = {"ext4": "#999999", "efs": "#0b5394", "efs-elsewhere": "#0b5394", "gluster": "#f6b26b", "gluster-tuned": "#b45f06",
+           "moosefs": "#93c47d", "moosefs-tuned": "#38761d", "sshfs": "#c27ba0"}
+
+
+def panel(axes, what, names, title):
+    """A bar for each row and system, from the mirror's line to how many times as fast it is."""
+    keys = [key for key in what["rows"] if what["rows"][key]["median"].get("mirror")]
+    height = 0.84 / len(names)
+    for place, name in enumerate(names):
+        for at, key in enumerate(keys):
+            median = what["rows"][key]["median"]
+            ratio = times(BY_KEY[key], median.get(name), median["mirror"])
+            if ratio:
+                axes.barh(at + (place + 0.5) * height, ratio - 1, height, left=1, color=COLOURS.get(name),
+                          label=name if at == 0 else None)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_ylim(len(keys), 0)
+    axes.set_yticks([at + 0.42 for at in range(len(keys))], [BY_KEY[key].label for key in keys])
+    axes.set_title(title)
+    axes.set_xlabel("times as fast as a FUSE mirror of ext4")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower left", fontsize="small")
+
+
 def plot(path, what):
-    """How many times as fast as the mirror each system is, a bar a row."""
+    """Beside each other: at the owner, and one peer away."""
     import matplotlib  # pylint: disable=import-outside-toplevel
     matplotlib.use("Agg")
     from matplotlib import pyplot  # pylint: disable=import-outside-toplevel
-    keys = [key for key in what["rows"] if what["rows"][key]["median"].get("mirror")]
-    shown = [name for name in what["systems"] if name != "mirror"]
-    height = 0.8 / len(shown)
-    figure, axes = pyplot.subplots(figsize=(10, 0.16 * len(keys) * (len(shown) + 1) + 1.5))
-    for place, name in enumerate(shown):
-        bars = []
-        for key in keys:
-            median = what["rows"][key]["median"]
-            bars.append(times(BY_KEY[key], median.get(name), median["mirror"]) or float("nan"))
-        colour = {"efs": "#1b6ca8", "efs-elsewhere": "#7fb6dd", "ext4": "#555555"}.get(name)
-        axes.barh([at + place * height for at in range(len(keys))], bars, height, label=name, color=colour)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yticks([at + 0.4 - height / 2 for at in range(len(keys))], [BY_KEY[key].label for key in keys])
-    axes.invert_yaxis()
-    axes.set_xlabel("times as fast as a FUSE mirror of ext4 (the line)")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
+    near = [name for name in ("ext4", "efs") if name in what["systems"]]
+    far = [name for name in what["systems"] if name not in ("ext4", "mirror", "efs")]
+    panels = [(names, title) for names, title in ((near, "at the owner"), (far, "one peer away")) if names]
+    size = (6 * len(panels) + 2, 0.09 * len(what["rows"]) * (max(len(near), len(far)) + 1) + 1.6)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True)
+    for at, (names, title) in zip(axes[0], panels):
+        panel(at, what, names, title)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)

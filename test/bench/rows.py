@@ -87,14 +87,14 @@ class Sources:
         self._pack()
 
     def files(self):
-        """(name, content): some twelve a directory, three levels; sizes as in a tree of C (median 4 KiB, mean 11)."""
+        """(name, content): some twelve a directory, three levels; sizes as in a tree of C (median 3 KiB, mean 6)."""
         choose = random.Random(7500)
         words = ["".join(choose.choices("abcdefghijklmnopqrstuvwxyz_", k=choose.randint(2, 11))) for _ in range(4000)]
         lines = [("  " * choose.randint(0, 4) + " ".join(choose.choices(words, k=choose.randint(1, 9))) + ";\n").encode()
                  for _ in range(20000)]
         for number in range(self.count):
             group = number // 12
-            size = min(int(choose.lognormvariate(8.3, 1.4)), 400_000)
+            size = min(int(choose.lognormvariate(8.0, 1.2)), 400_000)
             content = b"".join(choose.choices(lines, k=max(1, size // 40)))
             yield f"tree/{group % 23:02d}/{group % 7}/{group}/file{number}.c", content
 
