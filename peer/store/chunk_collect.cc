@@ -32,6 +32,7 @@ Span inside(const Span& span) {
 Status FileChunkStore::collect() {
   std::lock_guard only(checkpoint_mutex_);
   EFS_TRY(checkpoint_locked());
+  look_at_all_space();
   seal_wasteful_segments();
   auto idle = [](const Segment& segment) {
     return segment.sealed && !segment.damaged && segment.in_flight.empty();
@@ -61,11 +62,22 @@ SegmentPointer FileChunkStore::pick(const std::function<bool(const Segment&)>& w
   return nullptr;
 }
 
-// A segment that is written to is left alone, so one with much waste must not be for ever.
+// What others freed on the disks, and what the last collections gave back: a full store looks no more by
+// itself.
+void FileChunkStore::look_at_all_space() {
+  std::lock_guard order(order_mutex_);
+  for (const auto& store : stores_) {
+    if (!store->missing) look_at_space(*store);
+  }
+}
+
+// A segment that is written to is left alone, so one with much waste must not be for ever: a quarter of what
+// still fits into the store, or into a segment, is much.
 void FileChunkStore::seal_wasteful_segments() {
   std::scoped_lock lock(order_mutex_, mutex_);
   for (const auto& store : stores_) {
-    if (store->active == nullptr || store->active->dead_bytes() < options_.segment_bytes / 4) continue;
+    const uint64_t much = std::min(options_.segment_bytes, std::max(room_in(*store), 4 * kSmallestHole)) / 4;
+    if (store->active == nullptr || store->active->dead_bytes() < much) continue;
     store->active->sealed = true;
     store->active = nullptr;
   }
@@ -107,7 +119,7 @@ Status FileChunkStore::move_record(const SegmentPointer& segment, uint64_t offse
   Location location;
   SegmentPointer target;
   std::unique_lock order(order_mutex_);
-  EFS_TRY(write_record(record.key, record.sha256, *bytes, order, location, target));
+  EFS_TRY(write_record(record.key, record.sha256, *bytes, Use::move, order, location, target));
   if (!order.owns_lock()) order.lock();
   bool still_here = is_here();  // not erased while it was written
   std::lock_guard lock(mutex_);

@@ -107,8 +107,10 @@ std::vector<ChunkKey> FileChunkStore::list(uint32_t volume, const std::optional<
 
 // ---- space ----
 
-uint64_t FileChunkStore::room_in(const Store& store) const {
+uint64_t FileChunkStore::room_in(const Store& store, Use use) const {
   if (store.missing) return 0;
+  if (use == Use::move)
+    return store.space.free_bytes > store.written_since ? store.space.free_bytes - store.written_since : 0;
   uint64_t used = 0;
   for (const auto& [number, segment] : store.segments) used += segment->end - segment->hole_bytes;
   uint64_t reserved = store.space.total_bytes / kReservedPart + store.written_since;
@@ -149,19 +151,19 @@ std::vector<StoreUsage> FileChunkStore::usage() const {
 }
 
 // The segment that takes the next record, in the store with the most room. order_mutex_ is held.
-Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint) {
+Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint, Use use) {
   Store* best = nullptr;
   uint64_t best_room = 0;
   for (const auto& store : stores_) {
     if (store->missing || store->retired) continue;
     if (store->written_since >= kBytesBetweenLooks) look_at_space(*store);
     std::unique_lock lock(mutex_);
-    uint64_t room = room_in(*store);
+    uint64_t room = room_in(*store, use);
     if (room < footprint + kFirstRecord && store->written_since > 0) {
       lock.unlock();
       look_at_space(*store);
       lock.lock();
-      room = room_in(*store);
+      room = room_in(*store, use);
     }
     if (room >= footprint + kFirstRecord && room > best_room) {
       best = store.get();
@@ -222,7 +224,7 @@ void FileChunkStore::forget_fresh(const ChunkKey& key) {
 }
 
 // Reserves under `order`, writes the bytes without it (it is released on return).
-Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteView bytes,
+Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteView bytes, Use use,
                                     std::unique_lock<std::mutex>& order, Location& location,
                                     SegmentPointer& segment) {
   SegmentRecord record;
@@ -232,7 +234,7 @@ Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteV
   record.footprint = footprint_of(record.length);
   Bytes table = checksum_table(key, bytes);
   record.table_sum = crc32c(table);
-  EFS_ASSIGN(segment, writable_segment(record.footprint));
+  EFS_ASSIGN(segment, writable_segment(record.footprint, use));
   uint64_t offset = segment->end;
   bool at_once = bytes.size() <= kWriteAtOnce;
   EFS_TRY(segment->write_record_header(offset, record, table, at_once ? bytes : ByteView()));
@@ -266,7 +268,7 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, ByteView bytes
   }
   Location location;
   SegmentPointer segment;
-  EFS_TRY(write_record(key, sha256, bytes, order, location, segment));
+  EFS_TRY(write_record(key, sha256, bytes, Use::put, order, location, segment));
   std::lock_guard lock(mutex_);
   segment->in_flight.erase(location.offset);
   ++segment->writes;

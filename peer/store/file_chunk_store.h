@@ -88,11 +88,13 @@ class FileChunkStore final : public ChunkStore {
   // Places.
   Result<std::optional<Found>> locate(const ChunkKey& key) const;
   SegmentPointer segment_at(const Location& location) const;  // under mutex_
-  Result<SegmentPointer> writable_segment(uint64_t footprint);
+  // A record that is moved gives back more than it takes: for it there is room while the disk has some.
+  enum class Use { put, move };
+  Result<SegmentPointer> writable_segment(uint64_t footprint, Use use);
   Status create_segment(Store& store);
-  uint64_t room_in(const Store& store) const;
+  uint64_t room_in(const Store& store, Use use = Use::put) const;
   void look_at_space(Store& store);
-  Status write_record(const ChunkKey& key, const Id& sha256, ByteView bytes,
+  Status write_record(const ChunkKey& key, const Id& sha256, ByteView bytes, Use use,
                       std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
   void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment, bool replaces_row);
   void forget_fresh(const ChunkKey& key);
@@ -109,6 +111,7 @@ class FileChunkStore final : public ChunkStore {
 
   // Collecting; checkpoint_mutex_ is held.
   SegmentPointer pick(const std::function<bool(const Segment&)>& wanted) const;
+  void look_at_all_space();
   void seal_wasteful_segments();
   Status rewrite(const SegmentPointer& segment);
   Status move_record(const SegmentPointer& segment, uint64_t offset, const SegmentRecord& record);

@@ -266,6 +266,50 @@ BOOST_AUTO_TEST_CASE(a_store_at_its_limit_is_full_and_another_takes_over) {
   for (const Chunk& chunk : chunks) BOOST_TEST(reads(*store, chunk));
 }
 
+// Its one segment is the one that is written to, and would not be full for long.
+BOOST_AUTO_TEST_CASE(a_full_store_has_room_again_after_deletes) {
+  for (const auto& [length, keep_every] : {std::pair(200000u, 1000u), {10000u, 4u}}) {  // holes; rewriting
+    Stores stores;
+    stores.locations[0].limit_bytes = 2 << 20;
+    auto store = stores.open(true);
+    std::vector<Chunk> chunks;
+    for (unsigned i = 0; i < 400; ++i) chunks.emplace_back(i, length);
+    size_t fit = 0;
+    while (store->put(chunks[fit].key, chunks[fit].sum, chunks[fit].bytes, Durability::by_sync)) ++fit;
+    for (size_t i = 1; i < fit; ++i) {
+      if (i % keep_every != 0) erase(*store, chunks[i]);
+    }
+    for (int i = 0; i < 3; ++i) BOOST_REQUIRE(store->collect());
+    BOOST_TEST(store->usage()[0].used_bytes < uint64_t(1 << 20));
+    BOOST_TEST(reads(*store, chunks[0]));
+    for (size_t i = fit; i < fit + fit / 2; ++i) put(*store, chunks[i]);
+    BOOST_TEST(store->check(false).empty());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_disk_that_others_filled_is_looked_at_again) {
+  auto disk = make_simulated_disk(1);
+  disk->set_capacity(8 << 20);
+  Stores stores;
+  auto index = make_memory_environment(chunk_index_options());
+  auto opened = ChunkStore::open(disk->files(), index, {{"disk/chunks", 0}}, true, stores.log);
+  BOOST_REQUIRE(opened);
+  ChunkStore& store = **opened;
+  auto other = *disk->files().open("disk/other", OpenMode::create);
+  BOOST_REQUIRE(other->write(0, Bytes(7 << 20, 1)));
+  std::vector<Chunk> chunks;
+  for (unsigned i = 0; i < 30; ++i) chunks.emplace_back(i, 100000);
+  size_t fit = 0;
+  for (int attempt = 0; attempt < 200; ++attempt) {
+    const Chunk& chunk = chunks[fit];
+    fit += store.put(chunk.key, chunk.sum, chunk.bytes, Durability::by_sync).has_value();
+  }
+  BOOST_TEST(fit < 12u);
+  BOOST_REQUIRE(other->truncate(0));
+  BOOST_REQUIRE(store.collect());
+  for (const Chunk& chunk : chunks) put(store, chunk);
+}
+
 BOOST_AUTO_TEST_CASE(threads_put_read_and_erase_while_space_is_collected) {
   Stores stores;
   stores.options.segment_bytes = 1 << 20;
