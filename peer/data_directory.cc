@@ -188,4 +188,12 @@ Result<std::string> DataDirectory::erase(const std::vector<std::string>& stores)
   return kept;
 }
 
+Error lost_register(const std::string& data_directory) {
+  return {
+      Code::corrupt,
+      fmt::format("the register in {}/register is empty: the disk has lost it; put that directory back from "
+                  "a copy. Do not delete {}: what this peer holds is in it",
+                  data_directory, data_directory)};
+}
+
 }  // namespace efs

@@ -57,4 +57,8 @@ class DataDirectory {
   bool complete_ = false;
 };
 
+// A directory that is complete has a register with the entries that founded the mesh, at least. Its loss says
+// nothing about who is a member.
+Error lost_register(const std::string& data_directory);
+
 }  // namespace efs

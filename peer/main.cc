@@ -475,5 +475,6 @@ int run(int count, char** values) {
 int main(int count, char** values) {
   std::signal(SIGPIPE, SIG_IGN);
   umask(022);
+  efs::report_mapped_file_faults();
   return efs::run(count, values);
 }

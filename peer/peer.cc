@@ -98,6 +98,7 @@ Status Peer::Impl::open() {
   EFS_ASSIGN(key, data.peer_key(runtime.random));
   EFS_ASSIGN(auto register_rows, parts.environments("register", RegisterStore::options()));
   EFS_ASSIGN(store, RegisterStore::open(std::move(register_rows)));
+  if (store->state().version() == 0) return fail(lost_register(data.path()));
   const PeerFacts* facts = store->state().peer_by_key(key->public_key());
   if (facts == nullptr) {
     gone();

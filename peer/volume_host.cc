@@ -123,6 +123,20 @@ std::shared_ptr<VolumeView> VolumeHost::make_view() {
   return view;
 }
 
+Result<std::set<VolumeId>> read_volumes_made(FileSystem& files, const std::string& data_directory) {
+  const std::string path = data_directory + "/volumes-made";
+  std::set<VolumeId> made;
+  if (!files.exists(path)) return made;
+  EFS_ASSIGN(const Bytes content, files.read_file(path));
+  std::istringstream lines{std::string(text(content))};
+  for (std::string line; std::getline(lines, line);) {
+    auto id = id_from_hex(line);
+    if (!id) return fail(Code::corrupt, path + " is damaged: a line is no volume's id");
+    made.insert(*id);
+  }
+  return made;
+}
+
 Result<std::unique_ptr<VolumeHost>> VolumeHost::open(VolumeHostParts parts) {
   std::unique_ptr<VolumeHost> host(new VolumeHost(std::move(parts)));
   EFS_TRY(host->start());
@@ -137,7 +151,7 @@ Status VolumeHost::start() {
   EFS_ASSIGN(chunks_, ChunkStore::open(files, parts_.chunk_index, parts_.options.stores, fresh,
                                        parts_.runtime.log, ChunkOptions{.owner = parts_.self}));
   if (fresh) EFS_TRY(files.replace_file(marked, view("1\n")));
-  EFS_TRY(read_made());
+  EFS_ASSIGN(made_, read_volumes_made(files, parts_.data));
   const VolumeSetParts set{
       parts_.runtime.loop.clock(), parts_.runtime.random, files, parts_.runtime.log, *chunks_,
       parts_.environments};
@@ -185,19 +199,6 @@ void VolumeHost::tick() {
 }
 
 // ---- what is owned ----
-
-Status VolumeHost::read_made() {
-  const std::string path = parts_.data + "/volumes-made";
-  if (!parts_.runtime.files.exists(path)) return {};
-  EFS_ASSIGN(const Bytes content, parts_.runtime.files.read_file(path));
-  std::istringstream lines{std::string(text(content))};
-  for (std::string line; std::getline(lines, line);) {
-    auto id = id_from_hex(line);
-    if (!id) return fail(Code::corrupt, path + " is damaged: a line is no volume's id");
-    made_.insert(*id);
-  }
-  return {};
-}
 
 Status VolumeHost::make_owned(const VolumeFacts& volume) {
   if (made_.contains(volume.id)) {

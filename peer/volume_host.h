@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "peer/junctions.h"
 #include "peer/membership/membership.h"
@@ -23,6 +24,10 @@
 #include "vfs/tree.h"
 
 namespace efs {
+
+// The file `volumes-made` of a data directory: volumes that were ever made here, so that one whose metadata
+// is lost is not made anew. Code::corrupt, Code::io.
+Result<std::set<VolumeId>> read_volumes_made(FileSystem& files, const std::string& data_directory);
 
 class VolumeHost;
 inline constexpr int64_t kOrphanAfter = kMinute;
@@ -104,7 +109,6 @@ class VolumeHost {
   explicit VolumeHost(VolumeHostParts parts);
   Status start();
   VolumeAccess access();
-  Status read_made();
   Status make_owned(const VolumeFacts& volume);
   Status note_made(const VolumeId& id);
   void follow_owners(const std::set<PeerId>& owners);

@@ -39,6 +39,10 @@ class RealRuntime {
 const Clock& real_clock();
 Random& real_random();
 FileSystem& real_files();  // files are made with mode 0600
+// From here on a read of a mapped file that fails (SIGBUS: its disk failed, it was cut short) ends the
+// process with exit code 1 and a line on stderr that names the file. For the whole process; a second call
+// changes nothing.
+void report_mapped_file_faults();
 // With time and level; for journald with its priority instead. Control characters become '?'.
 std::unique_ptr<Logger> make_stderr_logger(LogLevel level);
 std::optional<LogLevel> parse_log_level(std::string_view text);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <lmdb.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -86,6 +87,7 @@ class LmdbEnvironment final : public MetaEnvironment {
  private:
   friend class LmdbSnapshot;
 
+  Status make_whole();
   Status open_tables(const MetaOptions& options);
   Status check_format(MDB_txn* txn);
   Status write_all(MDB_txn* txn, const std::vector<Change>& changes);
@@ -152,12 +154,32 @@ Status LmdbEnvironment::open(const MetaOptions& options) {
   if (failed == 0) failed = mdb_env_open(env_, path_.c_str(), MDB_NOTLS, 0600);
   if (failed == 0) failed = mdb_reader_check(env_, nullptr);
   if (failed != 0) return fail(lmdb_error(failed, "open metadata", path_));
+  EFS_TRY(make_whole());
   EFS_TRY(open_tables(options));
   EFS_TRY(sync_directory(directory));
   EFS_TRY(sync_directory(directory.parent_path()));
   auto index = read_checkpointed_index(*this);
   if (!index)
     return fail(index.error().code, fmt::format("open metadata {}: {}", path_, to_text(index.error())));
+  return {};
+}
+
+// Pages beyond the end of a file that was cut short would be a SIGBUS; zeros read as damaged pages and rows.
+// (A file may end before its last page without damage: one that was taken and given back by the same
+// transaction.)
+Status LmdbEnvironment::make_whole() {
+  MDB_envinfo info;
+  MDB_stat stat;
+  mdb_filehandle_t file = -1;
+  int failed = mdb_env_info(env_, &info);
+  if (failed == 0) failed = mdb_env_stat(env_, &stat);
+  if (failed == 0) failed = mdb_env_get_fd(env_, &file);
+  if (failed != 0) return fail(lmdb_error(failed, "open metadata", path_));
+  struct stat about;
+  if (::fstat(file, &about) != 0) return fail(from_errno(errno, "look at the metadata in " + path_));
+  const auto wanted = off_t((info.me_last_pgno + 1) * stat.ms_psize);
+  if (about.st_size < wanted && ::ftruncate(file, wanted) != 0)
+    return fail(from_errno(errno, "open the metadata in " + path_));
   return {};
 }
 

@@ -11,6 +11,7 @@
 namespace efs {
 
 namespace {
+constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 }  // namespace
 
@@ -43,8 +44,17 @@ SoleReplica::~SoleReplica() = default;
 
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   VolumeAnswer out = answer(request, std::move(payload));
+  if (out.reply.code == Code::corrupt) report_damage(out.reply);
   out.reply.verifier = verifier_;
   done(std::move(out));
+}
+
+void SoleReplica::report_damage(const Reply& reply) {
+  const int64_t now_ns = parts_.clock.now_ns();
+  if (now_ns < next_damage_report_ns_.load()) return;
+  next_damage_report_ns_ = now_ns + kDamageReportInterval;
+  parts_.logger.error("volume {}: {}; 'efs-peer check' on the stopped peer tells more", charter_.number,
+                      to_text(Error{reply.code, reply.message}));
 }
 
 bool SoleReplica::executes_inline(const RequestBody& body) const {

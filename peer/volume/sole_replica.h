@@ -115,6 +115,7 @@ class SoleReplica final : public Replica {
   Reply goodbye(const Request& request);
   Reply change(const Request& request, Payload payload);
   Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
+  void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;
   bool knows(const SessionId& session) const {  // with open_mutex_ held
@@ -165,6 +166,7 @@ class SoleReplica final : public Replica {
   std::atomic<uint64_t> durable_index_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> retired_{false};
+  std::atomic<int64_t> next_damage_report_ns_{0};
 
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;
