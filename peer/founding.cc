@@ -9,9 +9,7 @@
 
 #include "peer/control/protocol.h"
 #include "peer/control/socket_path.h"
-#include "peer/environments.h"
 #include "peer/identity/prefix.h"
-#include "peer/joining.h"
 #include "peer/net/local.h"
 
 namespace efs {
@@ -21,8 +19,8 @@ namespace {
 constexpr int64_t kFirstInviteFor = kHour;
 constexpr uint32_t kFirstInviteUses = 10;
 
-Result<std::unique_ptr<RegisterStore>> open_register(const DataDirectory& data) {
-  EFS_ASSIGN(auto environment, lmdb_environments(data.path())("register", RegisterStore::options()));
+Result<std::unique_ptr<RegisterStore>> open_register(const OpenEnvironment& environments) {
+  EFS_ASSIGN(auto environment, environments("register", RegisterStore::options()));
   return RegisterStore::open(std::move(environment));
 }
 
@@ -31,12 +29,23 @@ struct MeshKeys {
   KeyPair root, recovery;
 };
 
+// Never over a file that is there. The mode is the file system's: its user's alone.
+Status write_key(FileSystem& files, const std::string& path, const KeyPair& key, KeyKind kind,
+                 const Secret& passphrase, Random& random) {
+  EFS_ASSIGN(auto file, files.open(path, OpenMode::create_new));
+  Bytes content = encode_key(key, kind, passphrase, random);
+  Status written = file->write(0, content);
+  wipe(content);
+  EFS_TRY(written);
+  return file->sync();
+}
+
 // What was cut short while it was written is written anew; any other file is somebody's, and stays.
 Result<KeyPair> write_or_read_key(FileSystem& files, const std::string& path, KeyKind kind,
                                   const Secret& passphrase, Random& random) {
   KeyPair key = KeyPair::generate(random);
   if (files.exists(path)) {
-    EFS_ASSIGN(Bytes content, read_key_file(path));
+    EFS_ASSIGN(Bytes content, files.read_file(path, kMaxKeyFileBytes));
     const auto facts = inspect_key(content);
     auto parsed = parse_key(content, passphrase);
     wipe(content);
@@ -49,7 +58,7 @@ Result<KeyPair> write_or_read_key(FileSystem& files, const std::string& path, Ke
     if (parsed && parsed->kind == kind) key = std::move(parsed->key);  // without the passphrase, so far
     EFS_TRY(files.remove(path));
   }
-  EFS_TRY(write_key_file(path, key, kind, passphrase, random));
+  EFS_TRY(write_key(files, path, key, kind, passphrase, random));
   return key;
 }
 
@@ -57,10 +66,9 @@ Result<KeyPair> write_or_read_key(FileSystem& files, const std::string& path, Ke
 Result<MeshKeys> make_keys(FileSystem& files, DataDirectory& data, const FoundOptions& found,
                            Random& random) {
   const std::string& directory = found.keys_directory;
-  const std::string canonical = canonical_path(directory);
   auto begun = files.exists(data.at("keys-directory")) ? files.read_file(data.at("keys-directory"), 4096)
                                                        : fail(Code::not_found);
-  if (!begun || text(*begun) != canonical) {
+  if (!begun || text(*begun) != directory) {
     for (const char* name : {"root.key", "recovery.key"}) {
       if (files.exists(directory + "/" + name)) {
         return fail(Code::exists,
@@ -68,13 +76,14 @@ Result<MeshKeys> make_keys(FileSystem& files, DataDirectory& data, const FoundOp
                                 directory, name));
       }
     }
-    EFS_TRY(files.replace_file(data.at("keys-directory"), view(canonical)));
+    EFS_TRY(files.replace_file(data.at("keys-directory"), view(directory)));
   }
   EFS_TRY(files.make_directories(directory, 0700));
   EFS_ASSIGN(KeyPair root,
              write_or_read_key(files, directory + "/root.key", KeyKind::root, found.passphrase, random));
   EFS_ASSIGN(KeyPair recovery, write_or_read_key(files, directory + "/recovery.key", KeyKind::recovery,
                                                  found.passphrase, random));
+  EFS_TRY(files.sync_directory(directory));
   return MeshKeys{std::move(root), std::move(recovery)};
 }
 
@@ -170,8 +179,9 @@ Result<SignedGenesis> found_register(FileSystem& files, Random& random, const Cl
 
 // peer.key -> where the root keys go -> the root keys -> the register's first entry -> secret and genesis,
 // which complete it. A kill anywhere before that: the same `init` again goes on from there.
-Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock, DataDirectory& data,
-                           PeerOptions& options, const FoundOptions& found) {
+Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock,
+                           const OpenEnvironment& environments, DataDirectory& data, PeerOptions& options,
+                           const FoundOptions& found) {
   if (data.complete()) {
     return fail(Code::exists,
                 fmt::format("a peer lives in {} already: start it with 'efs-peer run', or name another "
@@ -181,7 +191,7 @@ Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock
   EFS_TRY(check_peer_name(found.mesh_name, "mesh"));
   if (data.left()) EFS_TRY(data.begin_again());
   options.name = to_peer_name(options.name);
-  EFS_ASSIGN(auto store, open_register(data));
+  EFS_ASSIGN(auto store, open_register(environments));
   EFS_ASSIGN(const SignedGenesis genesis, found_register(files, random, clock, data, options, found, *store));
   EFS_ASSIGN(const KeyPair founder, data.peer_key(random));
   Secret secret(32);
@@ -204,45 +214,56 @@ Status check_same_mesh(DataDirectory& data, const Seed& seed) {
                           data.path(), checked.genesis.name));
 }
 
-Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOptions& options,
-                             const Seed& seed, const std::vector<std::string>& own) {
+Result<std::unique_ptr<Joining>> Joining::open(Runtime& runtime, const OpenEnvironment& environments,
+                                               DataDirectory& data, PeerOptions& options, const Seed& seed,
+                                               Done done) {
   if (!seed.invite)
     return fail(Code::invalid_argument, "give the invite: efs://HOST:PORT/INVITE, or --invite FILE");
-  for (const auto& prefix : own) EFS_TRY(to_prefix(prefix));
-  Invite invite = [&] {  // a seed's invite cannot be copied: its parts are
-    return Invite{seed.invite->addresses, seed.invite->mesh, seed.invite->mesh_secret.clone(),
-                  KeyPair::from_seed(seed.invite->key.seed().clone()), seed.invite->certificate};
-  }();
   EFS_ASSIGN(const Address address, Address::parse(seed.address, kDefaultPort));
   if (data.left()) EFS_TRY(data.begin_again());
-  options.own = own;
-  EFS_ASSIGN(const KeyPair key, data.peer_key(real_random()));
-  EFS_ASSIGN(auto store, open_register(data));
-  if (store->state().version() > 0 && store->state().mesh() != invite.mesh) {
+  EFS_ASSIGN(KeyPair key, data.peer_key(runtime.random));
+  EFS_ASSIGN(auto store, open_register(environments));
+  if (store->state().version() > 0 && store->state().mesh() != seed.invite->mesh) {
     return fail(
         Code::exists,
         fmt::format("{} was begun for another mesh: delete it, or name another with --data", data.path()));
   }
-  Result<JoinTask::Outcome> outcome = fail(Code::cancelled, "interrupted");
-  {
-    const JoinPlan plan{&invite, &key,           to_peer_name(options.name),
-                        address, options.listen, options.advertise};
-    JoinTask task(runtime.runtime(), *store, plan, [&](Result<JoinTask::Outcome> result) {
-      outcome = std::move(result);
-      runtime.stop();
-    });
-    runtime.on_signal([&](int) { runtime.stop(); });
-    runtime.runtime().loop.post([&] { task.start(); });
-    runtime.run();
-  }
+  std::unique_ptr<Joining> joining(
+      new Joining(data, options, *seed.invite, std::move(key), std::move(store)));
+  const JoinPlan plan{&joining->invite_, &joining->key_, to_peer_name(options.name),
+                      address,           options.listen, options.advertise};
+  joining->task_ = std::make_unique<JoinTask>(
+      runtime, *joining->store_, plan, [raw = joining.get(), done](const Result<JoinTask::Outcome>& outcome) {
+        done(raw->complete(outcome));
+      });
+  return joining;
+}
+
+Result<JoinedMesh> Joining::complete(const Result<JoinTask::Outcome>& outcome) {
   EFS_TRY(outcome);
-  options.name = outcome->name;
-  EFS_TRY(data.write_options(write_options(options)));
+  options_.name = outcome->name;
+  EFS_TRY(data_.write_options(write_options(options_)));
   // The register's first entry carries the genesis as it was signed.
-  EFS_ASSIGN(const auto entries, store->read(0, 1));
+  EFS_ASSIGN(const auto entries, store_->read(0, 1));
   EFS_ASSIGN(const Entry first, read_entry(entries.at(0)));
-  EFS_TRY(data.establish(std::get<Founding>(first.proposal.change).genesis, invite.mesh_secret));
-  return JoinedMesh{store->state().genesis().genesis.name, outcome->name};
+  EFS_TRY(data_.establish(std::get<Founding>(first.proposal.change).genesis, invite_.mesh_secret));
+  return JoinedMesh{store_->state().genesis().genesis.name, outcome->name};
+}
+
+Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOptions& options,
+                             const Seed& seed, const std::vector<std::string>& own) {
+  for (const auto& prefix : own) EFS_TRY(to_prefix(prefix));
+  options.own = own;
+  Result<JoinedMesh> joined = fail(Code::cancelled, "interrupted");
+  EFS_ASSIGN(auto joining, Joining::open(runtime.runtime(), lmdb_environments(data.path()), data, options,
+                                         seed, [&](Result<JoinedMesh> result) {
+                                           joined = std::move(result);
+                                           runtime.stop();
+                                         }));
+  runtime.on_signal([&](int) { runtime.stop(); });
+  runtime.runtime().loop.post([&] { joining->start(); });
+  runtime.run();
+  return joined;
 }
 
 namespace {

@@ -1,16 +1,20 @@
-// How a data directory comes to belong to a mesh, and how a peer leaves one. Blocking; main thread, before
-// a Peer runs (or, for leave_mesh, beside it, through its socket).
+// How a data directory comes to belong to a mesh, and how a peer leaves one. Main thread, before a Peer runs
+// (or, for leave_mesh, beside it, through its socket).
 #pragma once
 
+#include <functional>
+
 #include "peer/data_directory.h"
+#include "peer/environments.h"
 #include "peer/identity/invite.h"
+#include "peer/joining.h"
 #include "peer/options.h"
 
 namespace efs {
 
 struct FoundOptions {
   std::string mesh_name;
-  std::string keys_directory;  // root.key and recovery.key go there; made with mode 0700
+  std::string keys_directory;  // absolute; root.key and recovery.key go there; made with mode 0700
   Secret passphrase{};         // of both; empty: none
 };
 struct Founded {
@@ -19,14 +23,42 @@ struct Founded {
 };
 // Makes genesis, root keys, the founder's register and the root volume. Code::exists: a peer lives here, or
 // the key files are there already. What was cut short is gone on with.
-Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock, DataDirectory& data,
-                           PeerOptions& options, const FoundOptions& found);
+Result<Founded> found_mesh(FileSystem& files, Random& random, const Clock& clock,
+                           const OpenEnvironment& environments, DataDirectory& data, PeerOptions& options,
+                           const FoundOptions& found);
 
 struct JoinedMesh {
   std::string mesh_name;
   std::string name;  // under which this peer was admitted
 };
-// Dials the seed, which dials back; is admitted; reads the whole register. `options.name` is the wish.
+
+// Dials the seed, which dials back; is admitted; reads the whole register; completes the data directory.
+// `options.name` is the wish, and then what it became. The loop's thread only; destroying it gives up, and
+// what was begun can be begun again.
+class Joining {
+ public:
+  using Done = std::function<void(Result<JoinedMesh>)>;
+  // References and `invite` outlive it. `done` runs once, on the loop, after start().
+  static Result<std::unique_ptr<Joining>> open(Runtime& runtime, const OpenEnvironment& environments,
+                                               DataDirectory& data, PeerOptions& options, const Seed& seed,
+                                               Done done);
+  void start() { task_->start(); }
+
+ private:
+  Joining(DataDirectory& data, PeerOptions& options, const Invite& invite, KeyPair key,
+          std::unique_ptr<RegisterStore> store)
+      : data_(data), options_(options), invite_(invite), key_(std::move(key)), store_(std::move(store)) {}
+  Result<JoinedMesh> complete(const Result<JoinTask::Outcome>& outcome);
+
+  DataDirectory& data_;
+  PeerOptions& options_;
+  const Invite& invite_;
+  const KeyPair key_;
+  std::unique_ptr<RegisterStore> store_;
+  std::unique_ptr<JoinTask> task_;
+};
+
+// The whole of it on a runtime that runs for nothing else: blocks.
 Result<JoinedMesh> join_mesh(RealRuntime& runtime, DataDirectory& data, PeerOptions& options,
                              const Seed& seed, const std::vector<std::string>& own);
 

@@ -8,9 +8,9 @@
 namespace efs {
 
 struct JoinPlan {
-  Invite* invite = nullptr;      // outlives the task
-  const KeyPair* key = nullptr;  // likewise
-  std::string name;              // the wish
+  const Invite* invite = nullptr;  // outlives the task
+  const KeyPair* key = nullptr;    // likewise
+  std::string name;                // the wish
   Address seed;
   std::vector<Address> listen;     // the seed dials back here
   std::vector<Address> advertise;  // may be empty: then the seed knows the address

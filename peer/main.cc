@@ -210,7 +210,9 @@ int run_init(Console& console, const Arguments& arguments, Secret passphrase) {
   if (!data) return report(console, "cannot found a mesh", data.error());
   FoundOptions found{arguments.mesh_name, arguments.keys, std::move(passphrase)};
   if (found.keys_directory.empty()) found.keys_directory = fmt::format("./{}-keys", found.mesh_name);
-  auto founded = found_mesh(real_files(), real_random(), real_clock(), **data, *options, found);
+  found.keys_directory = canonical_path(found.keys_directory);
+  auto founded = found_mesh(real_files(), real_random(), real_clock(), lmdb_environments((*data)->path()),
+                            **data, *options, found);
   if (!founded) return report(console, "cannot found a mesh", founded.error());
   console.print(fmt::format(
       "founded the mesh {}\n\nIts root and recovery keys are in {}. Take them off this machine now: who has "

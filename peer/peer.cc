@@ -337,6 +337,10 @@ void Peer::stop(std::function<void()> stopped) {
   close();
 }
 
+Core& Peer::core() {
+  return *impl_->core;
+}
+
 void Peer::on_left(std::function<void(const std::string& why)> left) {
   impl_->left = std::move(left);
 }

@@ -16,6 +16,8 @@
 
 namespace efs {
 
+struct Core;
+
 // What a peer is given beside its runtime: simulated ones have no kernel to mount into.
 struct PeerParts {
   OpenEnvironment environments;
@@ -38,6 +40,8 @@ class Peer {
   // This peer is no member of the mesh any more: it is to be stopped, and its directory marked as left. `why`
   // is for people. May run before `started`, and more than once.
   void on_left(std::function<void(const std::string& why)> left);
+  // Its parts, from when `started` had no error until it is destroyed.
+  Core& core();
 
  private:
   struct Impl;

@@ -12,18 +12,6 @@ constexpr int64_t kJunctionTimeout = 10 * kSecond;
 constexpr int64_t kDropTimeout = 30 * kSecond;
 const Credentials kRoot{0, 0, {}, true};
 
-std::vector<std::string> components_below(std::string_view prefix, std::string_view path) {
-  std::vector<std::string> out;
-  size_t at = prefix == "/" ? 1 : prefix.size() + 1;
-  while (at < path.size() + 1 && at <= path.size()) {
-    size_t end = path.find('/', at);
-    if (end == std::string_view::npos) end = path.size();
-    out.emplace_back(path.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
-
 Status status_of(const Reply& reply, const std::string& what) {
   if (reply.code == Code::ok) return {};
   return fail(reply.code,
@@ -87,7 +75,17 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
 
 void VolumeAdmin::make_charter(std::shared_ptr<Creation> creation) {
   membership_.propose_change(creation->charter, [this, creation](Result<uint64_t> index) {
-    if (!index) return take_back(creation, index.error());
+    // It may have been ordered all the same: a junction is not taken from a volume that is there. What the
+    // register has no volume for, the parent's owner removes.
+    if (!index && index.error().code == Code::unreachable) {
+      return creation->done(
+          fail(Code::unreachable,
+               fmt::format("whether {} was made is not known: {}. Look with 'efs volume ls'; if it is not "
+                           "there, try again in two minutes",
+                           creation->wanted.prefix, to_text(index.error()))));
+    }
+    // Timed out: it was ordered, but has not come here yet.
+    if (!index && index.error().code != Code::timed_out) return take_back(creation, index.error());
     creation->deadline_ns = runtime_.loop.clock().now_ns() + kAwaitAtMost;
     await_volume(creation);
   });

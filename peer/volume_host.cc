@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "peer/identity/prefix.h"
 #include "peer/volume/local_client.h"
 #include "peer/volume/remote_client.h"
 
@@ -12,14 +13,6 @@ constexpr int64_t kSimulatedTick = 100 * kMillisecond;
 constexpr int64_t kClosingFor = 30 * kSecond;
 constexpr size_t kEntriesAtOnce = 256;
 
-std::vector<std::string> components(std::string_view prefix) {
-  std::vector<std::string> out;
-  std::istringstream parts{std::string(prefix)};
-  for (std::string part; std::getline(parts, part, '/');) {
-    if (!part.empty()) out.push_back(std::move(part));
-  }
-  return out;
-}
 }  // namespace
 
 // ---- views ----
@@ -234,7 +227,7 @@ void VolumeHost::follow_register() {
     }
     facts[volume->number] = {volume->id, volume->owners};
     numbers[volume->id] = volume->number;
-    VolumePlace place{volume->id, volume->number, components(volume->prefix), 0, {}};
+    VolumePlace place{volume->id, volume->number, components_below("/", volume->prefix), 0, {}};
     if (const VolumeFacts* parent = state.volume(volume->parent)) place.parent = parent->number;
     if (volume->number != kRootVolume) {
       place.ancestors = {kRootInode};
@@ -416,8 +409,7 @@ void VolumeHost::sweep_junctions() {
   }
   if (suspects.empty()) return orphans_.clear();
   sweeping_ = true;
-  using Found = std::vector<std::pair<VolumeId, std::vector<FoundJunction>>>;
-  auto all = std::make_shared<Found>();
+  auto all = std::make_shared<FoundJunctions>();
   jobs_.run(
       [suspects, all] {
         for (const auto& replica : suspects) {
@@ -425,29 +417,47 @@ void VolumeHost::sweep_junctions() {
             all->emplace_back(replica->id(), std::move(*found));
         }
       },
-      [this, all] {
-        sweeping_ = false;
-        for (const auto& [parent, found] : *all) remove_orphans(parent, found);
-      });
+      [this, all] { judge_junctions(*all); });
 }
 
-void VolumeHost::remove_orphans(const VolumeId& parent, const std::vector<FoundJunction>& found) {
+// What leads nowhere for a minute is removed, once the root volume's owner knows of no volume either: a
+// register that is behind decides nothing.
+void VolumeHost::judge_junctions(const FoundJunctions& found) {
   const int64_t now_ns = parts_.runtime.loop.clock().now_ns();
-  for (const FoundJunction& junction : found) {
-    if (stopping_ || parts_.membership.state().volume(junction.volume) != nullptr) continue;
-    const int64_t since_ns = orphans_.emplace(junction.volume, now_ns).first->second;
-    if (now_ns - since_ns < kOrphanAfter) continue;
-    std::string path;
-    for (const auto& name : junction.path) path += "/" + name;
-    parts_.runtime.log.warning("the junction {} leads to no volume of the register and is removed", path);
-    call(parent, {0, 0, {}, true}, RemoveJunction{junction.path, junction.volume}, {}, {},
-         [this, path, id = junction.volume](const VolumeAnswer& answer) {
-           orphans_.erase(id);
-           if (answer.reply.code != Code::ok)
-             parts_.runtime.log.warning("the junction {} stays: {}", path,
-                                        to_text(Error{answer.reply.code, answer.reply.message}));
-         });
+  std::map<VolumeId, int64_t> orphans;
+  auto due = std::make_shared<FoundJunctions>();
+  for (const auto& [parent, junctions] : found) {
+    for (const FoundJunction& junction : junctions) {
+      if (parts_.membership.state().volume(junction.volume) != nullptr) continue;
+      auto before = orphans_.find(junction.volume);
+      const int64_t since_ns = before == orphans_.end() ? now_ns : before->second;
+      orphans[junction.volume] = since_ns;
+      if (now_ns - since_ns >= kOrphanAfter) due->push_back({parent, {junction}});
+    }
   }
+  orphans_ = std::move(orphans);
+  if (stopping_ || due->empty()) {
+    sweeping_ = false;
+    return;
+  }
+  parts_.membership.refresh([this, due](const Status& current) {
+    sweeping_ = false;
+    if (stopping_ || !current) return;
+    for (const auto& [parent, junctions] : *due) remove_orphan(parent, junctions.front());
+  });
+}
+
+void VolumeHost::remove_orphan(const VolumeId& parent, const FoundJunction& junction) {
+  if (parts_.membership.state().volume(junction.volume) != nullptr) return;
+  std::string path;
+  for (const auto& name : junction.path) path += "/" + name;
+  parts_.runtime.log.warning("the junction {} leads to no volume of the register and is removed", path);
+  call(parent, {0, 0, {}, true}, RemoveJunction{junction.path, junction.volume}, {}, {},
+       [this, path](const VolumeAnswer& answer) {
+         if (answer.reply.code != Code::ok)
+           parts_.runtime.log.warning("the junction {} stays: {}", path,
+                                      to_text(Error{answer.reply.code, answer.reply.message}));
+       });
 }
 
 // ---- looking ----

@@ -73,6 +73,7 @@ class VolumeHost {
 
   // The view is destroyed on the loop's thread, and before this.
   std::shared_ptr<VolumeView> make_view();
+  std::vector<std::shared_ptr<SoleReplica>> owned() const { return volumes_->all(); }
   // The tools' own.
   std::shared_ptr<VolumeClient> client(const VolumeId& id) { return view_->client(id); }
   // Asks a volume without blocking the loop, wherever its owner is; `done` on the loop.
@@ -91,7 +92,7 @@ class VolumeHost {
   Status close_for_removal(const VolumeId& id);
   void set_mesh_space(const MeshSpace& space);
   // Now and then: junctions in owned volumes whose volume has not been in the register for kOrphanAfter (who
-  // made or removed it died on the way) are removed.
+  // made or removed it died on the way) are removed, after the root volume's owner was asked.
   void sweep_junctions();
 
   ChunkStore& chunks() { return *chunks_; }
@@ -130,7 +131,9 @@ class VolumeHost {
   std::map<VolumeId, std::string> lost_;  // owned, and why not served
   std::map<VolumeId, int64_t> orphans_;   // junctions to nowhere -> first seen (monotonic)
   bool sweeping_ = false;
-  void remove_orphans(const VolumeId& parent, const std::vector<FoundJunction>& found);
+  using FoundJunctions = std::vector<std::pair<VolumeId, std::vector<FoundJunction>>>;  // in the volume
+  void judge_junctions(const FoundJunctions& found);
+  void remove_orphan(const VolumeId& parent, const FoundJunction& junction);
 
   struct Facts {
     VolumeId id{};

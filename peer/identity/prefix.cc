@@ -98,6 +98,17 @@ size_t component_count(std::string_view prefix) {
   return prefix.size() <= 1 ? 0 : size_t(std::count(prefix.begin(), prefix.end(), '/'));
 }
 
+std::vector<std::string> components_below(std::string_view prefix, std::string_view path) {
+  std::vector<std::string> out;
+  size_t at = prefix == "/" ? 1 : prefix.size() + 1;
+  while (at < path.size()) {
+    const size_t end = std::min(path.find('/', at), path.size());
+    out.emplace_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
 Status check_user_name(std::string_view name, std::string_view what) {
   bool good = !name.empty() && name.size() <= 32 && (is_lower(name[0]) || name[0] == '_');
   for (char c : name.substr(0, 33)) good = good && (is_lower(c) || is_digit(c) || is_joiner(c));

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "peer/base/error.h"
 
@@ -20,6 +21,8 @@ bool prefix_covers(std::string_view prefix, std::string_view path);
 // "/a/b" -> "/a" -> "/" -> "". Walks up from a path to the root.
 std::string_view parent_prefix(std::string_view prefix);
 size_t component_count(std::string_view prefix);  // 0 of "/"
+// "/a", "/a/b/c" -> b, c. `prefix` covers `path`.
+std::vector<std::string> components_below(std::string_view prefix, std::string_view path);
 
 // Users and groups: [a-z_][a-z0-9._-]*, at most 32, as Linux has them.
 Status check_user_name(std::string_view name, std::string_view what);

@@ -139,14 +139,36 @@ void Membership::fetch(const PeerId& from) {
   rpc_->call(from, kReadRegister, encode(RegisterQuery{state().version()}), {},
              {kFetchTimeout, Priority::control}, [this, from](Result<Answer> answer) {
                fetching_.erase(from);
-               if (!answer) return;
-               auto part = decode<RegisterPart>(answer->body);
-               if (!part || part->from > state().version()) return;
-               const size_t known = std::min<size_t>(state().version() - part->from, part->entries.size());
-               part->entries.erase(part->entries.begin(), part->entries.begin() + known);
-               if (part->entries.empty()) return;
-               if (Status taken = take(part->entries); !taken) return refuse(from, to_text(taken.error()));
-               if (part->version > state().version()) fetch(from);
+               auto more = take_part(answer);
+               if (answer && !more) return refuse(from, to_text(more.error()));
+               if (more && *more) fetch(from);
+             });
+}
+
+// True: something was taken, and the sender has more.
+Result<bool> Membership::take_part(const Result<Answer>& answer) {
+  EFS_TRY(answer);
+  EFS_ASSIGN(auto part, decode<RegisterPart>(answer->body));
+  const uint64_t before = state().version();
+  if (part.from > before) return fail(Code::protocol, "a part of the register that was not asked for");
+  const size_t known = std::min<size_t>(before - part.from, part.entries.size());
+  part.entries.erase(part.entries.begin(), part.entries.begin() + ptrdiff_t(known));
+  if (!part.entries.empty()) EFS_TRY(take(part.entries));
+  if (part.version <= state().version()) return false;
+  if (state().version() == before) return fail(Code::protocol, "a part of the register without entries");
+  return true;
+}
+
+void Membership::refresh(std::function<void(Status)> done) {
+  if (orders()) return runtime_.loop.post([done] { done({}); });
+  const auto owners = root_owners();
+  if (owners.empty())
+    return runtime_.loop.post([done] { done(fail(Code::unreachable, "the root volume has no owner")); });
+  rpc_->call(owners.front(), kReadRegister, encode(RegisterQuery{state().version()}), {},
+             {kFetchTimeout, Priority::control}, [this, done](Result<Answer> answer) {
+               auto more = take_part(answer);
+               if (!more) return done(fail(more.error()));
+               *more ? refresh(done) : done({});
              });
 }
 

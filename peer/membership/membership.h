@@ -52,6 +52,8 @@ class Membership {
   void on_change(std::function<void(uint64_t from)> listener) { listeners_.push_back(std::move(listener)); }
   void on_peer_up(const PeerInfo& peer);
   void on_mark(const PeerId& peer, const RegisterMark& mark);
+  // Asks the root volume's owner: without error, our register holds all that it had when it was asked.
+  void refresh(std::function<void(Status)> done);
 
   // Has a proposal ordered, wherever the root volume's owner is; done when it stands in our register too.
   void propose(Bytes proposal, std::function<void(Result<uint64_t>)> done);
@@ -75,6 +77,7 @@ class Membership {
   void fetch(const PeerId& from);
   void refuse(const PeerId& from, const std::string& why);
   void tend_waiting();
+  Result<bool> take_part(const Result<Answer>& answer);
   void wait_for(uint64_t index, std::function<void(Result<uint64_t>)> done);
   std::vector<PeerId> root_owners() const;
 
