@@ -29,7 +29,7 @@ void leave_stray(Mesh& mesh, Host& by, const std::vector<std::string>& path) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(of_two_volumes_with_one_prefix_one_is_made) {
-  for (const uint64_t seed : seeds(4)) {
+  for (const uint64_t seed : seeds(2)) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);
       mesh.found();
@@ -129,7 +129,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_removed_on_the_word_of_an_old_register) {
 // Makers, founders and owners of parents are killed, lose power and are cut off at any moment of the making
 // and removing of volumes. Then all heals, and within two minutes everything is consistent.
 BOOST_AUTO_TEST_CASE(volumes_stay_consistent_whoever_dies) {
-  const auto all = seeds(long_form() ? 100 : 6);
+  const auto all = seeds(long_form() ? 100 : 3);
   for (const uint64_t seed : all) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);

@@ -10,7 +10,6 @@ namespace {
 constexpr uint32_t kBasicLength = 3000;  // above what lives in the inode
 constexpr uint64_t kAppendsPerRound = 3;
 constexpr size_t kAppendLength = 16;
-constexpr int64_t kPause = 200 * kMillisecond;
 }  // namespace
 
 // Of a round: what is written, and then each append with its number.
@@ -26,12 +25,13 @@ void Worker::violate(const std::string& what) {
 }
 
 void Worker::begin() {
-  client_ = host_.view ? host_.view->client(volume_) : nullptr;
-  if (!client_) {
+  auto client = host_.view ? host_.view->client(volume_) : nullptr;
+  if (!client) {
     idle_ = true;
     return;
   }
-  client_->on_new_verifier([weak = weak_from_this()] {
+  client_ = client;
+  client->on_new_verifier([weak = weak_from_this()] {
     if (auto self = weak.lock()) self->disturbed_ = true;
   });
   disturbed_ = false;
@@ -43,10 +43,15 @@ void Worker::begin() {
 }
 
 void Worker::ask(RequestBody body, Payload payload, Next next) {
-  client_->call(kRootUser, std::move(body), std::move(payload), {},
-                [weak = weak_from_this(), next](VolumeAnswer answer) {
-                  if (auto self = weak.lock()) self->answered(answer, next);
-                });
+  auto client = client_.lock();
+  if (!client) {
+    idle_ = true;
+    return;
+  }
+  client->call(kRootUser, std::move(body), std::move(payload), {},
+               [weak = weak_from_this(), next](VolumeAnswer answer) {
+                 if (auto self = weak.lock()) self->answered(answer, next);
+               });
 }
 
 // The next request comes a moment later, never inside the answer.
@@ -154,14 +159,14 @@ void Worker::kept(Reply reply) {
       return ask(Unlink{directory_, oldest, false}, {}, &Worker::unlinked);
     }
   }
-  host_.runtime->loop.after(kPause, [weak = weak_from_this()] {
+  host_.runtime->loop.after(pause_ns_, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->round();
   });
 }
 
 void Worker::unlinked(Reply reply) {
   if (reply.code == Code::not_found) violate("what was promised was not there to be removed");
-  host_.runtime->loop.after(kPause, [weak = weak_from_this()] {
+  host_.runtime->loop.after(pause_ns_, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->round();
   });
 }

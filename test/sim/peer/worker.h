@@ -17,8 +17,13 @@ namespace efs::test {
 class Worker : public std::enable_shared_from_this<Worker> {
  public:
   // `name` is used by nobody else, ever. Its directory in the volume's root is its own.
-  Worker(Mesh& mesh, Host& host, const VolumeId& volume, std::string name)
-      : mesh_(mesh), host_(host), starts_(host.starts), volume_(volume), name_(std::move(name)) {}
+  Worker(Mesh& mesh, Host& host, const VolumeId& volume, std::string name, int64_t pause_ns)
+      : mesh_(mesh),
+        host_(host),
+        starts_(host.starts),
+        volume_(volume),
+        name_(std::move(name)),
+        pause_ns_(pause_ns) {}
   void begin();
   void stop() { stopping_ = true; }
   bool idle() const { return idle_; }
@@ -55,7 +60,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   const uint32_t starts_;
   const VolumeId volume_;
   const std::string name_;
-  std::shared_ptr<VolumeClient> client_;
+  const int64_t pause_ns_;              // between rounds
+  std::weak_ptr<VolumeClient> client_;  // the process owns it
   InodeNumber directory_ = 0, inode_ = 0;
   uint64_t number_ = 0;  // of the round
   uint64_t size_ = 0, appends_ = 0;
