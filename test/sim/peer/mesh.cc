@@ -8,8 +8,8 @@
 #include <stdexcept>
 
 #include "peer/identity/prefix.h"
+#include "peer/junctions.h"
 #include "peer/volume/check.h"
-#include "peer/volume/state/view.h"
 
 namespace efs::test {
 
@@ -283,15 +283,15 @@ std::vector<std::string> Mesh::inconsistencies() {
         wrong.push_back(host->address + " serves a volume that the register does not have");
         continue;
       }
-      auto junctions = list_junctions(*replica->rows());
+      auto junctions = find_junctions(*replica->rows());
       if (!junctions) {
         wrong.push_back(volume->prefix + ": " + to_text(junctions.error()));
         continue;
       }
       std::set<VolumeId> there;
       for (const FoundJunction& one : *junctions) {
-        there.insert(one.junction.volume);
-        const VolumeFacts* below = state.volume(one.junction.volume);
+        there.insert(one.volume);
+        const VolumeFacts* below = state.volume(one.volume);
         if (below == nullptr || below->parent != volume->id)
           wrong.push_back(fmt::format("{}: a junction {} without a volume", volume->prefix, one.path.back()));
         else if (components_below(volume->prefix, below->prefix) != one.path)

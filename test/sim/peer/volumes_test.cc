@@ -3,13 +3,21 @@
 // in between and whichever answer was lost.
 #include <boost/test/unit_test.hpp>
 
-#include "peer/volume/state/view.h"
+#include "peer/junctions.h"
 #include "test/sim/peer/mesh.h"
+#include "test/why.h"
 
 using namespace efs;
 using namespace efs::test;
 
 namespace {
+
+// Of peers that all know each other.
+void grow(Mesh& mesh, size_t others) {
+  mesh.found();
+  mesh.grow(others);
+  BOOST_REQUIRE(mesh.sim.run_until([&] { return mesh.registers_agree(); }, 10 * kSecond));
+}
 
 void check_consistent(Mesh& mesh) {
   for (const auto& problem : mesh.inconsistencies()) BOOST_ERROR(problem);
@@ -32,8 +40,7 @@ BOOST_AUTO_TEST_CASE(of_two_volumes_with_one_prefix_one_is_made) {
   for (const uint64_t seed : seeds(2)) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);
-      mesh.found();
-      mesh.grow(4);
+      grow(mesh, 4);
       for (int round = 0; round < 6; ++round) {
         const std::string prefix = "/deep/er/v" + std::to_string(round);
         std::vector<std::optional<Result<VolumeId>>> made(mesh.size());
@@ -77,9 +84,9 @@ BOOST_AUTO_TEST_CASE(a_junction_without_a_volume_is_removed_after_a_minute) {
   for (const uint64_t seed : seeds(2)) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);
-      mesh.found();
-      mesh.grow(3);
-      BOOST_REQUIRE(mesh.create_volume(mesh.host(1), "/kept/here", mesh.host(2).id()));
+      grow(mesh, 3);
+      auto kept = mesh.create_volume(mesh.host(1), "/kept/here", mesh.host(2).id());
+      BOOST_REQUIRE_MESSAGE(kept, why(kept));
       leave_stray(mesh, mesh.host(1), {"kept", "lost"});
       leave_stray(mesh, mesh.host(2), {"gone"});
       mesh.kill(mesh.host(1));
@@ -100,10 +107,9 @@ BOOST_AUTO_TEST_CASE(nothing_is_removed_on_the_word_of_an_old_register) {
   for (const uint64_t seed : seeds(1)) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);
-      mesh.found();
-      mesh.grow(3);
+      grow(mesh, 3);
       auto parent = mesh.create_volume(mesh.host(0), "/p", mesh.host(1).id());
-      BOOST_REQUIRE(parent);
+      BOOST_REQUIRE_MESSAGE(parent, why(parent));
       // The parent's owner sees the junction made, and is then cut off from the register.
       std::optional<Result<VolumeId>> made;
       mesh.host(2).core().admin.create({"/p/child", mesh.host(2).id()},
@@ -133,8 +139,7 @@ BOOST_AUTO_TEST_CASE(volumes_stay_consistent_whoever_dies) {
   for (const uint64_t seed : all) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       Mesh mesh(seed);
-      mesh.found();
-      mesh.grow(4);
+      grow(mesh, 4);
       for (int round = 0; round < 6; ++round) {
         auto pick = [&]() -> Host& { return mesh.host(size_t(mesh.random.between(0, 4))); };
         for (int i = 0; i < 3; ++i) {
