@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
 
 namespace efs {
@@ -35,11 +36,11 @@ void tell_service_manager(std::string_view state) {
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, name, length);
   if (name[0] == '@') address.sun_path[0] = 0;
-  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
-  (void)::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
+  const Descriptor out(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!out.valid()) return;
+  (void)::sendto(out.get(), state.data(), state.size(), MSG_NOSIGNAL,
+                 reinterpret_cast<const sockaddr*>(&address),
                  socklen_t(offsetof(sockaddr_un, sun_path) + length));
-  ::close(fd);
 }
 }  // namespace
 

@@ -10,7 +10,6 @@ constexpr int64_t kAwaitStep = 100 * kMillisecond;
 constexpr int64_t kAwaitAtMost = 15 * kSecond;
 constexpr int64_t kJunctionTimeout = 10 * kSecond;
 constexpr int64_t kDropTimeout = 30 * kSecond;
-const Credentials kRoot{0, 0, {}, true};
 
 Status status_of(const Reply& reply, const std::string& what) {
   if (reply.code == Code::ok) return {};
@@ -57,7 +56,7 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
   charter.founders = {creation->wanted.owner};
   charter.parent = creation->parent.id;
   MakeJunction make{components_below(creation->parent.prefix, charter.prefix), {charter.id, charter.number}};
-  volumes_.call(creation->parent.id, kRoot, make, {}, {kJunctionTimeout, nullptr},
+  volumes_.call(creation->parent.id, root_credentials(), make, {}, {kJunctionTimeout, nullptr},
                 [this, creation](const VolumeAnswer& answer) {
                   Status made =
                       status_of(answer.reply, fmt::format("cannot make {} in the volume {}",
@@ -101,7 +100,7 @@ void VolumeAdmin::await_volume(std::shared_ptr<Creation> creation) {
     }
     runtime_.loop.after(kAwaitStep, [this, creation] { await_volume(creation); });
   };
-  volumes_.call(creation->charter.id, kRoot, Usage{}, {}, {2 * kSecond, nullptr},
+  volumes_.call(creation->charter.id, root_credentials(), Usage{}, {}, {2 * kSecond, nullptr},
                 [creation, again](const VolumeAnswer& answer) {
                   if (answer.reply.code == Code::ok) return creation->done(creation->charter.id);
                   again(to_text(Error{answer.reply.code, answer.reply.message}));
@@ -126,7 +125,7 @@ void VolumeAdmin::unlink_junction(const VolumeFacts& volume, std::function<void(
   if (parent == nullptr) return done(fail(Code::unreachable, "the volume above cannot be reached"));
   RemoveJunction remove{components_below(parent->prefix, volume.prefix), volume.id};
   volumes_.call(
-      parent->id, kRoot, remove, {}, {kJunctionTimeout, nullptr},
+      parent->id, root_credentials(), remove, {}, {kJunctionTimeout, nullptr},
       [done](const VolumeAnswer& answer) { done(status_of(answer.reply, "cannot remove the junction")); });
 }
 

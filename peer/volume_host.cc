@@ -367,7 +367,7 @@ void VolumeHost::order(uint64_t index, Bytes entry, std::function<void(Status)> 
         auto append = [&](uint64_t at, const Bytes& bytes) {
           Request request;
           request.volume = root->id();
-          request.who = {0, 0, {}, true};
+          request.who = root_credentials();
           request.body = AppendRegister{at, bytes};
           Status status;
           root->execute(request, {}, [&](VolumeAnswer answer) {
@@ -452,7 +452,7 @@ void VolumeHost::remove_orphan(const VolumeId& parent, const FoundJunction& junc
   std::string path;
   for (const auto& name : junction.path) path += "/" + name;
   parts_.runtime.log.warning("the junction {} leads to no volume of the register and is removed", path);
-  call(parent, {0, 0, {}, true}, RemoveJunction{junction.path, junction.volume}, {}, {},
+  call(parent, root_credentials(), RemoveJunction{junction.path, junction.volume}, {}, {},
        [this, path](const VolumeAnswer& answer) {
          if (answer.reply.code != Code::ok)
            parts_.runtime.log.warning("the junction {} stays: {}", path,

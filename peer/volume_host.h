@@ -25,6 +25,11 @@
 
 namespace efs {
 
+// Who asks when the peer itself does.
+inline Credentials root_credentials() {
+  return {0, 0, {}, true};
+}
+
 // The file `volumes-made` of a data directory: volumes that were ever made here, so that one whose metadata
 // is lost is not made anew. Code::corrupt, Code::io.
 Result<std::set<VolumeId>> read_volumes_made(FileSystem& files, const std::string& data_directory);

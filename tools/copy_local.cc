@@ -8,6 +8,7 @@
 #include <istream>
 #include <ostream>
 
+#include "peer/base/descriptor.h"
 #include "tools/copy_parts.h"
 #include "tools/path.h"
 
@@ -16,27 +17,6 @@ namespace efs::tools {
 namespace {
 
 // A descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  // The error of a late write comes with close on some filesystems.
-  Status close() {
-    int result = ::close(fd_);
-    fd_ = -1;
-    return result == 0 ? Status() : fail(from_errno(errno, "close"));
-  }
-
- private:
-  int fd_;
-};
-
 int64_t to_ns(const timespec& time) {
   return int64_t(time.tv_sec) * kSecond + time.tv_nsec;
 }
@@ -146,7 +126,7 @@ class Put {
   Status put_file(const std::string& from, const std::string& to, const Attributes& like) {
     progress_.rename(base_name(from));
     Descriptor file(open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file) return fail(from_errno(errno, "open " + from));
+    if (!file.valid()) return fail(from_errno(errno, "open " + from));
     EFS_ASSIGN(Target target, open_target(tree_, to, like.mode & 0777 & ~context_.umask));
     touched_.insert(target.node.volume);
     uint64_t end = 0;
@@ -208,7 +188,7 @@ class Get {
     progress_.rename(base_name(to));
     mode_t mode = from.attributes.mode & 0777;
     Descriptor file(open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode | S_IWUSR));
-    if (!file) return fail(from_errno(errno, "create " + to));
+    if (!file.valid()) return fail(from_errno(errno, "create " + to));
     uint64_t end = 0;
     auto take = [&](uint64_t offset, const Bytes& bytes) -> Status {
       EFS_TRY(write_all(file.get(), to, offset, bytes));

@@ -1,5 +1,6 @@
 #include "tools/keys_context.h"
 
+#include <cstdio>
 #include <fstream>
 #include <ostream>
 #include <sstream>
@@ -112,6 +113,17 @@ Result<PublicKey> make_key_file(KeysContext& keys, const std::string& path, KeyK
   KeyPair key = KeyPair::generate(keys.random);
   EFS_TRY(write_key_file(path, key, kind, passphrase, keys.random));
   return key.public_key();
+}
+
+void take_back_key_file(KeysContext& keys, const std::string& path, const Error& why) {
+  const bool refused = why.code != Code::timed_out && why.code != Code::closed &&
+                       why.code != Code::unreachable && why.code != Code::cancelled;
+  if (refused) {
+    std::remove(path.c_str());
+  } else {
+    keys.context.err << keys.context.program << ": warning: " << path
+                     << " is kept: the change may have been made all the same; 'efs-keys audit' shows it\n";
+  }
 }
 
 Result<PublicKey> read_public_key(const std::string& path) {

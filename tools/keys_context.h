@@ -55,6 +55,9 @@ class KeysContext {
 
 // Writes a new key of this kind to `path`, with the passphrase that new_passphrase gives.
 Result<PublicKey> make_key_file(KeysContext& keys, const std::string& path, KeyKind kind);
+// After a change that named the key of that file has failed: the file goes, unless the change may have been
+// made all the same (the answer was lost); then it stays, and a warning says so.
+void take_back_key_file(KeysContext& keys, const std::string& path, const Error& why);
 
 // A public key as it is passed on: a file with a "public: <64 hex digits>" line, or those digits alone.
 // A user's key file will do; an administrator's is refused, as it was meant to sign.

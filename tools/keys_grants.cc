@@ -1,5 +1,4 @@
 // efs-keys grant, revoke, grants, admin: who may do what.
-#include <cstdio>
 #include <ostream>
 
 #include "peer/identity/prefix.h"
@@ -73,7 +72,7 @@ Status add_admin(KeysContext& keys, const GrantOptions& options) {
       options.key.empty() ? make_key_file(keys, made, KeyKind::administrator) : read_public_key(options.key);
   if (!key) return fail_about(what, key.error());
   if (Status done = keys.change(known, AddAdmin{options.name, *key, *under}, what); !done) {
-    if (options.key.empty()) std::remove(made.c_str());
+    if (options.key.empty()) take_back_key_file(keys, made, done.error());
     return done;
   }
   keys.context.say("added administrator " + options.name + " of " + *under);

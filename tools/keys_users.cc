@@ -1,5 +1,4 @@
 // efs-keys user, group: who there is.
-#include <cstdio>
 #include <ostream>
 
 #include "peer/identity/prefix.h"
@@ -67,7 +66,7 @@ Status add_user(KeysContext& keys, const UserOptions& options) {
   change.groups = options.groups;
   change.home = home;
   if (Status done = keys.change(known, change, what); !done) {
-    if (!key->made.empty()) std::remove(key->made.c_str());
+    if (!key->made.empty()) take_back_key_file(keys, key->made, done.error());
     return done;
   }
   if (keys.context.json) {
@@ -94,7 +93,7 @@ Status rotate_user(KeysContext& keys, const UserOptions& options) {
   if (!key) return fail_about(what, key.error());
   SetUserKeys change{options.name, {key->key}};
   if (Status done = keys.change(known, change, what); !done) {
-    if (!key->made.empty()) std::remove(key->made.c_str());
+    if (!key->made.empty()) take_back_key_file(keys, key->made, done.error());
     return done;
   }
   keys.context.say("the old key of " + options.name + " is worth nothing any more");

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "peer/base/descriptor.h"
+
 namespace efs {
 
 namespace {
@@ -75,18 +77,17 @@ bool can_ask_on_terminal() {
 }
 
 Result<Secret> read_passphrase_file(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fail(from_errno(errno, "open the passphrase file " + path));
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return fail(from_errno(errno, "open the passphrase file " + path));
   std::string text(kMaxPassphraseBytes + 1, '\0');
   size_t length = 0;
   ssize_t got = 0;
-  while (length < text.size() && (got = read(fd, text.data() + length, text.size() - length)) != 0) {
+  while (length < text.size() && (got = read(file.get(), text.data() + length, text.size() - length)) != 0) {
     if (got > 0) length += size_t(got);
     if (got < 0 && errno != EINTR) break;
   }
-  const int number = errno;
-  ::close(fd);
   if (got < 0) {
+    const int number = errno;
     wipe_text(text);
     return fail(from_errno(number, "read the passphrase file " + path));
   }

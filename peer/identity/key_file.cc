@@ -11,6 +11,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "peer/base/descriptor.h"
 #include "peer/identity/limits.h"
 
 namespace efs {
@@ -127,20 +128,6 @@ Result<Lines> read_lines(ByteView content) {
   if (lines.seed.empty() == lines.sealed.empty()) return damaged("it needs either a seed or a sealed part");
   return lines;
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Status write_all(int fd, ByteView bytes, const std::string& path) {
   while (!bytes.empty()) {

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
 
 namespace efs {
@@ -30,21 +31,6 @@ auto retry(Call call) {
     if (result >= 0 || errno != EINTR) return result;
   }
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
 
 tl::unexpected<Error> failed(std::string_view call, const std::string& path) {
   int number = errno;

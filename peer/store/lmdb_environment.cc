@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "peer/base/descriptor.h"
 #include "peer/base/hash.h"
 #include "peer/store/meta_store.h"
 
@@ -127,11 +128,9 @@ class LmdbSnapshot final : public ReadRows {
 
 // LMDB syncs its file, not the directory entries that lead to it.
 Status sync_directory(const std::filesystem::path& path) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return fail(from_errno(errno, "open " + path.string()));
-  int failed = ::fsync(fd) < 0 ? errno : 0;
-  ::close(fd);
-  if (failed != 0) return fail(from_errno(failed, "sync " + path.string()));
+  const Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return fail(from_errno(errno, "open " + path.string()));
+  if (::fsync(directory.get()) < 0) return fail(from_errno(errno, "sync " + path.string()));
   return {};
 }
 

@@ -200,6 +200,9 @@ class Commands(unittest.TestCase):
         self.assertEqual(os.stat(os.path.join(base, "ann.key")).st_mode & 0o777, 0o600)
         self.assertIn("ann", self.two.keys("user", "ls").stdout)
         self.assertIn("staff", keys("user", "show", "ann").stdout)
+        uid = str(json.loads(keys("user", "show", "ann", "--json").stdout)["uid"])
+        self.assertEqual(keys("user", "add", "bob", "--uid", uid, "--out", os.path.join(base, "bob.key"), check=False).returncode, 1)
+        self.assertFalse(os.path.exists(os.path.join(base, "bob.key")))  # refused: nobody's
         keys("user", "groups", "ann", "-staff")
         self.assertNotIn("staff", keys("user", "show", "ann").stdout)
         keys("user", "rotate", "ann", "--out", os.path.join(base, "ann2.key"))

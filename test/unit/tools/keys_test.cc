@@ -100,6 +100,14 @@ BOOST_AUTO_TEST_CASE(a_refused_change_leaves_no_key_behind) {
   BOOST_TEST(!std::filesystem::exists(directory + "/alice.key"));
 }
 
+// Else a user who was added when the answer was lost would have a key that nobody has.
+BOOST_AUTO_TEST_CASE(a_change_that_may_have_been_made_keeps_its_key) {
+  peer.propose_error = Error{Code::timed_out, "the root volume's owner did not answer"};
+  BOOST_TEST(run_keys({"user", "add", "alice", "--out", directory + "/alice.key"}) == 4);
+  BOOST_TEST(err.str().find("warning: " + directory + "/alice.key is kept") != std::string::npos);
+  BOOST_TEST(std::filesystem::exists(directory + "/alice.key"));
+}
+
 BOOST_AUTO_TEST_CASE(administrators_sign_with_their_own_key) {
   std::string admin = directory + "/admin.key";
   BOOST_TEST(run_keys({"admin", "add", "bob", "--out", admin}) == 0);
