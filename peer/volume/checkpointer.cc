@@ -1,5 +1,7 @@
 #include "peer/volume/checkpointer.h"
 
+#include <malloc.h>
+
 namespace efs {
 
 namespace {
@@ -7,7 +9,9 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr int64_t kUpkeepInterval = kSecond;
 constexpr int64_t kCollectInterval = 5 * kSecond;
 constexpr int64_t kReportInterval = 10 * kSecond;
-constexpr int kUpkeepSteps = 64;  // of one volume at a time
+constexpr int64_t kTrimIdle = 3 * kSecond;       // after the last checkpoint
+constexpr int64_t kTrimInterval = 30 * kSecond;  // at most, under load
+constexpr int kUpkeepSteps = 64;                 // of one volume at a time
 }  // namespace
 
 void Checkpointer::start() {
@@ -24,10 +28,12 @@ void Checkpointer::stop() {
 }
 
 void Checkpointer::run() {
+  last_work_ns_ = clock_.now_ns();  // logs were replayed
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
     tick();
+    trim_memory();
     lock.lock();
     wake_.wait_for(lock, kTick, [&] { return stopping_; });
   }
@@ -37,8 +43,10 @@ void Checkpointer::tick() {
   const int64_t now_ns = clock_.now_ns();
   const auto volumes = volumes_.all();
   for (const auto& volume : volumes) {
-    if (volume->checkpoint_due(now_ns) && !volume->failed())
+    if (volume->checkpoint_due(now_ns) && !volume->failed()) {
+      last_work_ns_ = now_ns;
       report(volume->checkpoint(), "a checkpoint failed and will be tried again");
+    }
   }
   if (now_ns - last_sync_ns_ >= kLogSyncInterval) {
     last_sync_ns_ = now_ns;
@@ -56,6 +64,15 @@ void Checkpointer::tick() {
     last_collect_ns_ = now_ns;
     report(volumes_.chunks().collect(), "freed space could not be given back");
   }
+}
+
+// Once after work: when there was none for a while, or after long enough of it.
+void Checkpointer::trim_memory() {
+  const int64_t now_ns = clock_.now_ns();
+  if (last_trim_ns_ >= last_work_ns_) return;
+  if (now_ns - last_work_ns_ < kTrimIdle && now_ns - last_trim_ns_ < kTrimInterval) return;
+  last_trim_ns_ = now_ns;
+  malloc_trim(0);
 }
 
 void Checkpointer::report(const Status& status, std::string_view what) {
