@@ -156,6 +156,7 @@ Status VolumeHost::start() {
   for (const auto& replica : volumes_->all()) EFS_TRY(note_made(replica->id()));  // a kill came between
   checkpointer_ = std::make_unique<Checkpointer>(*volumes_, parts_.runtime.loop.clock(), parts_.runtime.log);
   parts_.threads ? checkpointer_->start() : tick();
+  router_ = RecallRouter::make(parts_.runtime.loop, parts_.rpc);
   service_ = std::make_unique<VolumeService>(parts_.runtime.loop, parts_.rpc, *volumes_, access());
   return {};
 }
@@ -303,7 +304,7 @@ std::shared_ptr<VolumeClient> VolumeHost::make_client(VolumeNumber number, uint8
   // A FUSE thread may be the last to let go of it: it still ends on the loop.
   return std::shared_ptr<VolumeClient>(
       new RemoteVolume(parts_.runtime.loop, parts_.rpc, parts_.runtime.random, std::move(locator), facts.id,
-                       number, int64_t(parts_.options.unreachable_timeout_s) * kSecond),
+                       number, int64_t(parts_.options.unreachable_timeout_s) * kSecond, router_),
       [&loop = parts_.runtime.loop](VolumeClient* client) {
         if (loop.on_thread()) {
           delete client;
@@ -321,21 +322,17 @@ void VolumeHost::call(const VolumeId& id, const Credentials& who, RequestBody bo
       done({error_reply(Code::not_found, "there is no such volume, or it is not served here"), {}});
     });
   }
+  auto answered = [&loop = parts_.runtime.loop, client, done = std::move(done)](VolumeAnswer answer) {
+    loop.post([done, answer = std::move(answer)]() mutable { done(std::move(answer)); });
+  };
   auto replica = volumes_->find(id);
-  if (client->local() && replica && !replica->executes_inline(body)) {
-    auto result = std::make_shared<VolumeAnswer>();
-    jobs_.run(
-        [=, body = std::move(body), payload = std::move(payload)]() mutable {
-          client->call(who, std::move(body), std::move(payload), options,
-                       [&](VolumeAnswer answer) { *result = std::move(answer); });
-        },
-        [result, done = std::move(done)] { done(std::move(*result)); });
-    return;
-  }
-  client->call(who, std::move(body), std::move(payload), options,
-               [&loop = parts_.runtime.loop, client, done = std::move(done)](VolumeAnswer answer) {
-                 loop.post([done, answer = std::move(answer)]() mutable { done(std::move(answer)); });
-               });
+  if (!client->local() || !replica || replica->executes_inline(body))
+    return client->call(who, std::move(body), std::move(payload), options, std::move(answered));
+  jobs_.run(
+      [=, body = std::move(body), payload = std::move(payload)]() mutable {
+        client->call(who, std::move(body), std::move(payload), options, std::move(answered));
+      },
+      {});
 }
 
 Result<std::vector<Bytes>> VolumeHost::register_entries(uint64_t from) {

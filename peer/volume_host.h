@@ -19,6 +19,7 @@
 #include "peer/membership/membership.h"
 #include "peer/options.h"
 #include "peer/volume/checkpointer.h"
+#include "peer/volume/remote_client.h"
 #include "peer/volume/service.h"
 #include "peer/volume/volume_set.h"
 #include "vfs/tree.h"
@@ -129,6 +130,7 @@ class VolumeHost {
   std::unique_ptr<ChunkStore> chunks_;
   std::unique_ptr<VolumeSet> volumes_;
   std::unique_ptr<Checkpointer> checkpointer_;
+  std::shared_ptr<RecallRouter> router_;
   std::unique_ptr<VolumeService> service_;
   Timer tick_timer_;
   std::set<VolumeId> made_;               // that were ever made here

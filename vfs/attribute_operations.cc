@@ -21,7 +21,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t node, fuse_file_info*) {
   request->session().tree.attributes(
       request->who(), node, request->options(), [request](Result<TreeNode> found) {
         if (!found) return void(request->error(found.error()));
-        request->session().reply_attributes(request, found->volume, found->attributes, found->assumed);
+        request->session().reply_attributes(request, found->volume, found->attributes, found->lease);
       });
 }
 
@@ -53,7 +53,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
     request->session().call(request, client, body, [request, client, body, file](VolumeAnswer& answer) {
       if (file) file->own_change(answer.reply.attributes);
       if (file && body.size) file->forget_written(*body.size, UINT64_MAX);
-      request->session().reply_attributes(request, client, answer.reply.attributes);
+      request->session().reply_attributes(request, client, answer.reply.attributes, answer.reply.lease);
     });
   };
   if (!file || file->clean()) return apply();

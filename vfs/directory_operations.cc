@@ -27,6 +27,8 @@ struct Listing {
   uint64_t position = 0;
   bool plus = false;
   DirectoryHandle* handle = nullptr;
+  uint64_t since = 0;  // when the entries were asked for, and what was leased with them
+  uint8_t lease = 0;
   std::string buffer;
 
   // False: it did not fit.
@@ -51,7 +53,9 @@ bool Listing::add(const std::string& name, const fuse_entry_param& entry, uint64
 bool Listing::add(const DirectoryEntry& entry) {
   fuse_entry_param shown{};
   if (entry.attributes && !entry.junction) {
-    shown = request->session().entry_of(client, *entry.attributes, false);
+    const uint8_t of_entry = lease != 0 ? kLeaseInode | kLeaseDirectory : 0;
+    const MountSession::Shown where{node, entry.name, of_entry, nullptr};
+    shown = request->session().entry_of(since, client, *entry.attributes, where);
   } else {  // no attributes: the kernel looks it up when it is wanted
     shown.attr.st_ino = entry.junction ? global_inode(entry.junction->number, kRootInode)
                                        : global_inode(client->number(), entry.inode);
@@ -78,6 +82,8 @@ bool list_from_page(Listing& listing) {
     ++next;
   }
   if (next == page.entries.size() && !page.end) return false;
+  listing.since = page.since;
+  listing.lease = page.lease;
   for (; next < page.entries.size(); ++next) {
     if (!listing.add(page.entries[next])) break;
   }
@@ -92,9 +98,11 @@ void fetch(const ListingPtr& listing) {
   body.cookie = listing->position < kFirstCookie ? 0 : listing->position;
   body.limit = local ? uint32_t(listing->size / each + 1) : kListingPage;
   body.with_attributes = listing->plus;
+  listing->since = listing->request->session().given.now();
   listing->request->session().call(
       listing->request, listing->client, body, [listing, local](VolumeAnswer& answer) {
         if (local) {
+          listing->lease = answer.reply.lease;
           for (const DirectoryEntry& entry : answer.reply.entries) {
             if (!listing->add(entry)) break;
           }
@@ -103,6 +111,8 @@ void fetch(const ListingPtr& listing) {
         {
           std::lock_guard lock(listing->handle->mutex);
           listing->handle->cookie = listing->position;
+          listing->handle->since = listing->since;
+          listing->handle->lease = answer.reply.lease;
           listing->handle->entries = std::move(answer.reply.entries);
           listing->handle->end = answer.reply.end || listing->handle->entries.empty();
           listing->handle->with_attributes = listing->plus;
@@ -159,7 +169,17 @@ void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file
   list(listing);
 }
 
-void op_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+// The kernel keeps the listing: at the owner it is told of every change, elsewhere as long as it is leased.
+void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
+  auto session = session_of(req);
+  if (auto client = session->client(node)) {
+    constexpr int64_t kForLong = int64_t(1) << 56;
+    const uint64_t key = listing_key(node);
+    session->given.give(key, session->given.now(), session->background.clock().now_ns(), kForLong);
+    auto* cache = client->local() ? nullptr : static_cast<LeaseCache*>(client.get());
+    info->cache_readdir = 1;
+    info->keep_cache = session->notifier.overflows() == 0 && (!cache || cache->keep_listing(inode_of(node)));
+  }
   auto handle = std::make_unique<DirectoryHandle>();
   info->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(req, info) == 0) handle.release();

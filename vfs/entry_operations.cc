@@ -33,8 +33,12 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name)
   }
   session.tree.lookup(
       request->who(), parent, name, request->options(), [request, parent, name](Result<TreeNode> node) {
-        if (node)
-          return request->session().reply_entry(request, node->volume, node->attributes, node->assumed);
+        if (node) {
+          auto directory = request->session().tree.client(parent);
+          const MountSession::Shown shown{parent, name, node->lease, directory.get()};
+          if (!node->volume) return request->session().reply_absent(request, *directory, shown);
+          return request->session().reply_entry(request, node->volume, node->attributes, shown);
+        }
         if (node.error().code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
           return lookup_with(request, parent, name);
         request->error(node.error());
@@ -58,9 +62,12 @@ void make(fuse_req_t req, fuse_ino_t parent, Create body) {
   auto request = begin(req);
   body.parent = inode_of(parent);
   auto client = request->session().client(parent);
-  request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
-    request->session().reply_entry(request, client, answer.reply.attributes);
-  });
+  std::string name = body.name;
+  request->session().call(request, client, std::move(body),
+                          [request, client, parent, name](VolumeAnswer& answer) {
+                            request->session().reply_entry(request, client, answer.reply.attributes,
+                                                           {parent, name, answer.reply.lease, nullptr});
+                          });
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
@@ -91,9 +98,12 @@ void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char* nam
   if (volume_of(node) != volume_of(parent)) return void(request->error(Code::cross_volume));
   auto client = request->session().client(parent);
   request->session().call(request, client, Link{inode_of(node), inode_of(parent), name},
-                          [request, client](VolumeAnswer& answer) {
+                          [request, client, parent, at = std::string(name)](VolumeAnswer& answer) {
                             request->session().note_change(client, answer.reply.attributes);
-                            request->session().reply_entry(request, client, answer.reply.attributes);
+                            // The kernel takes these attributes as they are, however old: not to be kept.
+                            const uint8_t lease = answer.reply.lease & kLeaseDirectory;
+                            request->session().reply_entry(request, client, answer.reply.attributes,
+                                                           {parent, at, lease, nullptr});
                           });
 }
 

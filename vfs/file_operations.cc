@@ -91,17 +91,26 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   });
 }
 
+struct Created {
+  fuse_ino_t parent = 0;
+  std::string name;
+  uint8_t lease = 0;
+  bool is_new = false;
+};
 void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-             const Attributes& attributes, bool is_new, int flags) {
+             const Attributes& attributes, const Created& made, int flags) {
   request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<OpenFile> file) {
     auto answer = [=](const Attributes& opened) {
-      if (is_new) file->no_capability.store(true);
+      if (made.is_new) file->no_capability.store(true);
       const fuse_file_info info = new_handle(request, file, opened, flags);
-      const fuse_entry_param entry = request->session().entry_of(client, opened, false);
+      // Of a file that was there the kernel would take these attributes, however old.
+      const uint8_t lease = made.is_new ? made.lease : made.lease & kLeaseDirectory;
+      const fuse_entry_param entry = request->session().entry_of(request->since(), client, opened,
+                                                                 {made.parent, made.name, lease, nullptr});
       if (!request->reply([&](fuse_req_t to) { return fuse_reply_create(to, &entry, &info); }))
         drop_handle(request->session(), info);
     };
-    if (is_new) return answer(attributes);
+    if (made.is_new) return answer(attributes);
     open_at_owner(request, file, access_wanted(flags), answer);  // somebody else was faster
   });
 }
@@ -116,9 +125,12 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   body.exclusive = (flags & O_EXCL) != 0;
   body.open = true;
   auto client = request->session().client(parent);
-  request->session().call(request, client, std::move(body), [request, client, flags](VolumeAnswer& answer) {
-    created(request, client, answer.reply.attributes, answer.reply.created, flags);
-  });
+  request->session().call(
+      request, client, std::move(body),
+      [request, client, parent, at = std::string(name), flags](VolumeAnswer& answer) {
+        const Reply& reply = answer.reply;
+        created(request, client, reply.attributes, {parent, at, reply.lease, reply.created}, flags);
+      });
 }
 
 void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {

@@ -171,7 +171,6 @@ int Mount::Impl::receive(fuse_buf& buffer) {
 }
 
 void Mount::Impl::work() {
-  session->mark_own_thread();
   fuse_buf buffer{};
   const int fd = fuse_session_fd(session->fuse);
   std::unique_lock receiving(receive_mutex, std::defer_lock);

@@ -14,8 +14,8 @@ void Notifier::inode(uint64_t node, bool pages, std::function<void()> then) {
   push({node, pages, false, {}, std::move(then)});
 }
 
-void Notifier::entry(uint64_t parent, std::string name) {
-  push({parent, false, true, std::move(name), {}});
+void Notifier::entry(uint64_t parent, std::string name, std::function<void()> then) {
+  push({parent, false, true, std::move(name), std::move(then)});
 }
 
 void Notifier::push(News news) {

@@ -39,7 +39,7 @@ class Notifier {
   // Any thread; none blocks. `then` runs on the notifier's thread once the kernel knows (also when the news
   // was dropped or the notifier is stopped).
   void inode(uint64_t node, bool pages, std::function<void()> then = {});
-  void entry(uint64_t parent, std::string name);
+  void entry(uint64_t parent, std::string name, std::function<void()> then = {});
 
   // True while news of this inode's pages has not reached the kernel.
   bool pending(uint64_t node) const;

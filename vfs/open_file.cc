@@ -47,10 +47,13 @@ bool OpenFile::too_much() const {
 
 void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done) {
   if (offset > kMaxFileSize || bytes.size() > kMaxFileSize - offset) return done(Code::too_large);
-  bool wait = mode != Mode::buffered;
+  const bool may_wait = mode != Mode::buffered;
+  if (!may_wait) ask_to_buffer();
+  bool wait = may_wait;
   uint64_t errors = 0;
   {
     std::unique_lock lock(mutex_);
+    wait |= !may_buffer_;
     if (context_.dirty_bytes.load() > kDirtyHardBytes) {
       lock.unlock();
       return done(Code::unreachable);
@@ -82,6 +85,29 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
   };
   if (mode == Mode::durable) return sync(who, std::move(waited));
   flush(std::move(waited));
+}
+
+// The volume is asked with no lock held; what is called back meanwhile counts.
+bool OpenFile::ask_to_buffer() {
+  uint64_t ended = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (may_buffer_) return true;
+    ended = buffering_ended_;
+  }
+  const bool may = client_->may_buffer(inode_);
+  std::lock_guard lock(mutex_);
+  if (buffering_ended_ == ended) may_buffer_ = may;
+  return may_buffer_;
+}
+
+void OpenFile::stop_buffering(Done done) {
+  {
+    std::lock_guard lock(mutex_);
+    may_buffer_ = false;
+    ++buffering_ended_;
+  }
+  flush(std::move(done));
 }
 
 void OpenFile::cut_piece(Extents::Map::iterator extent) {

@@ -67,6 +67,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // Everything written before is at the owner / durable there. Code::ok does not speak of bytes that
   // were dropped: take_error() does.
   void flush(Done done);
+  // Its exclusive lease is called back: what is buffered is sent, and nothing more is buffered before the
+  // volume allows it anew.
+  void stop_buffering(Done done);
   void sync(const Credentials& who, Done done);
   bool clean() const;
 
@@ -141,6 +144,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void arm(int64_t delay_ns);
   uint64_t file_bytes() const { return dirty_.bytes() + queued_bytes_; }
 
+  bool ask_to_buffer();
+
   void pump();
   void send(Item& item, std::unique_lock<std::mutex>& lock);
   void tick();
@@ -182,6 +187,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t errors_ = 0;
   Code error_ = Code::ok;
   bool write_through_ = false;
+  bool may_buffer_ = false;       // an exclusive lease
+  uint64_t buffering_ended_ = 0;  // how often it was called back
 
   Attributes latest_;  // inode 0: none yet
   uint64_t base_version_ = 0, own_changes_ = 0, own_version_ = 0;

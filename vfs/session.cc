@@ -12,9 +12,6 @@ namespace efs {
 
 namespace {
 
-// The mount whose thread this is: changes that it makes are known to its kernel already.
-thread_local const MountSession* own_mount = nullptr;
-
 // Whether this thread has a signal to die of: SIGKILL, which the kernel makes of every signal that ends a
 // program, or one that dumps core and is neither caught nor ignored (proc(5), signal(7)).
 bool is_being_killed(pid_t thread) {
@@ -47,6 +44,7 @@ KernelRequest::KernelRequest(std::shared_ptr<MountSession> session, fuse_req_t r
   who_.uid = context->uid;
   who_.gid = context->gid;
   thread_ = context->pid;
+  since_ = session_->given.now();
   session_->requests.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -128,14 +126,14 @@ MountSession::MountSession(const MountOptions& mount_options, VolumeDirectory& d
                            Logger& logger)
     : options(mount_options),
       log(logger),
-      tree(directory, clock),
+      volumes(directory, clock),
+      tree(volumes, clock),
       background(clock),
       context{background},
       notifier(*this),
       files(std::make_shared<Files>(context)) {
   context.notifier = &notifier;
   context.unreachable_timeout_ns = options.unreachable_timeout_ns;
-  background.post([this] { mark_own_thread(); });
 }
 
 MountSession::~MountSession() {
@@ -144,8 +142,16 @@ MountSession::~MountSession() {
   if (fuse != nullptr) fuse_session_destroy(fuse);
 }
 
-void MountSession::mark_own_thread() {
-  own_mount = this;
+std::shared_ptr<VolumeClient> LeasedVolumes::client(VolumeNumber number) {
+  auto client = volumes_.client(number);
+  if (!client || client->local()) return client;
+  std::lock_guard lock(mutex_);
+  One& one = clients_[number];
+  if (one.of != client) {
+    one.of = client;
+    one.shown = std::make_shared<LeaseCache>(client, clock_);
+  }
+  return one.shown;
 }
 
 bool MountSession::watch(const std::shared_ptr<VolumeClient>& client) {
@@ -156,8 +162,21 @@ bool MountSession::watch(const std::shared_ptr<VolumeClient>& client) {
     known = client.get();
   }
   const VolumeNumber volume = client->number();
-  client->on_change([weak = weak_from_this(), volume](const VolumeClient::Change& change) {
-    if (auto self = weak.lock()) self->changed(volume, change);
+  client->on_recall(
+      [weak = weak_from_this(), volume](const Recall& recall, VolumeClient::Forgotten forgotten) {
+        auto self = weak.lock();
+        if (!self) return forgotten();
+        self->recalled(volume, recall, std::move(forgotten));
+      },
+      [weak = weak_from_this(), volume](InodeNumber inode) {
+        auto self = weak.lock();
+        if (!self) return false;
+        const uint64_t node = global_inode(volume, inode);
+        const bool shown = self->given.take(node_key(node), self->background.clock().now_ns());
+        return shown || self->files->find(node) != nullptr;
+      });
+  client->on_leases_lost([weak = weak_from_this(), volume] {
+    if (auto self = weak.lock()) self->leases_lost(volume);
   });
   client->on_new_verifier([weak = weak_from_this(), volume] {
     auto self = weak.lock();
@@ -174,19 +193,56 @@ std::shared_ptr<VolumeClient> MountSession::client(uint64_t node) {
   return client;
 }
 
-void MountSession::changed(VolumeNumber volume, const VolumeClient::Change& change) {
-  if (own_mount == this) return;
-  if (change.inode != 0) notifier.inode(global_inode(volume, change.inode), change.content);
-  if (!change.name.empty()) {
-    notifier.entry(global_inode(volume, change.parent), change.name);
-    notifier.inode(global_inode(volume, change.parent), false);
+// Everything that one Recall has to wait for.
+struct MountSession::News {
+  explicit News(VolumeClient::Forgotten then) : forgotten(std::move(then)) {}
+  ~News() { forgotten(); }
+  VolumeClient::Forgotten forgotten;
+};
+
+void MountSession::recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten) {
+  auto news = std::make_shared<News>(std::move(forgotten));
+  for (const RecallItem& item : recall.items) {
+    const uint64_t node = global_inode(volume, item.inode);
+    if (!item.flush) {
+      tell_kernel(node, item, news);
+    } else if (auto file = files->find(node)) {
+      background.post([file, news] { file->stop_buffering([news](Code) {}); });
+    }
   }
 }
 
-double MountSession::timeout(const VolumeClient& client, const OpenFile* file, bool assumed) const {
-  if (assumed || !client.local()) return 0;
-  if (file != nullptr && !file->clean()) return 0;  // its times and blocks change when it is sent
-  return double(options.owner_timeout_ns) / double(kSecond);
+void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news) {
+  const int64_t now_ns = background.clock().now_ns();
+  auto told = [news] {};
+  const bool attributes = given.take(node_key(node), now_ns);
+  if (!item.name.empty()) {
+    const bool listing = given.take(listing_key(node), now_ns);
+    if (given.take(entry_key(node, item.name), now_ns)) notifier.entry(node, item.name, told);
+    if (attributes || listing) notifier.inode(node, listing, told);
+    return;
+  }
+  auto file = files->find(node);
+  if (file && item.content) file->pages_are_stale();
+  if (attributes || file) notifier.inode(node, item.content && file, told);
+}
+
+// What the kernel believes ends by itself with the leases; but for pages of open files.
+void MountSession::leases_lost(VolumeNumber volume) {
+  given.take_all();
+  for (auto& file : files->of_volume(volume)) {
+    file->pages_are_stale();
+    background.post([file] { file->stop_buffering([](Code) {}); });
+    notifier.inode(file->node(), true);
+  }
+}
+
+int64_t MountSession::believe(uint64_t since, const VolumeClient& client, uint64_t key, bool leased) {
+  if (!leased) return 0;
+  const int64_t now_ns = background.clock().now_ns();
+  const int64_t until_ns = client.lease_until_ns();
+  const int64_t timeout_ns = until_ns > now_ns ? std::min(options.owner_timeout_ns, until_ns - now_ns) : 0;
+  return timeout_ns > 0 && given.give(key, since, now_ns, timeout_ns) ? timeout_ns : 0;
 }
 
 void MountSession::call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered) {
@@ -241,8 +297,8 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
   return info;
 }
 
-fuse_entry_param MountSession::entry_of(const std::shared_ptr<VolumeClient>& client,
-                                        const Attributes& attributes, bool assumed,
+fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
+                                        const Attributes& attributes, const Shown& shown,
                                         OpenFile::Elsewhere* elsewhere) {
   const bool fresh = watch(client);
   fuse_entry_param entry{};
@@ -251,7 +307,19 @@ fuse_entry_param MountSession::entry_of(const std::shared_ptr<VolumeClient>& cli
   auto file = files->find(entry.ino);
   auto changed = OpenFile::Elsewhere::none;
   entry.attr = to_stat(client->number(), file ? file->seen(attributes, &changed) : attributes);
-  entry.attr_timeout = entry.entry_timeout = timeout(*client, file.get(), assumed || fresh);
+  const bool settled = !file || file->clean();  // else its times and blocks change when it is sent
+  const auto seconds = [](int64_t ns) { return double(ns) / double(kSecond); };
+  if (!fresh && settled)
+    entry.attr_timeout =
+        seconds(believe(since, *client, node_key(entry.ino), (shown.lease & kLeaseInode) != 0));
+  if (!fresh && shown.parent != 0) {
+    ShownIn& slot = shown_in_[node_key(entry.ino) % shown_in_.size()];
+    slot.node = entry.ino;
+    slot.parent = shown.parent;
+    const VolumeClient& directory = shown.directory ? *shown.directory : *client;
+    entry.entry_timeout = seconds(
+        believe(since, directory, entry_key(shown.parent, shown.name), (shown.lease & kLeaseDirectory) != 0));
+  }
   if (client->local()) changed = OpenFile::Elsewhere::none;  // the notifier was told
   if (elsewhere) {
     *elsewhere = changed;
@@ -262,8 +330,18 @@ fuse_entry_param MountSession::entry_of(const std::shared_ptr<VolumeClient>& cli
 }
 
 void MountSession::reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                               const Attributes& attributes, bool assumed) {
-  const fuse_entry_param entry = entry_of(client, attributes, assumed);
+                               const Attributes& attributes, const Shown& shown) {
+  const fuse_entry_param entry = entry_of(request->since(), client, attributes, shown);
+  request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
+}
+
+// A name that is not there; the kernel remembers that as long as it is leased.
+void MountSession::reply_absent(const RequestPtr& request, const VolumeClient& client, const Shown& shown) {
+  const int64_t timeout_ns = believe(request->since(), client, entry_key(shown.parent, shown.name),
+                                     (shown.lease & kLeaseDirectory) != 0);
+  if (timeout_ns == 0) return void(request->error(ENOENT));
+  fuse_entry_param entry{};
+  entry.entry_timeout = double(timeout_ns) / double(kSecond);
   request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
 }
 
@@ -273,9 +351,10 @@ void MountSession::reply_entry(const RequestPtr& request, const std::shared_ptr<
 // goes without one: the kernel drops the pages itself as it takes it. Whoever asks for attributes holds no
 // lock that the notification waits for.
 void MountSession::reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                                    const Attributes& attributes, bool assumed) {
+                                    const Attributes& attributes, uint8_t lease) {
   auto elsewhere = OpenFile::Elsewhere::none;
-  const fuse_entry_param entry = entry_of(client, attributes, assumed, &elsewhere);
+  const fuse_entry_param entry =
+      entry_of(request->since(), client, attributes, {0, {}, lease, nullptr}, &elsewhere);
   auto answer = [request, entry] {
     request->reply([&](fuse_req_t to) { return fuse_reply_attr(to, &entry.attr, entry.attr_timeout); });
   };
@@ -287,8 +366,16 @@ void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, cons
   if (auto file = files->find(global_inode(client->number(), attributes.inode))) file->own_change(attributes);
 }
 
+// An inode that the kernel does not know may be in an answer that it has taken and not yet looked at: whoever
+// asked holds the directory's lock until then, and the second call waits for that.
 void MountSession::forget_inode(uint64_t node, bool pages) {
-  fuse_lowlevel_notify_inval_inode(fuse, node, pages ? 0 : -1, 0);
+  const off_t from = pages ? 0 : -1;
+  if (fuse_lowlevel_notify_inval_inode(fuse, node, from, 0) != -ENOENT) return;
+  const ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
+  const uint64_t parent = slot.parent.load();
+  if (slot.node.load() != node) return;
+  fuse_lowlevel_notify_inval_entry(fuse, parent, "\x01", 1);
+  fuse_lowlevel_notify_inval_inode(fuse, node, from, 0);
 }
 
 void MountSession::forget_entry(uint64_t parent, const std::string& name) {

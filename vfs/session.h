@@ -15,8 +15,10 @@
 
 #include "peer/runtime/logger.h"
 #include "vfs/files.h"
+#include "vfs/lease_cache.h"
 #include "vfs/mount.h"
 #include "vfs/notifier.h"
+#include "vfs/recalls.h"
 #include "vfs/tree.h"
 
 namespace efs {
@@ -32,6 +34,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
 
   MountSession& session() { return *session_; }
   const Credentials& who() const { return who_; }
+  uint64_t since() const { return since_; }  // Given::now(), when it came
   // Learns the caller's supplementary groups (reads /proc). False: they were known already.
   bool fetch_groups();
 
@@ -60,6 +63,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   fuse_req_t request_;
   pid_t thread_ = 0;  // of the program
   Credentials who_;
+  uint64_t since_ = 0;
   std::atomic<bool> claimed_{false};
   bool listening_ = false;
   std::shared_ptr<VolumeClient> client_;
@@ -83,9 +87,30 @@ struct FileHandle {
 struct DirectoryHandle {
   std::mutex mutex;
   uint64_t cookie = 0;  // where `entries` begins
+  uint64_t since = 0;   // Given::now(), when they were asked for
   std::vector<DirectoryEntry> entries;
+  uint8_t lease = 0;
   bool end = false;
   bool with_attributes = false;
+};
+
+// The peer's volumes, those of other peers behind what this mount was leased. Thread-safe.
+class LeasedVolumes final : public VolumeDirectory {
+ public:
+  LeasedVolumes(VolumeDirectory& volumes, const Clock& clock) : volumes_(volumes), clock_(clock) {}
+  std::shared_ptr<VolumeClient> client(VolumeNumber number) override;
+  Places places() override { return volumes_.places(); }
+  MeshSpace space() override { return volumes_.space(); }
+
+ private:
+  struct One {
+    std::shared_ptr<VolumeClient> of;
+    std::shared_ptr<VolumeClient> shown;
+  };
+  VolumeDirectory& volumes_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  std::unordered_map<VolumeNumber, One> clients_;
 };
 
 class MountSession : public KernelCache, public std::enable_shared_from_this<MountSession> {
@@ -96,11 +121,13 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
   const MountOptions options;
   Logger& log;
+  LeasedVolumes volumes;
   VolumeTree tree;
   Background background;
   FileContext context;
   Notifier notifier;
   std::shared_ptr<Files> files;
+  Given given;
   fuse_session* fuse = nullptr;
   std::atomic<uint64_t> requests{0};
 
@@ -108,8 +135,9 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   std::shared_ptr<VolumeClient> client(uint64_t node);
   bool watch(const std::shared_ptr<VolumeClient>& client);  // true: it was new
 
-  // Where it is decided what the kernel may cache of a node and for how long (seconds).
-  double timeout(const VolumeClient& client, const OpenFile* file, bool assumed) const;
+  // Where it is decided for how long (ns) the kernel may believe what it is given: what was leased, until the
+  // lease would end, if no news of `key` came since it was asked for (Given::now() then).
+  int64_t believe(uint64_t since, const VolumeClient& client, uint64_t key, bool leased);
 
   // Asks the node's volume; errors answer the request, `answered` gets the rest. A refusal is repeated once
   // with the caller's supplementary groups.
@@ -118,13 +146,22 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
             Answered answered);
 
+  // What a name leads to: `parent` for what was leased of the directory, `lease` of the answers (kLease...).
+  struct Shown {
+    uint64_t parent = 0;
+    std::string_view name;
+    uint8_t lease = 0;
+    const VolumeClient* directory = nullptr;  // of the parent, if that is another volume
+  };
   // Replies with an entry, or attributes, as this mount shows them.
   void reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                   const Attributes& attributes, bool assumed = false);
+                   const Attributes& attributes, const Shown& shown);
+  void reply_absent(const RequestPtr& request, const VolumeClient& client, const Shown& shown);
   void reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
-                        const Attributes& attributes, bool assumed = false);
-  fuse_entry_param entry_of(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes,
-                            bool assumed, OpenFile::Elsewhere* elsewhere = nullptr);
+                        const Attributes& attributes, uint8_t lease);
+  fuse_entry_param entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
+                            const Attributes& attributes, const Shown& shown,
+                            OpenFile::Elsewhere* elsewhere = nullptr);
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
 
@@ -132,18 +169,24 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void forget_inode(uint64_t node, bool pages) override;
   void forget_entry(uint64_t parent, const std::string& name) override;
 
-  // The calling thread makes changes for this mount alone: their news needs no notification.
-  void mark_own_thread();
   void track(KernelRequest* request, bool waiting);
   void interrupt_all();
 
  private:
-  void changed(VolumeNumber volume, const VolumeClient::Change& change);
+  struct News;
+  void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
+  void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
+  void leases_lost(VolumeNumber volume);
 
   std::mutex mutex_;
   std::unordered_map<VolumeNumber, VolumeClient*> watched_;
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
+  // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.
+  struct ShownIn {
+    std::atomic<uint64_t> node{0}, parent{0};
+  };
+  std::vector<ShownIn> shown_in_ = std::vector<ShownIn>(1 << 12);
 };
 
 struct stat to_stat(VolumeNumber volume, const Attributes& attributes);

@@ -117,7 +117,7 @@ void VolumeTree::attributes(const Credentials& who, uint64_t node, const Options
                    set_down(volume->number(), false);
                    remember(volume->number(), answer.reply.attributes);
                  }
-                 done(TreeNode{volume, std::move(answer.reply.attributes)});
+                 done(TreeNode{volume, std::move(answer.reply.attributes), false, answer.reply.lease});
                });
 }
 
@@ -141,11 +141,19 @@ void VolumeTree::lookup(const Credentials& who, uint64_t directory, const std::s
                    set_down(volume->number(), true);
                    return cross(*over);
                  }
+                 const uint8_t lease = answer.reply.lease;
+                 if (answer.reply.code == Code::not_found) return done(TreeNode{nullptr, {}, false, lease});
                  if (answer.reply.code != Code::ok) return done(fail(error_of(answer.reply)));
                  if (over) set_down(volume->number(), false);
-                 if (answer.reply.junction) return enter(who, *answer.reply.junction, options, done);
+                 if (answer.reply.junction) {
+                   return enter(who, *answer.reply.junction, options, [lease, done](Result<TreeNode> node) {
+                     if (node)
+                       node->lease = uint8_t((node->lease & ~kLeaseDirectory) | (lease & kLeaseDirectory));
+                     done(std::move(node));
+                   });
+                 }
                  if (over) remember(volume->number(), answer.reply.attributes);
-                 done(TreeNode{volume, std::move(answer.reply.attributes)});
+                 done(TreeNode{volume, std::move(answer.reply.attributes), false, lease});
                });
 }
 
@@ -215,6 +223,7 @@ void VolumeTree::step(const std::shared_ptr<Walk>& walk) {
     return walk->done(fail(Code::not_directory, join_path(walk->names) + " is not a directory"));
   const bool last = walk->rest.empty();
   walk->tree.lookup(walk->who, at.global(), name, walk->options, [walk, name, last](Result<TreeNode> node) {
+    if (node && !node->volume) node = fail(Code::not_found);
     if (!node) {
       Error error = std::move(node.error());
       if (error.message.empty())

@@ -51,6 +51,7 @@ struct TreeNode {
   Attributes attributes;
   // Answered from the register: the owner could not be asked.
   bool assumed = false;
+  uint8_t lease = 0;  // kLease...: what was leased of it, and of the directory that it was looked up in
   InodeNumber inode() const { return attributes.inode; }
   uint64_t global() const { return global_inode(volume->number(), attributes.inode); }
 };
@@ -74,7 +75,7 @@ class VolumeTree {
 
   using NodeDone = std::function<void(Result<TreeNode>)>;
   using Options = VolumeClient::Options;
-  // One name in one directory; crosses junctions.
+  // One name in one directory; crosses junctions. A name that is not there is a node without volume.
   void lookup(const Credentials& who, uint64_t directory, const std::string& name, const Options& options,
               NodeDone done);
   void attributes(const Credentials& who, uint64_t node, const Options& options, NodeDone done);

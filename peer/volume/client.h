@@ -45,17 +45,27 @@ class VolumeClient {
   // The owner is in this process: call() answers inside itself but for syncs, and reading a file's bytes
   // costs no hop. The kernel may cache under notifications.
   virtual bool local() const = 0;
-  // Of what other mounts change, for the kernel's caches (local: every change; remote: none for now).
-  // Called on the thread that applied the change, after it was applied, before it is answered: must not
-  // block.
+  // What others changed, or want to know: asked of the listener before they get their answer. `forgotten`
+  // is to be run once, on any thread, when neither the mount nor its kernel believes otherwise any more. The
+  // listener must not block. `knows`: see Leases::attach (local volumes alone).
+  using Forgotten = std::function<void()>;
+  using RecallListener = std::function<void(const Recall&, Forgotten)>;
+  virtual void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) = 0;
+  // All leases are gone without a word: what was believed is not to be believed any more.
+  virtual void on_leases_lost(std::function<void()> listener) = 0;
+  // What was leased may be believed until then (Clock::now_ns). Rises as the session is renewed.
+  virtual int64_t lease_until_ns() const = 0;
+  // Whether bytes written to this inode may be kept here for a while: an exclusive lease.
+  virtual bool may_buffer(InodeNumber inode) = 0;
+
+  // One row's worth of news: `content` or attributes of `inode` changed; with `name`: this entry of `parent`
+  // came, went or leads elsewhere.
   struct Change {
-    InodeNumber inode = 0;  // content or attributes changed
+    InodeNumber inode = 0;
     bool content = false;
-    InodeNumber parent = 0;  // with `name`: this entry came, went or leads elsewhere
+    InodeNumber parent = 0;
     std::string name;
-    SessionId by{};  // the session that asked
   };
-  virtual void on_change(std::function<void(const Change&)> listener) = 0;
   // The owner restarted uncleanly: what was answered and not durable may be gone, and is to be sent again.
   virtual void on_new_verifier(std::function<void()> listener) = 0;
 };

@@ -12,11 +12,16 @@ class LocalVolume final : public VolumeClient {
     session_.back() = mount;
   }
 
+  ~LocalVolume() override {
+    if (attached_) replica_->leases().detach(session_);
+  }
+
   void call(const Credentials& who, RequestBody body, Payload payload, const Options&, Done done) override {
     Request request;
     request.volume = replica_->id();
     request.who = who;
     request.session = session_;
+    request.leases = attached_;
     request.body = std::move(body);
     replica_->execute(request, std::move(payload), std::move(done));
   }
@@ -25,17 +30,21 @@ class LocalVolume final : public VolumeClient {
   const VolumeId& id() const override { return replica_->id(); }
   VolumeNumber number() const override { return replica_->number(); }
   bool local() const override { return true; }
-  // Once; before the first call of a mount that lets the kernel cache.
-  void on_change(std::function<void(const Change&)> listener) override {
-    token_ = replica_->on_change(std::move(listener));
+  // Before the first call of a mount that lets the kernel cache.
+  void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) override {
+    attached_ = true;
+    replica_->leases().attach(session_, std::move(listener), std::move(knows));
   }
+  void on_leases_lost(std::function<void()>) override {}
+  int64_t lease_until_ns() const override { return INT64_MAX; }
+  bool may_buffer(InodeNumber inode) override { return replica_->leases().own(session_, inode); }
   // The owner does not restart without this process.
   void on_new_verifier(std::function<void()>) override {}
 
  private:
   const std::shared_ptr<Replica> replica_;
   SessionId session_{};
-  std::shared_ptr<void> token_;
+  bool attached_ = false;
 };
 
 }  // namespace efs

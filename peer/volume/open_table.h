@@ -36,6 +36,10 @@ class OpenTable {
   void heard(const SessionId& session, int64_t now_ns) {
     if (auto found = sessions_.find(session); found != sessions_.end()) found->second.heard_ns = now_ns;
   }
+  int64_t heard_ns(const SessionId& session) const {
+    auto found = sessions_.find(session);
+    return found == sessions_.end() ? 0 : found->second.heard_ns;
+  }
   void end(const SessionId& session) {
     auto found = sessions_.find(session);
     if (found == sessions_.end()) return;

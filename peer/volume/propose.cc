@@ -14,7 +14,7 @@ bool may_unname(const OperationBody& body) {
 }
 }  // namespace
 
-Reply SoleReplica::propose(Operation operation) {
+Reply SoleReplica::propose(Operation operation, const Request& request, Changes& changes) {
   if (operation.sequence != 0) {
     std::lock_guard lock(open_mutex_);
     if (!knows(operation.session)) return error_reply(Code::expired);
@@ -28,11 +28,26 @@ Reply SoleReplica::propose(Operation operation) {
   const bool opens = create && create->open;
   std::unique_lock<std::mutex> open_lock;
   if (*victim || opens) open_lock = std::unique_lock(open_mutex_);
-  if (*victim) operation.holders = open_.holders(**victim);
-  Reply reply = log_and_apply(operation);
+  if (*victim) {
+    operation.holders = open_.holders(**victim);
+    changes.unlinked = **victim;
+    for (const SessionId& session : leases_->holders(**victim)) {
+      if (session == operation.session || open_.holds(session, **victim)) continue;
+      changes.presumed.push_back(session);
+      operation.holders.push_back(session);
+    }
+  }
+  Effects effects;
+  Reply reply = log_and_apply(operation, effects);
   if (reply.code == Code::ok && opens && !open_.open(operation.session, reply.attributes.inode))
     return error_reply(Code::overloaded);
   if (open_lock) open_lock.unlock();
+  if (reply.code == Code::ok) {
+    for (auto& one : effects.changes)
+      changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
+    if (*victim) leases_->drop(operation.session, {**victim}, UINT64_MAX);
+    if (request.leases) grant(request, reply);  // nothing can change before it is
+  }
   if (reply.code != Code::ok && operation.sequence != 0) {
     std::lock_guard lock(open_mutex_);
     open_.remember_failure(operation.session, operation.sequence, operation.acknowledged, reply);
@@ -44,10 +59,11 @@ Reply SoleReplica::propose_house(OperationBody body, const SessionId& session) {
   Operation operation;
   operation.session = session;
   operation.body = std::move(body);
-  return log_and_apply(operation);
+  Effects effects;
+  return log_and_apply(operation, effects);
 }
 
-Reply SoleReplica::log_and_apply(Operation& operation) {
+Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects) {
   if (failed_.load())
     return error_reply(Code::io, "the volume takes no changes since a disk failed; restart the peer");
   auto transaction = rows_->begin();
@@ -65,7 +81,6 @@ Reply SoleReplica::log_and_apply(Operation& operation) {
   const uint64_t index = rows_->applied_index() + 1;
   operation.time_ns = std::max(parts_.clock.wall_ns(), last_time_ns_);
   operation.durable_index = durable_index_.load();
-  Effects effects;
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;
   if (auto status = store_bytes(effects); !status) return error_reply(std::move(status.error()));
@@ -77,7 +92,6 @@ Reply SoleReplica::log_and_apply(Operation& operation) {
   transaction->commit(index);
   last_time_ns_ = operation.time_ns;
   free_chunks(effects, index);
-  notify(effects, operation.session);
   return reply;
 }
 
@@ -102,15 +116,6 @@ void SoleReplica::free_chunks(const Effects& effects, uint64_t index) {
   for (const Id& chunk : effects.freed) {
     parts_.chunks.condemn({charter_.number, chunk});
     freed_.emplace_back(index, ChunkKey{charter_.number, chunk});
-  }
-}
-
-void SoleReplica::notify(const Effects& effects, const SessionId& by) {
-  if (listeners_->count.load() == 0) return;
-  std::lock_guard lock(listeners_->mutex);
-  for (const auto& change : effects.changes) {
-    const VolumeClient::Change out{change.inode, change.content, change.parent, change.name, by};
-    for (const auto& [key, listener] : listeners_->all) listener(out);
   }
 }
 

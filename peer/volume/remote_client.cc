@@ -17,7 +17,9 @@ constexpr int64_t kTick = 100 * kMillisecond;
 constexpr int64_t kCallTimeout = 30 * kSecond;
 constexpr int64_t kHelloTimeout = 5 * kSecond;
 constexpr int64_t kRetryMin = 50 * kMillisecond, kRetryMax = kSecond;
-constexpr size_t kInodesPerHello = 50'000;  // 9 bytes each: below kMaxBody
+constexpr int64_t kLeaseMargin = kLeaseTerm / 1000;  // clocks may drift apart by so much
+constexpr int64_t kLeaseIdle = kMinute;              // leases that nobody used for so long are let go
+constexpr size_t kInodesPerHello = 50'000;           // 9 bytes each: below kMaxBody
 
 struct Call {
   Credentials who;
@@ -28,6 +30,7 @@ struct Call {
   int64_t deadline_ns = 0;  // 0: none
   int64_t interrupted_ns = 0;
   uint64_t sequence = 0;
+  int64_t sent_ns = 0;
   bool maybe_run = false;  // an earlier attempt may have reached the owner
   CallId flight = 0;
 };
@@ -36,7 +39,7 @@ using CallPointer = std::shared_ptr<Call>;
 
 struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   Impl(Loop& loop_in, Rpc& rpc_in, Random& random_in, VolumeLocator locator_in, const VolumeId& id_in,
-       VolumeNumber number_in, int64_t timeout_in)
+       VolumeNumber number_in, int64_t timeout_in, std::shared_ptr<RecallRouter> router_in)
       : loop(loop_in),
         rpc(rpc_in),
         random(random_in),
@@ -44,11 +47,16 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
         id(id_in),
         number(number_in),
         timeout_ns(timeout_in),
+        router(std::move(router_in)),
         ticker(loop_in),
         retry(loop_in) {
     random.fill(session);
   }
 
+  void draw_session();
+  void recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten);
+  void lose_leases();
+  void renew(int64_t now_ns);
   void drain();
   void admit(CallPointer call);
   void pump();
@@ -74,12 +82,17 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   const VolumeId id;
   const VolumeNumber number;
   const int64_t timeout_ns;
+  const std::shared_ptr<RecallRouter> router;
 
-  std::mutex mutex;  // the four below
+  std::mutex mutex;  // the six below
   std::vector<CallPointer> incoming;
   bool posted = false;
   bool closed = false;
   std::function<void()> verifier_listener;
+  RecallListener recall_listener;
+  std::function<void()> lost_listener;
+  std::atomic<bool> leases{false};  // there is a listener: replies may be leased
+  std::atomic<int64_t> lease_until_ns{0};
   std::atomic<size_t> pending{0};
 
   // The loop's.
@@ -97,13 +110,17 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   uint64_t verifier = 0;
   int64_t backoff_ns = kRetryMin;
   int64_t last_hello_ns = 0;
+  int64_t last_lease_ns = 0;  // 0: none was given since they were lost
+  uint64_t leases_lost = 0;   // as the owner counts
   std::string last_error = "no owner is known";
   Timer ticker, retry;
 };
 
 RemoteVolume::RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
-                           VolumeNumber number, int64_t timeout_ns)
-    : impl_(std::make_shared<Impl>(loop, rpc, random, std::move(locator), id, number, timeout_ns)) {
+                           VolumeNumber number, int64_t timeout_ns, std::shared_ptr<RecallRouter> router)
+    : impl_(std::make_shared<Impl>(loop, rpc, random, std::move(locator), id, number, timeout_ns,
+                                   std::move(router))) {
+  impl_->draw_session();
   impl_->tick();
 }
 RemoteVolume::~RemoteVolume() {
@@ -121,6 +138,18 @@ VolumeNumber RemoteVolume::number() const {
 void RemoteVolume::on_new_verifier(std::function<void()> listener) {
   std::lock_guard lock(impl_->mutex);
   impl_->verifier_listener = std::move(listener);
+}
+void RemoteVolume::on_recall(RecallListener listener, std::function<bool(InodeNumber)>) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->recall_listener = std::move(listener);
+  impl_->leases = impl_->router != nullptr;
+}
+void RemoteVolume::on_leases_lost(std::function<void()> listener) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->lost_listener = std::move(listener);
+}
+int64_t RemoteVolume::lease_until_ns() const {
+  return impl_->lease_until_ns.load();
 }
 
 void RemoteVolume::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
@@ -215,6 +244,7 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
   Request request;
   request.volume = id;
   request.session = session;
+  request.leases = leases.load();
   Hello hello;
   const size_t count = std::min(kInodesPerHello, to_greet.size());
   hello.open.assign(to_greet.end() - ptrdiff_t(count), to_greet.end());
@@ -226,10 +256,74 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
            });
 }
 
+// ---- leases ----
+
+std::shared_ptr<RecallRouter> RecallRouter::make(Loop& loop, Rpc& rpc) {
+  auto router = std::make_shared<RecallRouter>();
+  rpc.handle(
+      kVolumeRecall, Access::admitted,
+      [&loop, weak = std::weak_ptr(router)](const Caller& caller, Bytes body, Bytes, Responder responder) {
+        auto recall = decode<Recall>(body);
+        if (!recall) return responder.fail(std::move(recall.error()));
+        auto self = weak.lock();
+        if (!self) return responder.answer({});
+        auto found = self->handlers_.find(recall->session);
+        if (found == self->handlers_.end()) return responder.answer({});  // it believes nothing any more
+        auto kept = std::make_shared<Responder>(std::move(responder));
+        found->second(caller.id, *recall, [&loop, kept] {
+          if (loop.on_thread()) return kept->answer({});
+          loop.post([kept] { kept->answer({}); });
+        });
+      });
+  return router;
+}
+void RecallRouter::add(const SessionId& session, Handler handler) {
+  handlers_[session] = std::move(handler);
+}
+void RecallRouter::remove(const SessionId& session) {
+  handlers_.erase(session);
+}
+
+void RemoteVolume::Impl::draw_session() {
+  if (router) router->remove(session);
+  random.fill(session);
+  leases_lost = 0;
+  if (!router) return;
+  router->add(session, [self = weak_from_this()](const PeerId& from, const Recall& recall,
+                                                 std::function<void()> forgotten) {
+    auto impl = self.lock();
+    if (!impl) return forgotten();
+    impl->recalled(from, recall, std::move(forgotten));
+  });
+}
+
+void RemoteVolume::Impl::recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten) {
+  if (!owner || from != *owner || recall.volume != id) return forgotten();
+  RecallListener listener;
+  {
+    std::lock_guard lock(mutex);
+    listener = recall_listener;
+  }
+  if (!listener) return forgotten();
+  listener(recall, std::move(forgotten));
+}
+
+void RemoteVolume::Impl::lose_leases() {
+  lease_until_ns = 0;
+  last_lease_ns = 0;
+  std::function<void()> listener;
+  {
+    std::lock_guard lock(mutex);
+    listener = lost_listener;
+  }
+  if (listener) listener();
+}
+
 // What was under way waits for the next session, perhaps with another owner.
 void RemoteVolume::Impl::lost_owner(const std::string& why) {
   last_error = why;
   state = State::none;
+  lose_leases();
   ++attempt;
   ++owner_index;
   if (locator.refresh) locator.refresh(id);
@@ -240,7 +334,8 @@ void RemoteVolume::Impl::lost_owner(const std::string& why) {
 
 // The old session's results are gone: what it may have run must not run again.
 void RemoteVolume::Impl::new_session() {
-  random.fill(session);
+  draw_session();
+  lose_leases();
   next_sequence = 1;
   outstanding.clear();
   state = State::none;
@@ -270,6 +365,7 @@ void RemoteVolume::Impl::see_verifier(uint64_t seen) {
   if (seen == 0 || seen == verifier) return;
   const bool restarted = std::exchange(verifier, seen) != 0;
   if (!restarted) return;
+  lose_leases();
   std::function<void()> listener;
   {
     std::lock_guard lock(mutex);
@@ -292,6 +388,8 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   request.sequence = call->sequence;
   request.acknowledged = acknowledged();
   request.body = call->body;
+  request.leases = leases.load();
+  call->sent_ns = loop.clock().now_ns();
   CallOptions options;
   options.timeout_ns = kCallTimeout;
   if (call->deadline_ns != 0)
@@ -332,7 +430,10 @@ void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload pa
       if (state == State::ready) lost_owner("peer " + short_hex(*owner) + " does not own the volume");
       return again(call);
     case Code::recalled:  // it started anew: say what is open, then ask again
-      if (state == State::ready) state = State::none;
+      if (state == State::ready) {
+        state = State::none;
+        lose_leases();
+      }
       return again(call);
     case Code::expired:
       if (!call->maybe_run) {
@@ -357,6 +458,13 @@ void RemoteVolume::Impl::again(const CallPointer& call) {
 }
 
 void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
+  if (reply.leases_lost != leases_lost) {
+    leases_lost = reply.leases_lost;
+    lose_leases();
+  }
+  if (reply.lease != 0) last_lease_ns = call.sent_ns;
+  if (last_lease_ns != 0 && state == State::ready)
+    lease_until_ns = std::max(lease_until_ns.load(), call.sent_ns + kLeaseTerm - kLeaseMargin);
   if (reply.code != Code::ok) return;
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
   if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
@@ -398,21 +506,32 @@ void RemoteVolume::Impl::tick() {
     }
     finish(call, {std::move(reply), {}});
   }
-  if (state == State::ready && now_ns - last_hello_ns >= kSessionRenewal) {
-    last_hello_ns = now_ns;
-    Request request;
-    request.volume = id;
-    request.session = session;
-    request.body = Hello{};
-    rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
-             [self = weak_from_this(), of_attempt = attempt](Result<Answer> answer) {
-               auto impl = self.lock();
-               if (!impl || impl->attempt != of_attempt || impl->state != State::ready) return;
-               auto reply = answer ? decode<Reply>(answer->body) : Result<Reply>(fail(answer.error()));
-               if (!reply || reply->code == Code::not_owner) return impl->lost_owner("its session broke");
-               impl->see_verifier(reply->verifier);
-             });
-  }
+  renew(now_ns);
+}
+
+void RemoteVolume::Impl::renew(int64_t now_ns) {
+  if (state != State::ready) return;
+  if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) lose_leases();
+  const int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
+                                            : last_hello_ns + kSessionRenewal;
+  if (now_ns < std::max(due_ns, last_hello_ns + kLeaseRenewal / 2)) return;
+  last_hello_ns = now_ns;
+  Request request;
+  request.volume = id;
+  request.session = session;
+  request.leases = leases.load();
+  request.body = Hello{};
+  rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
+           [self = weak_from_this(), of_attempt = attempt, now_ns](Result<Answer> answer) {
+             auto impl = self.lock();
+             if (!impl || impl->attempt != of_attempt || impl->state != State::ready) return;
+             auto reply = answer ? decode<Reply>(answer->body) : Result<Reply>(fail(answer.error()));
+             if (!reply || reply->code == Code::not_owner) return impl->lost_owner("its session broke");
+             impl->see_verifier(reply->verifier);
+             Call greeting;
+             greeting.sent_ns = now_ns;
+             impl->note(greeting, *reply);
+           });
 }
 
 void RemoteVolume::Impl::shut() {
@@ -422,7 +541,10 @@ void RemoteVolume::Impl::shut() {
     if (std::exchange(closed, true)) return;
     left.swap(incoming);
     verifier_listener = nullptr;
+    recall_listener = nullptr;
+    lost_listener = nullptr;
   }
+  if (router) router->remove(session);
   ticker.stop();
   retry.stop();
   left.insert(left.end(), waiting.begin(), waiting.end());

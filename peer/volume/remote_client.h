@@ -5,12 +5,17 @@
 //   no owner answers         waits, asks `locate` again, then Code::unreachable
 //   the owner has restarted  Hello, then again; a new verifier is told first
 //   the session has ended    a new one; a change whose outcome is not known then answers Code::unreachable
+//   leases                   renewed every kLeaseRenewal as long as some were given and used lately; lost
+//   with
+//                            the session, the owner, or its restart
 //   interrupted              at once what is not sent or only reads; a change on its way is given
 //                            kInterruptGrace for its answer
 //
 // call() and poke() from any thread; callbacks on the loop's. Constructed and destroyed on the loop's
 // thread; what is unanswered then gets Code::closed. Bound: kMaxPendingCalls.
 #pragma once
+
+#include <map>
 
 #include "peer/net/rpc.h"
 #include "peer/volume/client.h"
@@ -27,11 +32,23 @@ struct VolumeLocator {
   std::function<void(const VolumeId&)> refresh;
 };
 
+// Takes the owners' recalls (kVolumeRecall) to the sessions that they are for. One a peer; the loop's thread.
+class RecallRouter {
+ public:
+  using Handler = std::function<void(const PeerId& from, const Recall&, std::function<void()> forgotten)>;
+  static std::shared_ptr<RecallRouter> make(Loop& loop, Rpc& rpc);
+  void add(const SessionId& session, Handler handler);
+  void remove(const SessionId& session);
+
+ private:
+  std::map<SessionId, Handler> handlers_;
+};
+
 class RemoteVolume final : public VolumeClient {
  public:
-  // `timeout_ns`: of calls that name none; 0: for ever.
+  // `timeout_ns`: of calls that name none; 0: for ever. Without a router it is never leased anything.
   RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator locator, const VolumeId& id,
-               VolumeNumber number, int64_t timeout_ns);
+               VolumeNumber number, int64_t timeout_ns, std::shared_ptr<RecallRouter> router = nullptr);
   ~RemoteVolume() override;
 
   void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
@@ -41,7 +58,11 @@ class RemoteVolume final : public VolumeClient {
   const VolumeId& id() const override;
   VolumeNumber number() const override;
   bool local() const override { return false; }
-  void on_change(std::function<void(const Change&)>) override {}
+  // Once, before the first call that is to be leased anything.
+  void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) override;
+  void on_leases_lost(std::function<void()> listener) override;
+  int64_t lease_until_ns() const override;
+  bool may_buffer(InodeNumber) override { return false; }  // LeaseCache knows
   void on_new_verifier(std::function<void()> listener) override;
 
  private:

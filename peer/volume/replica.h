@@ -2,13 +2,14 @@
 //
 // execute() may be called from any thread, unless it says false for executes_inline() on a thread that must
 // not wait (a loop): it may then hash, read a disk or sync before it returns. `done` runs exactly once, with
-// no lock held that a further call needs; a SoleReplica runs it inside execute().
+// no lock held that a further call needs: inside execute(), or later on any thread when others have to
+// forget first (Leases).
 #pragma once
 
 #include <functional>
 #include <memory>
 
-#include "peer/volume/client.h"
+#include "peer/volume/leases.h"
 
 namespace efs {
 
@@ -24,10 +25,8 @@ class Replica {
   virtual const VolumeId& id() const = 0;
   virtual VolumeNumber number() const = 0;
   virtual uint64_t verifier() const = 0;
-  // Of every change, in order, on the thread that applied it, before it is answered: must not block and not
-  // ask this volume. Until the token dies (not inside the listener).
-  using Listener = std::function<void(const VolumeClient::Change&)>;
-  [[nodiscard]] virtual std::shared_ptr<void> on_change(Listener listener) = 0;
+  // Who may believe what. Sessions are attached by whoever can reach them.
+  virtual Leases& leases() = 0;
   // The root volume's register: entries from `from` on, at most `limit`.
   virtual Result<std::vector<Bytes>> register_entries(uint64_t from, size_t limit) const = 0;
 };

@@ -142,6 +142,16 @@ struct Goodbye {  // ends the session
   static constexpr auto fields() { return std::tuple{}; }
 };
 
+// The session believes these no more, but for what it was leased after `mark` (Reply::lease_mark).
+struct DropLeases {
+  static constexpr uint16_t kKind = 17;
+  std::vector<InodeNumber> inodes;
+  uint64_t mark = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &DropLeases::inodes), field("m", &DropLeases::mark)};
+  }
+};
+
 // ---- changing ----
 
 // mknod, mkdir, symlink, open(O_CREAT). The mode has the umask applied; the type bits say what is made.
@@ -293,9 +303,9 @@ using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, Re
 using ChangeRequest = std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
                                    RemoveXattr, MakeJunction, RemoveJunction, AppendRegister>;
 using RequestBody = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
-                                 SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, Create,
-                                 Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
-                                 MakeJunction, RemoveJunction, AppendRegister>;
+                                 SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye,
+                                 DropLeases, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate,
+                                 SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister>;
 
 struct Request {
   VolumeId volume{};
@@ -304,15 +314,47 @@ struct Request {
   uint64_t sequence = 0;      // of a changing request in its session; 0: none
   uint64_t acknowledged = 0;  // results below this sequence are not needed any more
   RequestBody body;
+  bool leases = false;  // the session can be asked to forget: what it is told may be leased
   static constexpr auto fields() {
     return std::tuple{field("v", &Request::volume),       field("w", &Request::who),
                       field("s", &Request::session),      field("q", &Request::sequence),
-                      field("a", &Request::acknowledged), field("b", &Request::body)};
+                      field("a", &Request::acknowledged), field("b", &Request::body),
+                      field("l", &Request::leases)};
   }
 };
 inline bool changes(const RequestBody& body) {
   return std::visit([](const auto& one) { return std::decay_t<decltype(one)>::kKind >= 32; }, body);
 }
+
+// Of a Reply. The directory: the one that was asked, with its entries, absent names and listing.
+inline constexpr uint8_t kLeaseInode = 1;      // its attributes, and with them its bytes
+inline constexpr uint8_t kLeaseDirectory = 2;  // the answered entry, absence or listing
+inline constexpr uint8_t kLeaseExclusive = 4;  // written bytes of the inode may stay with the session
+// A session's leases end this long after it was last heard, and are renewed well before.
+inline constexpr int64_t kLeaseTerm = int64_t(1500) * 1000 * 1000;
+inline constexpr int64_t kLeaseRenewal = int64_t(400) * 1000 * 1000;
+
+// What a session is asked to forget (message kind kVolumeRecall, from the owner): attributes of `inode`,
+// with `content` its bytes too, with `name` that entry of the directory `inode` instead. With `flush`: to
+// hand in what it has buffered of it, and to buffer no more.
+struct RecallItem {
+  InodeNumber inode = 0;
+  bool content = false;
+  bool flush = false;
+  std::string name;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &RecallItem::inode), field("c", &RecallItem::content),
+                      field("f", &RecallItem::flush), field("n", &RecallItem::name)};
+  }
+};
+struct Recall {
+  VolumeId volume{};
+  SessionId session{};  // as its mount named it
+  std::vector<RecallItem> items;
+  static constexpr auto fields() {
+    return std::tuple{field("v", &Recall::volume), field("s", &Recall::session), field("i", &Recall::items)};
+  }
+};
 
 struct ExtentLayout {
   uint64_t offset = 0;
@@ -346,6 +388,9 @@ struct Reply {
   uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
                           // new one must send again what was not durable
   uint32_t payload_crc = 0;  // CRC-32C of the payload, from another peer: checked where it arrives
+  uint8_t lease = 0;         // kLease...: what of this may be believed without asking again
+  uint64_t lease_mark = 0;   // of the owner's grants, at this one
+  uint64_t leases_lost = 0;  // a session that sees another number than before has lost its leases
   static constexpr auto fields() {
     return std::tuple{field("c", &Reply::code),
                       field("m", &Reply::message),
@@ -365,7 +410,10 @@ struct Reply {
                       field("u", &Reply::usage),
                       field("f", &Reply::available_bytes),
                       field("y", &Reply::verifier),
-                      field("h", &Reply::payload_crc)};
+                      field("h", &Reply::payload_crc),
+                      field("l", &Reply::lease),
+                      field("lm", &Reply::lease_mark),
+                      field("ll", &Reply::leases_lost)};
   }
 };
 

@@ -5,14 +5,6 @@
 namespace efs {
 
 namespace {
-// What runs on the pool; the responder stays on the loop.
-struct Work {
-  std::shared_ptr<SoleReplica> replica;
-  Request request;
-  Payload payload;
-  VolumeAnswer answer;
-};
-
 SessionId session_of(const PeerId& caller, const SessionId& named) {
   SessionId out;
   Bytes both = to_bytes(caller);
@@ -25,17 +17,69 @@ SessionId session_of(const PeerId& caller, const SessionId& named) {
 // A mount's accounts and the volume's figures: no user asks for them.
 bool of_the_session(const RequestBody& body) {
   return std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
-         std::holds_alternative<Close>(body) || std::holds_alternative<Usage>(body) ||
-         std::holds_alternative<Sync>(body);
+         std::holds_alternative<Close>(body) || std::holds_alternative<DropLeases>(body) ||
+         std::holds_alternative<Usage>(body) || std::holds_alternative<Sync>(body);
 }
 void answer(const Responder& responder, VolumeAnswer&& result) {
   result.reply.payload_crc = crc32c(result.payload);
   responder.answer(encode(result.reply), std::move(result.payload));
 }
+
+// A request whose answer may come on any thread, now or later; the responder stays on the loop.
+struct Waiting {
+  Loop& loop;
+  std::optional<Responder> responder;
+  static void answer(const std::shared_ptr<Waiting>& self, VolumeAnswer&& result) {
+    if (self->loop.on_thread()) return self->finish(std::move(result));
+    auto kept = std::make_shared<VolumeAnswer>(std::move(result));
+    self->loop.post([self, kept] { self->finish(std::move(*kept)); });
+  }
+  void finish(VolumeAnswer&& result) {
+    if (responder) efs::answer(*std::exchange(responder, std::nullopt), std::move(result));
+  }
+};
+constexpr int64_t kAskAgain = 50 * kMillisecond;
 }  // namespace
 
+// Recalls on their way. Outlives the service in the hands of those who wait for them.
+struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
+  struct One {
+    PeerId peer{};
+    SessionId session{};
+    std::weak_ptr<SoleReplica> replica;
+    Bytes body;
+    Leases::Then forgotten;
+  };
+  Recalls(Loop& loop_in, Rpc& rpc_in) : loop(loop_in), rpc(&rpc_in) {}
+  Loop& loop;
+  Rpc* rpc;  // nullptr: the service is gone
+
+  void ask(const std::shared_ptr<One>& one) {
+    auto replica = one->replica.lock();
+    if (rpc == nullptr || !replica) return one->forgotten();
+    const int64_t left_ns = replica->heard_ns(one->session) + kLeaseTerm - loop.clock().now_ns();
+    if (left_ns <= 0) {
+      replica->leases().fence(one->session);
+      return one->forgotten();
+    }
+    rpc->call(one->peer, kVolumeRecall, one->body, {}, {left_ns, Priority::control},
+              [weak = weak_from_this(), one](Result<Answer> answer) {
+                auto self = weak.lock();
+                if (answer || !self) return one->forgotten();
+                self->loop.after(kAskAgain, [self, one] { self->ask(one); });
+              });
+  }
+};
+
 VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAccess access)
-    : rpc_(rpc), volumes_(volumes), jobs_(loop), access_(std::move(access)) {
+    : loop_(loop),
+      rpc_(rpc),
+      volumes_(volumes),
+      jobs_(loop),
+      access_(std::move(access)),
+      recalls_(std::make_shared<Recalls>(loop, rpc)),
+      old_leases_(loop) {
+  wait_out_old_leases();
   rpc_.handle(kVolumeCall, Access::admitted,
               [this](const Caller& caller, Bytes body, Bytes payload, Responder responder) {
                 serve(caller, body, std::move(payload), std::move(responder));
@@ -45,10 +89,41 @@ VolumeService::~VolumeService() {
   close({});
 }
 void VolumeService::close(Task closed) {
+  recalls_->rpc = nullptr;
+  old_leases_.stop();
+  for (const auto& replica : volumes_.all()) replica->leases().hold(false);
   rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
     responder.fail({Code::not_owner, "this peer serves no volumes now"});
   });
   if (closed) jobs_.when_idle(std::move(closed));
+}
+
+void VolumeService::wait_out_old_leases() {
+  int64_t left_ns = 0;
+  for (const auto& replica : volumes_.all()) {
+    const int64_t its_ns = replica->old_leases_until_ns() - loop_.clock().now_ns();
+    replica->leases().hold(its_ns > 0);
+    left_ns = its_ns > 0 && (left_ns == 0 || its_ns < left_ns) ? its_ns : left_ns;
+  }
+  if (left_ns > 0) old_leases_.start(left_ns, [this] { wait_out_old_leases(); });
+}
+
+void VolumeService::attach(const PeerId& caller, const SessionId& named, const Request& request,
+                           const std::shared_ptr<SoleReplica>& replica) {
+  const SessionId session = request.session;
+  auto recaller = [weak = std::weak_ptr(recalls_), caller, named, session, volume = request.volume,
+                   owner = std::weak_ptr(replica)](const Recall& asked, Leases::Then forgotten) {
+    auto recalls = weak.lock();
+    if (!recalls) return forgotten();
+    Recall recall = asked;
+    recall.volume = volume;
+    recall.session = named;
+    auto one = std::make_shared<Recalls::One>(
+        Recalls::One{caller, session, owner, encode(recall), std::move(forgotten)});
+    if (recalls->loop.on_thread()) return recalls->ask(one);
+    recalls->loop.post([recalls, one] { recalls->ask(one); });
+  };
+  replica->leases().attach(session, std::move(recaller));
 }
 
 Reply VolumeService::refuse(const Caller& caller, const Request& request) const {
@@ -76,23 +151,24 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload
     return answer(responder, {std::move(refused), {}});
   auto replica = volumes_.find(request->volume);
   if (!replica) return answer(responder, {error_reply(Code::not_owner), {}});
-  request->session = session_of(caller.id, request->session);
+  const SessionId named = request->session;
+  request->session = session_of(caller.id, named);
   const bool limited = !access_.may_act || !access_.may_act(caller.id, 0);
   set_limited(request->session, limited);
   if (auto* set = std::get_if<SetAttributes>(&request->body); set != nullptr && limited)
     set->has_write_handle = false;
+  if (request->leases && std::holds_alternative<Hello>(request->body))
+    attach(caller.id, named, *request, replica);
+  auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
+  auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
   if (replica->executes_inline(request->body)) {
-    replica->execute(*request, std::move(payload),
-                     [&](VolumeAnswer result) { answer(responder, std::move(result)); });
+    replica->execute(*request, std::move(payload), std::move(answered));
     return;
   }
-  auto work = std::make_shared<Work>(Work{std::move(replica), std::move(*request), std::move(payload), {}});
-  jobs_.run(
-      [work] {
-        work->replica->execute(work->request, std::move(work->payload),
-                               [&](VolumeAnswer result) { work->answer = std::move(result); });
-      },
-      [work, responder] { answer(responder, std::move(work->answer)); });
+  auto work = [replica, request = std::move(*request), payload = std::move(payload), answered]() mutable {
+    replica->execute(request, std::move(payload), std::move(answered));
+  };
+  jobs_.run(std::move(work), {});
 }
 
 }  // namespace efs

@@ -3,7 +3,9 @@
 //
 // Who may call: admitted peers, for the uids that `may_act` allows them; junctions and register entries only
 // with `may_administer`. A caller's session ids are its own: another peer that learns one cannot use it.
-// A volume that is not owned here answers Code::not_owner.
+// A session that said Hello and can be asked to forget is asked over its peer's connection; one that does not
+// answer is fenced once its leases must have ended. After a restart no change is answered before the leases
+// of before must have ended. A volume that is not owned here answers Code::not_owner.
 //
 // The loop's thread only. What must not block the loop runs on its pool: VolumeSet outlives such work, which
 // close() waits for.
@@ -16,6 +18,8 @@
 namespace efs {
 
 inline constexpr uint16_t kVolumeCall = kVolumeKinds;
+inline constexpr uint16_t kVolumeRecall =
+    kVolumeKinds + 1;  // from the owner: a Recall; answered when forgotten
 
 struct VolumeAccess {
   std::function<bool(const PeerId& caller, uint32_t uid)> may_act;
@@ -32,11 +36,18 @@ class VolumeService {
  private:
   void serve(const Caller& caller, const Bytes& body, Bytes payload, Responder responder);
   Reply refuse(const Caller& caller, const Request& request) const;
+  void attach(const PeerId& caller, const SessionId& named, const Request& request,
+              const std::shared_ptr<SoleReplica>& replica);
+  void wait_out_old_leases();
 
+  Loop& loop_;
   Rpc& rpc_;
   VolumeSet& volumes_;
   Jobs jobs_;
   const VolumeAccess access_;
+  struct Recalls;
+  std::shared_ptr<Recalls> recalls_;
+  Timer old_leases_;
 };
 
 }  // namespace efs

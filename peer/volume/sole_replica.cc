@@ -4,6 +4,10 @@
 // the kernel did with the pages is not known any more.
 #include "peer/volume/sole_replica.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "peer/base/hash.h"
 #include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"
@@ -13,6 +17,28 @@ namespace efs {
 namespace {
 constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
+
+// Whose bytes or size the answer depends on: what others have buffered of it is to be here first.
+InodeNumber asks_about(const RequestBody& body) {
+  return std::visit(
+      [](const auto& one) -> InodeNumber {
+        using Body = std::decay_t<decltype(one)>;
+        if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
+                      std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
+                      std::is_same_v<Body, Layout> || std::is_same_v<Body, SetAttributes> ||
+                      std::is_same_v<Body, Write> || std::is_same_v<Body, Allocate>) {
+          return one.inode;
+        }
+        return 0;
+      },
+      body);
+}
+
+bool wants_to_write(const RequestBody& body, const Reply& reply) {
+  if (const auto* open = std::get_if<Open>(&body)) return (open->want & W_OK) != 0;
+  if (const auto* create = std::get_if<Create>(&body)) return create->open && reply.created;
+  return std::holds_alternative<Write>(body);
+}
 }  // namespace
 
 // Chunks that were stored and are not named yet are not to be freed.
@@ -42,11 +68,41 @@ SoleReplica::SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> r
     : parts_(parts), rows_(std::move(rows)) {}
 SoleReplica::~SoleReplica() = default;
 
+// What others may have buffered is called back first; what they may believe is called back after.
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
-  VolumeAnswer out = answer(request, std::move(payload));
+  if (const InodeNumber inode = asks_about(request.body);
+      inode != 0 && leases_->owned_elsewhere(request.session, inode)) {
+    auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
+    return leases_->take_back(request.session, {inode}, [this, kept, done = std::move(done)] {
+      execute(kept->first, std::move(kept->second), done);
+    });
+  }
+  Changes changed;
+  VolumeAnswer out = request.leases && !changes(request.body)
+                         ? answer_leased(request, std::move(payload), changed)
+                         : answer(request, std::move(payload), changed);
   if (out.reply.code == Code::corrupt) report_damage(out.reply);
   out.reply.verifier = verifier_;
-  done(std::move(out));
+  out.reply.leases_lost = leases_->lost(request.session);
+  if (changed.rows.empty() || leases_->alone(request.session)) return done(std::move(out));
+  auto kept = std::make_shared<std::pair<VolumeAnswer, Changes>>(std::move(out), std::move(changed));
+  leases_->announce(request.session, kept->second.rows, [this, kept, done = std::move(done)] {
+    release_presumed(kept->second);
+    done(std::move(kept->first));
+  });
+}
+
+// What was read is what is leased: nothing changed from before the look until the lease was noted.
+VolumeAnswer SoleReplica::answer_leased(const Request& request, Payload payload, Changes& changed) {
+  for (int attempt = 0;; ++attempt) {
+    const uint64_t index = rows_->applied_index();
+    VolumeAnswer out = answer(request, Payload(payload), changed);
+    const bool granted = grant(request, out.reply);
+    if (!granted || rows_->applied_index() == index) return out;
+    if (attempt + 1 < kReadAttempts) continue;
+    out.reply.lease = 0;
+    return out;
+  }
 }
 
 void SoleReplica::report_damage(const Reply& reply) {
@@ -70,7 +126,7 @@ void SoleReplica::retire() {
   failed_ = true;
 }
 
-VolumeAnswer SoleReplica::answer(const Request& request, Payload payload) {
+VolumeAnswer SoleReplica::answer(const Request& request, Payload payload, Changes& changed) {
   if (retired_.load()) return {error_reply(Code::not_owner), {}};
   if (!is_own_session(request.session)) {
     std::lock_guard lock(open_mutex_);
@@ -82,12 +138,16 @@ VolumeAnswer SoleReplica::answer(const Request& request, Payload payload) {
       return {error_reply(gone ? Code::expired : Code::recalled), {}};
     }
   }
-  if (changes(request.body)) return {change(request, std::move(payload)), {}};
+  if (changes(request.body)) return {change(request, std::move(payload), changed), {}};
   if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body);
   if (const auto* body = std::get_if<Open>(&request.body)) return {open_inode(request, *body), {}};
   if (const auto* body = std::get_if<Close>(&request.body)) return {close_inodes(request, *body), {}};
   if (const auto* body = std::get_if<Hello>(&request.body)) return {hello(request, *body), {}};
   if (std::holds_alternative<Goodbye>(request.body)) return {goodbye(request), {}};
+  if (const auto* body = std::get_if<DropLeases>(&request.body)) {
+    leases_->drop(request.session, body->inodes, body->mark);
+    return {};
+  }
   if (std::holds_alternative<Sync>(request.body)) {
     auto status = sync();
     return {status ? Reply{} : error_reply(std::move(status.error())), {}};
@@ -163,6 +223,52 @@ Result<std::vector<Bytes>> SoleReplica::register_entries(uint64_t from, size_t l
   return entries;
 }
 
+// ---- leases ----
+
+// True when something was leased: the answer has to be of one moment.
+bool SoleReplica::grant(const Request& request, Reply& reply) {
+  const SessionId& session = request.session;
+  const auto share = [&](InodeNumber inode, uint8_t bit) {
+    if (inode != 0 && leases_->share(session, inode)) reply.lease |= bit;
+  };
+  const bool found = reply.code == Code::ok && !reply.junction;
+  if (const auto* lookup = std::get_if<Lookup>(&request.body)) {
+    if (reply.code == Code::ok || reply.code == Code::not_found) share(lookup->parent, kLeaseDirectory);
+    if (found) share(reply.attributes.inode, kLeaseInode);
+  } else if (const auto* listing = std::get_if<ReadDirectory>(&request.body)) {
+    if (reply.code == Code::ok) share(listing->inode, kLeaseDirectory);
+    for (DirectoryEntry& entry : reply.entries) {
+      if (entry.attributes && !leases_->share(session, entry.inode)) entry.attributes.reset();
+    }
+  } else if (found && reply.attributes.inode != 0) {
+    share(reply.attributes.inode, kLeaseInode);
+    if (const auto* create = std::get_if<Create>(&request.body)) share(create->parent, kLeaseDirectory);
+    if (const auto* link = std::get_if<Link>(&request.body)) share(link->parent, kLeaseDirectory);
+    if (wants_to_write(request.body, reply) && !is_own_session(session) &&
+        leases_->own(session, reply.attributes.inode))
+      reply.lease |= kLeaseExclusive;
+  }
+  if (reply.lease != 0) reply.lease_mark = leases_->mark();
+  return reply.lease != 0;
+}
+
+// A lease lets a mount answer an open itself: while it was asked to forget, it had to say what is open.
+void SoleReplica::release_presumed(const Changes& changed) {
+  for (const SessionId& session : changed.presumed) {
+    std::lock_guard lock(apply_mutex_);
+    {
+      std::lock_guard open_lock(open_mutex_);
+      if (open_.holds(session, changed.unlinked)) continue;
+    }
+    propose_house(ReleaseOrphans{session, {changed.unlinked}});
+  }
+}
+
+int64_t SoleReplica::heard_ns(const SessionId& session) const {
+  std::lock_guard lock(open_mutex_);
+  return open_.heard_ns(session);
+}
+
 // ---- sessions ----
 
 // The lock covers check and entry: an unlink sees the holder, or the open sees that it is gone.
@@ -187,6 +293,7 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
     std::lock_guard lock(open_mutex_);
     for (InodeNumber inode : body.inodes) open_.close(request.session, inode);
   }
+  for (InodeNumber inode : body.inodes) leases_->disown(request.session, inode);
   auto rows = rows_->read();
   for (InodeNumber inode : body.inodes) {
     auto orphan = rows->get(kOrphans, session_key(request.session, inode));
@@ -234,6 +341,7 @@ Reply SoleReplica::goodbye(const Request& request) {
     std::lock_guard open_lock(open_mutex_);
     open_.end(request.session);
   }
+  leases_->detach(request.session);
   return propose_house(EndSessions{{request.session}});
 }
 
@@ -284,7 +392,7 @@ InodeNumber content_inode(const OperationBody& body) {
 }
 }  // namespace
 
-Reply SoleReplica::change(const Request& request, Payload payload) {
+Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
   if (!frees(request.body) && parts_.has_room && !parts_.has_room())
     return error_reply(Code::no_space, "the disk of the volume's metadata is full");
   if (const auto* allocate = std::get_if<Allocate>(&request.body);
@@ -315,7 +423,8 @@ Reply SoleReplica::change(const Request& request, Payload payload) {
   Reply reply;
   {
     std::lock_guard lock(apply_mutex_);
-    reply = closed_ ? error_reply(Code::stale, "the volume is being removed") : propose(std::move(operation));
+    reply = closed_ ? error_reply(Code::stale, "the volume is being removed")
+                    : propose(std::move(operation), request, changed);
   }
   if (reply.code != Code::ok && !pins.chunks.empty()) {
     const auto stored = pins.chunks;
@@ -347,20 +456,6 @@ void SoleReplica::note_durable(uint64_t index) {
   uint64_t before = durable_index_.load();
   while (before < index && !durable_index_.compare_exchange_weak(before, index)) {
   }
-}
-
-std::shared_ptr<void> SoleReplica::on_change(Listener listener) {
-  std::lock_guard lock(listeners_->mutex);
-  const uint64_t key = listeners_->next++;
-  listeners_->all[key] = std::move(listener);
-  listeners_->count = listeners_->all.size();
-  return std::shared_ptr<void>(nullptr, [key, weak = std::weak_ptr(listeners_)](void*) {
-    if (auto listeners = weak.lock()) {
-      std::lock_guard inner(listeners->mutex);
-      listeners->all.erase(key);
-      listeners->count = listeners->all.size();
-    }
-  });
 }
 
 Status SoleReplica::close_if_empty() {

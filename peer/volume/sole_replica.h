@@ -63,13 +63,19 @@ class SoleReplica final : public Replica {
   const VolumeId& id() const override { return charter_.id; }
   VolumeNumber number() const override { return charter_.number; }
   uint64_t verifier() const override { return verifier_; }
-  std::shared_ptr<void> on_change(Listener listener) override;
+  Leases& leases() override { return *leases_; }
   Result<std::vector<Bytes>> register_entries(uint64_t from, size_t limit) const override;
 
   // For removal: refuses changes from now on, until reopen(). Code::not_empty when anything but the root is
   // in it.
   Status close_if_empty();
   void reopen();
+
+  // When it was last heard (Clock::now_ns); 0: there is no such session.
+  int64_t heard_ns(const SessionId& session) const;
+  // Other processes' sessions were there when it was opened: what they were leased before may be believed
+  // until then.
+  int64_t old_leases_until_ns() const { return old_leases_until_ns_; }
 
   // ---- the checkpointer's part ----
   bool checkpoint_due(int64_t now_ns) const;
@@ -105,7 +111,16 @@ class SoleReplica final : public Replica {
   Status load_sessions();
 
   // sole_replica.cc
-  VolumeAnswer answer(const Request& request, Payload payload);
+  // What others may have to forget of a change, and who may have open what it unlinked, but did not say so.
+  struct Changes {
+    std::vector<VolumeClient::Change> rows;
+    std::vector<SessionId> presumed;
+    InodeNumber unlinked = 0;
+  };
+  VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
+  VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
+  bool grant(const Request& request, Reply& reply);
+  void release_presumed(const Changes& changed);
   Reply read_rows(const Request& request);
   VolumeAnswer read_file(const Request& request, const Read& read);
   Reply read_pieces(const ReadPlan& plan, Payload& out) const;
@@ -113,7 +128,7 @@ class SoleReplica final : public Replica {
   Reply close_inodes(const Request& request, const Close& close);
   Reply hello(const Request& request, const Hello& hello);
   Reply goodbye(const Request& request);
-  Reply change(const Request& request, Payload payload);
+  Reply change(const Request& request, Payload payload, Changes& changes);
   Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
@@ -123,13 +138,12 @@ class SoleReplica final : public Replica {
   }
 
   // propose.cc; all with apply_mutex_ held
-  Reply propose(Operation operation);
+  Reply propose(Operation operation, const Request& request, Changes& changes);
   Reply propose_house(OperationBody body, const SessionId& session = {});
-  Reply log_and_apply(Operation& operation);
+  Reply log_and_apply(Operation& operation, Effects& effects);
   Status reserve(InodeNumber until);
   Status store_bytes(const Effects& effects);
   void free_chunks(const Effects& effects, uint64_t index);
-  void notify(const Effects& effects, const SessionId& by);
   Reply fail_for_good(const Error& error, std::string_view what);
 
   // upkeep.cc
@@ -146,6 +160,7 @@ class SoleReplica final : public Replica {
   VolumeCharter charter_;
   uint64_t verifier_ = 0;
   uint64_t recovered_index_ = 0;
+  int64_t old_leases_until_ns_ = 0;
 
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_
@@ -171,13 +186,7 @@ class SoleReplica final : public Replica {
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;
 
-  struct Listeners {
-    std::mutex mutex;
-    std::map<uint64_t, Listener> all;
-    uint64_t next = 0;
-    std::atomic<size_t> count{0};
-  };
-  std::shared_ptr<Listeners> listeners_ = std::make_shared<Listeners>();
+  const std::shared_ptr<Leases> leases_ = std::make_shared<Leases>();
 };
 
 }  // namespace efs

@@ -25,6 +25,10 @@ class FakeVolume : public VolumeClient {
   std::map<InodeNumber, Attributes> inodes;                    // GetAttributes of others than the file (9)
   std::map<InodeNumber, std::string> links;                    // ReadLink
   bool down = false;
+  bool exclusive = true;  // bytes may be buffered
+  int64_t lease_until = 0;
+  RecallListener recall;
+  std::function<void()> lost;
 
   void call(const Credentials&, RequestBody body, Payload payload, const Options&, Done done) override {
     seen.push_back(body);
@@ -52,7 +56,10 @@ class FakeVolume : public VolumeClient {
   const VolumeId& id() const override { return id_; }
   VolumeNumber number() const override { return number_; }
   bool local() const override { return local_; }
-  void on_change(std::function<void(const Change&)>) override {}
+  void on_recall(RecallListener listener, std::function<bool(InodeNumber)>) override { recall = listener; }
+  void on_leases_lost(std::function<void()> listener) override { lost = listener; }
+  int64_t lease_until_ns() const override { return lease_until; }
+  bool may_buffer(InodeNumber) override { return exclusive; }
   void on_new_verifier(std::function<void()>) override {}
 
   Attributes attributes() const {

@@ -190,19 +190,34 @@ BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   BOOST_TEST(peer.as(mount, 3, create).reply.code == Code::expired);
 }
 
-BOOST_AUTO_TEST_CASE(listeners_hear_what_changes) {
+BOOST_AUTO_TEST_CASE(mounts_of_this_process_hear_what_others_change) {
   TestPeer peer;
-  std::vector<VolumeClient::Change> heard;
-  auto token = peer.replica->on_change([&](const VolumeClient::Change& change) { heard.push_back(change); });
-  auto file = peer.make("a");
+  std::vector<RecallItem> heard;
+  std::vector<std::function<void()>> answers;
+  SessionId mount{};
+  mount.back() = 7;
+  auto listener = [&](const Recall& recall, std::function<void()> forgotten) {
+    heard.insert(heard.end(), recall.items.begin(), recall.items.end());
+    answers.push_back(std::move(forgotten));
+  };
+  peer.replica->leases().attach(mount, listener, [](InodeNumber) { return true; });
+  Request request;
+  request.volume = peer.id;
+  request.body = Create{kRootInode, "a", 0100644, 0, {}, true, false};
+  InodeNumber made = 0;
+  peer.replica->execute(request, {}, [&](VolumeAnswer answer) { made = answer.reply.attributes.inode; });
   BOOST_REQUIRE_EQUAL(heard.size(), 1u);
   BOOST_TEST(heard[0].name == "a");
-  peer.write(file, 0, "x");
-  BOOST_TEST(heard.back().content);
-  BOOST_TEST(heard.back().inode == file);
-  token.reset();
-  peer.make("b");
-  BOOST_TEST(heard.size() == 2u);
+  BOOST_TEST(made == 0u);  // not answered before the mount has forgotten
+  answers[0]();
+  BOOST_TEST(made != 0u);
+  request.session = mount;  // what it changes itself is no news to it
+  request.body = SetAttributes{made, 0100600, {}, {}, {}, {}, {}, false, false, false, false};
+  bool done = false;
+  peer.replica->execute(request, {}, [&](VolumeAnswer) { done = true; });
+  BOOST_TEST(done);
+  BOOST_TEST(heard.size() == 1u);
+  peer.replica->leases().detach(mount);
 }
 
 BOOST_AUTO_TEST_CASE(volumes_are_made_found_and_removed) {

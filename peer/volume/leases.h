@@ -1,0 +1,146 @@
+// What sessions may believe without asking again, at the volume's owner.
+//
+// A shared lease on an inode covers its attributes and bytes; of a directory also its entries, names that
+// are absent, and its listing. An exclusive one lets its session keep written bytes to itself; it is given
+// only to a session that alone knows the inode. The owner's table may hold more than a session believes,
+// never less.
+//
+// A change is applied first; then every other session that holds a lease on what changed is asked to forget
+// just that (a Recall), and the change is answered when they have. What an exclusive lease covers is called
+// back before anybody else is answered about it. A session that does not answer is waited for until its
+// leases must have ended (kLeaseTerm after it was last heard: VolumeService), then fenced.
+//
+// A session that has a change of a directory under way holds that directory's lock in its kernel, and its
+// kernel cannot forget names there before the change is answered. So nobody waits in a directory in which
+// he is himself being asked to forget (announce()).
+//
+// Any thread; held by shared_ptr; no lock is held over a callback. Bounds: kMaxLeases a session, beyond which
+// none is granted.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "peer/volume/client.h"
+
+namespace efs {
+
+inline constexpr size_t kMaxLeases = 1 << 18;      // of one session
+inline constexpr size_t kMaxLeaseSessions = 2048;  // of a volume; more get no leases
+
+class Leases : public std::enable_shared_from_this<Leases> {
+ public:
+  using Then = std::function<void()>;
+  // Asks a session to forget; runs `forgotten` once it has, or can hold no lease any more.
+  using Recaller = std::function<void(const Recall&, Then forgotten)>;
+
+  // A session that can be asked. With `knows` it is taken to hold a shared lease on every inode: a mount of
+  // this process, which knows best what its kernel was given. `knows` says so of one inode, and from then on
+  // what is on its way to the kernel is not to be believed either. It must not block.
+  using Knows = std::function<bool(InodeNumber)>;
+  void attach(const SessionId& session, Recaller recaller, Knows knows = {});
+  // It is gone, or was fenced: it holds nothing, and nobody waits for it. Fenced sessions see lost() rise.
+  void detach(const SessionId& session);
+  void fence(const SessionId& session);
+  // How often the session lost its leases without a word; it goes with every answer.
+  uint64_t lost(const SessionId& session) const;
+
+  // ---- grants ----
+  // False: not a session that can be asked, its bound is reached, or another holds the inode exclusively.
+  bool share(const SessionId& session, InodeNumber inode);
+  // False also when another session holds any lease on it, or it is just being taken back.
+  bool own(const SessionId& session, InodeNumber inode);
+  void disown(const SessionId& session, InodeNumber inode);  // it keeps a shared one
+  bool owns(const SessionId& session, InodeNumber inode) const;
+  // Another session may have bytes of it that are not here.
+  bool owned_elsewhere(const SessionId& session, InodeNumber inode) const;
+  // What a session does not need any more, but for what it was granted after `mark`.
+  void drop(const SessionId& session, const std::vector<InodeNumber>& inodes, uint64_t mark);
+  uint64_t mark() const;
+  // Sessions, but for those of this process, that hold a lease on it.
+  std::vector<SessionId> holders(InodeNumber inode) const;
+
+  // ---- recalls ----
+  // Runs `then` once no other session holds any of the inodes exclusively (inside, when none does).
+  void take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, Then then);
+  // `by` has made these changes: runs `then` when nobody believes otherwise any more.
+  void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then);
+
+  // While it is on, changes are not answered: sessions of before a restart may believe what nobody here
+  // knows.
+  void hold(bool on);
+
+  // There is nobody else to ask.
+  bool alone(const SessionId& session) const;
+  size_t granted() const { return granted_.load(); }
+
+ private:
+  struct Holder {
+    SessionId session{};
+    uint64_t mark = 0;
+    bool exclusive = false;
+  };
+  struct Session {
+    Recaller recaller;
+    Knows knows;
+    size_t leases = 0;
+    std::map<InodeNumber, unsigned> asked;  // directories in which it is being asked to forget names
+  };
+  struct SessionHash {
+    size_t operator()(const SessionId& id) const { return get_le<size_t>(id.data()); }
+  };
+  // A change, or a question, that waits for others to forget.
+  struct Wait {
+    SessionId by{};
+    std::vector<InodeNumber> directories;
+    std::vector<InodeNumber> taken;  // being taken back
+    size_t left = 0;
+    Then then;
+  };
+  struct Sent {
+    SessionId to{};
+    Recaller recaller;
+    Recall recall;
+    uint64_t mark = 0;
+  };
+  using WaitPointer = std::shared_ptr<Wait>;
+  using Holders = std::vector<Holder>;
+
+  // With mutex_ held.
+  Holder* find(const SessionId& session, InodeNumber inode);
+  const Holder* find(const SessionId& session, InodeNumber inode) const;
+  bool add(const SessionId& session, InodeNumber inode, bool exclusive);
+  void remove(const SessionId& session, InodeNumber inode, uint64_t mark);
+  void remove_all(const SessionId& session);
+  void give_back(const SessionId& session, InodeNumber inode);
+  void erase(std::unordered_map<InodeNumber, Holders>::iterator found, Holders::iterator holder);
+  std::vector<Sent> targets(const SessionId& by, const std::vector<VolumeClient::Change>& changes);
+  void release(const SessionId& session, const std::vector<InodeNumber>& directories,
+               std::vector<Then>& ready);
+
+  void count_sessions();
+
+  void send(std::vector<Sent> sent, const WaitPointer& wait);
+  void forgotten(const SessionId& session, const Recall& recall, uint64_t mark, const WaitPointer& wait);
+
+  mutable std::mutex mutex_;
+  std::unordered_map<SessionId, Session, SessionHash> sessions_;
+  std::unordered_map<InodeNumber, Holders> held_;
+  std::unordered_map<SessionId, uint64_t, SessionHash> lost_;
+  std::vector<WaitPointer> waits_;
+  bool held_back_ = false;
+  std::vector<Then> held_thens_;
+  std::map<InodeNumber, unsigned> taking_;
+  uint64_t mark_ = 0;
+  static constexpr int kNobody = -1, kSeveral = -2;
+  std::atomic<int> alone_{kNobody};   // the number of this process's mount that alone is attached
+  std::atomic<size_t> remote_{0};     // sessions of other processes that are attached
+  std::atomic<size_t> exclusive_{0};  // exclusive leases
+  std::atomic<size_t> granted_{0};
+};
+
+}  // namespace efs

@@ -1,0 +1,402 @@
+// A call is answered from here, or goes on to the owner and its answer is learned from: what it says may be
+// believed if nothing was recalled since it was asked. Own changes count as news, too: a question that was on
+// its way beside them may have been answered before or after them.
+#include "vfs/lease_cache.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "vfs/limits.h"
+
+namespace efs {
+
+LeaseCache::LeaseCache(std::shared_ptr<VolumeClient> volume, const Clock& clock)
+    : volume_(std::move(volume)), clock_(clock) {}
+
+void LeaseCache::on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) {
+  {
+    std::lock_guard lock(mutex_);
+    listener_ = std::move(listener);
+    leased_ = true;
+  }
+  volume_->on_recall(
+      [weak = weak_from_this()](const Recall& recall, Forgotten forgotten) {
+        auto self = weak.lock();
+        if (!self) return forgotten();
+        self->recalled(recall, std::move(forgotten));
+      },
+      std::move(knows));
+  volume_->on_leases_lost([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->lost();
+  });
+}
+
+void LeaseCache::on_leases_lost(std::function<void()> listener) {
+  std::lock_guard lock(mutex_);
+  lost_listener_ = std::move(listener);
+}
+
+// ---- answers ----
+
+void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+                      Done done) {
+  std::optional<VolumeAnswer> here;
+  const uint64_t since = epochs_.now();
+  {
+    std::lock_guard lock(mutex_);
+    if (leased_) here = known(body);
+    if (const auto* close = std::get_if<Close>(&body)) {
+      Close rest;
+      for (InodeNumber inode : close->inodes) {
+        if (opened_.erase(inode) == 0) rest.inodes.push_back(inode);
+      }
+      if (rest.inodes.empty()) here = VolumeAnswer{};
+      for (InodeNumber inode : rest.inodes) {
+        if (Node* node = nodes_.find(inode)) node->exclusive = false;
+      }
+      body = std::move(rest);
+    }
+  }
+  if (here) return done(std::move(*here));
+  auto asked = std::make_shared<const RequestBody>(body);
+  volume_->call(who, std::move(body), std::move(payload), options,
+                [self = shared_from_this(), asked, since, done = std::move(done)](VolumeAnswer answer) {
+                  {
+                    std::lock_guard lock(self->mutex_);
+                    if (self->leased_) self->learn(*asked, answer.reply, since);
+                  }
+                  done(std::move(answer));
+                });
+  send_drops();
+}
+
+std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
+  const auto* open = std::get_if<Open>(&body);
+  const auto* get = std::get_if<GetAttributes>(&body);
+  const auto* lookup = std::get_if<Lookup>(&body);
+  if ((!open && !get && !lookup) || !alive()) return std::nullopt;
+  if (lookup) return known(*lookup);
+  const Node* node = nodes_.find(open ? open->inode : get->inode);
+  if (node == nullptr || !node->known) return std::nullopt;
+  if (open) {
+    if ((open->want & W_OK) != 0 || !S_ISREG(node->attributes.mode)) return std::nullopt;
+    opened_.insert(open->inode);
+  }
+  VolumeAnswer answer;
+  answer.reply.attributes = node->attributes;
+  answer.reply.lease = kLeaseInode;
+  return answer;
+}
+
+std::optional<VolumeAnswer> LeaseCache::known(const Lookup& lookup) {
+  if (lookup.name == "." || lookup.name == "..") return std::nullopt;
+  const InodeNumber* inode = entries_.find({lookup.parent, lookup.name});
+  VolumeAnswer answer;
+  answer.reply.lease = kLeaseDirectory;
+  if (inode == nullptr || *inode == 0) {
+    if (inode == nullptr) {
+      const Node* parent = nodes_.find(lookup.parent);
+      if (parent == nullptr || !parent->complete) return std::nullopt;
+    }
+    answer.reply.code = Code::not_found;
+    return answer;
+  }
+  const Node* node = nodes_.find(*inode);
+  if (node == nullptr || !node->known) return std::nullopt;
+  answer.reply.attributes = node->attributes;
+  answer.reply.lease |= kLeaseInode;
+  return answer;
+}
+
+bool LeaseCache::may_buffer(InodeNumber inode) {
+  std::lock_guard lock(mutex_);
+  const Node* node = nodes_.find(inode);
+  return node != nullptr && node->exclusive;
+}
+
+bool LeaseCache::keep_listing(InodeNumber directory) {
+  std::lock_guard lock(mutex_);
+  Node* node = alive() ? nodes_.find(directory) : nullptr;
+  return node != nullptr && std::exchange(node->listed, true);
+}
+
+// ---- learning ----
+
+void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t since) {
+  mark_ = std::max(mark_, reply.lease_mark);
+  if (const auto* lookup = std::get_if<Lookup>(&body)) return learn_lookup(*lookup, reply, since);
+  if (const auto* listing = std::get_if<ReadDirectory>(&body)) return learn_listing(*listing, reply, since);
+  if (changes(body)) return learn_change(body, reply, since);
+  if (reply.code != Code::ok || (reply.lease & kLeaseInode) == 0) return;
+  set_node(reply.attributes, since);
+  if (const auto* open = std::get_if<Open>(&body)) {
+    opened_.erase(open->inode);
+    if (Node* node = nodes_.find(open->inode); node && unchanged(open->inode, since))
+      node->exclusive |= (reply.lease & kLeaseExclusive) != 0;
+  }
+}
+
+void LeaseCache::learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t since) {
+  if ((reply.lease & kLeaseInode) != 0) set_node(reply.attributes, since);
+  if ((reply.lease & kLeaseDirectory) == 0 || lookup.name == "." || lookup.name == "..") return;
+  if (reply.code == Code::not_found) {
+    set_entry(lookup.parent, lookup.name, 0, since);
+  } else if (reply.code == Code::ok && !reply.junction) {
+    set_entry(lookup.parent, lookup.name, reply.attributes.inode, since);
+  }
+}
+
+void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply, uint64_t since) {
+  if (reply.code != Code::ok || (reply.lease & kLeaseDirectory) == 0) return;
+  Node& node = nodes_.at(listing.inode);
+  if (listing.cookie == 0) {
+    node.scan_since = since;
+  } else if (listing.cookie != node.scan_next || node.scan_next == 0) {
+    node.scan_next = 0;
+    return;
+  }
+  const uint64_t began = node.scan_since;
+  bool whole = true;
+  for (const DirectoryEntry& entry : reply.entries) {
+    whole &= !entry.junction;  // looked up in its own volume
+    if (!entry.junction) set_entry(listing.inode, entry.name, entry.inode, since);
+    if (entry.attributes) set_node(*entry.attributes, since);
+  }
+  Node& after = nodes_.at(listing.inode);  // the same one, wherever it is now
+  after.scan_next = reply.entries.empty() || !whole ? 0 : reply.entries.back().cookie;
+  if (reply.end && whole && unchanged(listing.inode, began)) after.complete = true;
+}
+
+void LeaseCache::set_node(const Attributes& attributes, uint64_t since) {
+  if (!unchanged(attributes.inode, since)) return forget_attributes(attributes.inode);
+  Node& node = nodes_.at(attributes.inode);
+  drops_.erase(attributes.inode);
+  if (!node.known || attributes.change >= node.attributes.change) node.attributes = attributes;
+  node.known = true;
+  make_room();
+}
+
+void LeaseCache::set_entry(InodeNumber parent, const std::string& name, InodeNumber inode, uint64_t since) {
+  if (!unchanged(parent, since)) return;
+  entries_.at({parent, name}) = inode;
+  nodes_.at(parent);  // its lease is in use
+  drops_.erase(parent);
+  make_room();
+}
+
+void LeaseCache::set_parent(InodeNumber parent, const Reply& reply, uint64_t since) {
+  Node* node = nodes_.find(parent);
+  if (node == nullptr) return;
+  if (reply.parent && reply.parent->inode == parent && node->known && unchanged(parent, since)) {
+    if (reply.parent->change >= node->attributes.change) node->attributes = *reply.parent;
+  } else {
+    node->known = false;
+  }
+}
+
+void LeaseCache::forget_attributes(InodeNumber inode) {
+  if (Node* node = nodes_.find(inode)) node->known = false;
+}
+
+void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
+  entries_.erase({parent, name});
+  if (Node* node = nodes_.find(parent)) node->complete = false;
+}
+
+void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
+  set_parent(create.parent, reply, since);
+  if ((reply.lease & kLeaseDirectory) != 0) {
+    set_entry(create.parent, create.name, reply.attributes.inode, since);
+  } else {
+    forget_entry(create.parent, create.name);
+  }
+  if ((reply.lease & kLeaseInode) != 0) {
+    set_node(reply.attributes, since);
+    if (Node* node = nodes_.find(reply.attributes.inode); node && unchanged(reply.attributes.inode, since)) {
+      node->exclusive |= (reply.lease & kLeaseExclusive) != 0;
+      node->complete |= S_ISDIR(reply.attributes.mode);
+    }
+  }
+  changed_here(create.parent);
+}
+
+void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t since) {
+  const bool known = unchanged(rename.parent, since) && unchanged(rename.new_parent, since);
+  for (InodeNumber parent : {rename.parent, rename.new_parent}) forget_attributes(parent);
+  if (rename.exchange || !known) {
+    forget_entry(rename.parent, rename.name);
+    forget_entry(rename.new_parent, rename.new_name);
+  } else {
+    if (InodeNumber* entry = entries_.find({rename.parent, rename.name})) *entry = 0;
+    if (nodes_.find(rename.new_parent)) {
+      entries_.at({rename.new_parent, rename.new_name}) = reply.attributes.inode;
+    } else {
+      entries_.erase({rename.new_parent, rename.new_name});
+    }
+  }
+  forget_attributes(reply.attributes.inode);
+  if (reply.replaced) nodes_.erase(reply.replaced->inode);
+  for (InodeNumber inode : {rename.parent, rename.new_parent, reply.attributes.inode}) changed_here(inode);
+}
+
+// A change that failed, or whose outcome is not known, leaves nothing to be believed of what it named.
+void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint64_t since) {
+  const bool done = reply.code == Code::ok;
+  if (const auto* create = std::get_if<Create>(&body)) {
+    if (done) return learn_create(*create, reply, since);
+    forget_entry(create->parent, create->name);
+    return changed_here(create->parent);
+  }
+  if (const auto* rename = std::get_if<Rename>(&body)) {
+    if (done) return learn_rename(*rename, reply, since);
+    for (const auto& [parent, name] :
+         {std::pair(rename->parent, rename->name), std::pair(rename->new_parent, rename->new_name)}) {
+      forget_entry(parent, name);
+      changed_here(parent);
+    }
+    return;
+  }
+  if (const auto* link = std::get_if<Link>(&body)) {
+    set_parent(link->parent, reply, since);
+    forget_attributes(link->inode);
+    if (done && (reply.lease & kLeaseDirectory) != 0) {
+      set_entry(link->parent, link->name, link->inode, since);
+    } else {
+      forget_entry(link->parent, link->name);
+    }
+    changed_here(link->inode);
+    return changed_here(link->parent);
+  }
+  if (const auto* unlink = std::get_if<Unlink>(&body)) {
+    set_parent(unlink->parent, reply, since);
+    InodeNumber* entry = entries_.find({unlink->parent, unlink->name});
+    if (entry && *entry != 0) nodes_.erase(*entry);
+    if (done && entry) {
+      *entry = 0;
+    } else if (!done) {
+      forget_entry(unlink->parent, unlink->name);
+    }
+    if (done && reply.attributes.inode != 0) {
+      nodes_.erase(reply.attributes.inode);
+      changed_here(reply.attributes.inode);
+    }
+    return changed_here(unlink->parent);
+  }
+  std::visit(
+      [&](const auto& one) {
+        if constexpr (requires { one.inode; }) {
+          if (done && (reply.lease & kLeaseInode) != 0 && reply.attributes.inode == one.inode) {
+            set_node(reply.attributes, since);
+            if (Node* node = nodes_.find(one.inode); node && unchanged(one.inode, since))
+              node->exclusive |= (reply.lease & kLeaseExclusive) != 0;
+          } else {
+            forget_attributes(one.inode);
+          }
+          changed_here(one.inode);
+        }
+      },
+      body);
+}
+
+// ---- letting go ----
+
+void LeaseCache::make_room() {
+  if (entries_.newer.size() > kCachedEntries / 2) {
+    for (const auto& [key, inode] : entries_.older) {
+      if (Node* node = nodes_.find(key.parent)) node->complete = false;
+    }
+    entries_.older = std::move(entries_.newer);
+    entries_.newer.clear();
+  }
+  if (nodes_.newer.size() <= kCachedInodes / 2) return;
+  std::unordered_map<InodeNumber, Node> kept;
+  for (auto& [inode, node] : nodes_.older) {
+    if (node.exclusive || opened_.contains(inode)) {
+      kept.emplace(inode, std::move(node));
+    } else {
+      drops_.insert(inode);
+    }
+  }
+  if (drops_at_ns_ == 0) drops_at_ns_ = clock_.now_ns() + kLeaseTerm;
+  nodes_.older = std::move(nodes_.newer);
+  nodes_.newer = std::move(kept);
+}
+
+void LeaseCache::send_drops() {
+  DropLeases drop;
+  {
+    std::lock_guard lock(mutex_);
+    if (drops_at_ns_ == 0 || clock_.now_ns() < drops_at_ns_) return;
+    drops_at_ns_ = 0;
+    for (InodeNumber inode : drops_) {
+      if (nodes_.find(inode) == nullptr) drop.inodes.push_back(inode);
+    }
+    drops_.clear();
+    drop.mark = mark_;
+  }
+  for (size_t from = 0; from < drop.inodes.size(); from += kDropBatch) {
+    const size_t to = std::min(drop.inodes.size(), from + kDropBatch);
+    DropLeases part;
+    part.mark = drop.mark;
+    part.inodes.assign(drop.inodes.begin() + ptrdiff_t(from), drop.inodes.begin() + ptrdiff_t(to));
+    volume_->call({}, std::move(part), {}, {}, [](VolumeAnswer) {});
+  }
+}
+
+// ---- recalls ----
+
+// The owner learns of opens before it is told that the lease is gone: from then on it keeps the inode for
+// them alone.
+void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> then) {
+  if (inodes.empty()) return then();
+  volume_->call({}, Hello{std::move(inodes)}, {}, {}, [then = std::move(then)](VolumeAnswer) { then(); });
+}
+
+void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
+  std::vector<InodeNumber> opened;
+  RecallListener listener;
+  {
+    std::lock_guard lock(mutex_);
+    listener = listener_;
+    for (const RecallItem& item : recall.items) {
+      epochs_.recalled(node_key(item.inode));
+      Node* node = nodes_.find(item.inode);
+      if (item.flush) {
+        if (node) node->exclusive = false;
+        continue;
+      }
+      if (node) node->known = node->listed = false;
+      if (!item.name.empty()) {
+        forget_entry(item.inode, item.name);
+      } else if (opened_.erase(item.inode) > 0) {
+        opened.push_back(item.inode);
+      }
+    }
+  }
+  auto told = [listener, recall, forgotten = std::move(forgotten)] {
+    if (!listener) return forgotten();
+    listener(recall, forgotten);
+  };
+  report(std::move(opened), std::move(told));
+}
+
+void LeaseCache::lost() {
+  std::vector<InodeNumber> opened;
+  std::function<void()> listener;
+  {
+    std::lock_guard lock(mutex_);
+    epochs_.all_recalled();
+    nodes_.clear();
+    entries_.clear();
+    drops_.clear();
+    opened.assign(opened_.begin(), opened_.end());
+    opened_.clear();
+    listener = lost_listener_;
+  }
+  report(std::move(opened), [] {});
+  if (listener) listener();
+}
+
+}  // namespace efs

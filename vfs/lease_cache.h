@@ -1,0 +1,133 @@
+// A volume of another peer as one mount sees it: what it was leased is answered here.
+//
+// Wraps the client of the volume's session. Answers lookups (of names that are there and that are not),
+// attributes, and opens for reading, as long as the session's leases run (VolumeClient::lease_until_ns) and
+// nothing was recalled. A directory that this mount made, or has listed to its end, is known whole: what is
+// not known in it is not there. What the mount changes itself is seen at once. An open that the owner was not
+// told of is told when the inode's lease is recalled, before that is answered: the owner keeps an inode that
+// is unlinked for those who hold a lease on it until then.
+//
+// Any thread. Bounds: kCachedInodes, kCachedEntries; what is let go is told to the owner in bulk (DropLeases)
+// once the kernel cannot believe it any more. Nothing is kept over a restart.
+#pragma once
+
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "peer/runtime/clock.h"
+#include "peer/volume/client.h"
+#include "vfs/recalls.h"
+
+namespace efs {
+
+class LeaseCache final : public VolumeClient, public std::enable_shared_from_this<LeaseCache> {
+ public:
+  LeaseCache(std::shared_ptr<VolumeClient> volume, const Clock& clock);
+
+  void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+            Done done) override;
+  void poke() override { volume_->poke(); }
+  void close() override { volume_->close(); }
+  const VolumeId& id() const override { return volume_->id(); }
+  VolumeNumber number() const override { return volume_->number(); }
+  bool local() const override { return false; }
+  // Once, before the first call: begins to be leased anything.
+  void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) override;
+  void on_leases_lost(std::function<void()> listener) override;
+  int64_t lease_until_ns() const override { return volume_->lease_until_ns(); }
+  bool may_buffer(InodeNumber inode) override;
+  void on_new_verifier(std::function<void()> listener) override {
+    volume_->on_new_verifier(std::move(listener));
+  }
+
+  // The kernel is about to list this directory and to keep the listing: whether what it has from before is
+  // still true.
+  bool keep_listing(InodeNumber directory);
+
+ private:
+  struct Node {
+    Attributes attributes;
+    bool known = false;       // the attributes are current
+    bool exclusive = false;   // written bytes may stay here
+    bool complete = false;    // a directory whose every entry is in entries_
+    bool listed = false;      // the kernel's listing is of this lease
+    uint64_t scan_next = 0;   // a listing has come this far from the start (a cookie) ...
+    uint64_t scan_since = 0;  // ... and began then
+  };
+  struct EntryKey {
+    InodeNumber parent = 0;
+    std::string name;
+    bool operator==(const EntryKey&) const = default;
+  };
+  struct EntryHash {
+    size_t operator()(const EntryKey& key) const { return entry_key(key.parent, key.name); }
+  };
+  // The newer half and the older one: what is used moves to the newer, the older goes when that is full.
+  template <typename Key, typename Value, typename Hash = std::hash<Key>>
+  struct Generations {
+    std::unordered_map<Key, Value, Hash> newer, older;
+    Value* find(const Key& key) {
+      if (auto found = newer.find(key); found != newer.end()) return &found->second;
+      auto found = older.find(key);
+      if (found == older.end()) return nullptr;
+      Value* moved = &(newer[key] = std::move(found->second));
+      older.erase(key);
+      return moved;
+    }
+    Value& at(const Key& key) {
+      Value* found = find(key);
+      return found != nullptr ? *found : newer[key];
+    }
+    void erase(const Key& key) {
+      newer.erase(key);
+      older.erase(key);
+    }
+    void clear() {
+      newer.clear();
+      older.clear();
+    }
+  };
+
+  bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
+  std::optional<VolumeAnswer> known(const RequestBody& body);  // with mutex_ held
+  std::optional<VolumeAnswer> known(const Lookup& lookup);
+  void learn(const RequestBody& body, const Reply& reply, uint64_t since);
+  void learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t since);
+  void learn_listing(const ReadDirectory& listing, const Reply& reply, uint64_t since);
+  void learn_change(const RequestBody& body, const Reply& reply, uint64_t since);
+  void learn_create(const Create& create, const Reply& reply, uint64_t since);
+  void learn_rename(const Rename& rename, const Reply& reply, uint64_t since);
+  void set_node(const Attributes& attributes, uint64_t since);
+  void set_entry(InodeNumber parent, const std::string& name, InodeNumber inode, uint64_t since);
+  void set_parent(InodeNumber parent, const Reply& reply, uint64_t since);
+  void forget_attributes(InodeNumber inode);
+  void forget_entry(InodeNumber parent, const std::string& name);
+  void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }
+  void make_room();
+  bool unchanged(InodeNumber inode, uint64_t since) const {
+    return epochs_.unchanged(node_key(inode), since);
+  }
+
+  void recalled(const Recall& recall, Forgotten forgotten);
+  void lost();
+  void report(std::vector<InodeNumber> inodes, std::function<void()> then);
+  void send_drops();
+
+  const std::shared_ptr<VolumeClient> volume_;
+  const Clock& clock_;
+  RecallEpochs epochs_;
+
+  std::mutex mutex_;
+  bool leased_ = false;  // somebody listens to recalls
+  Generations<InodeNumber, Node> nodes_;
+  Generations<EntryKey, InodeNumber, EntryHash> entries_;  // 0: it is not there
+  std::unordered_set<InodeNumber> opened_;                 // here, without the owner's knowing
+  std::unordered_set<InodeNumber> drops_;                  // not believed any more from drops_at_ns_ on
+  int64_t drops_at_ns_ = 0;
+  uint64_t mark_ = 0;
+  RecallListener listener_;
+  std::function<void()> lost_listener_;
+};
+
+}  // namespace efs
