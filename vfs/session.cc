@@ -126,7 +126,7 @@ MountSession::MountSession(const MountOptions& mount_options, VolumeDirectory& d
                            Logger& logger)
     : options(mount_options),
       log(logger),
-      volumes(directory, clock),
+      volumes(directory, clock, [this](const std::shared_ptr<VolumeClient>& client) { listen_to(client); }),
       tree(volumes, clock),
       background(clock),
       context{background},
@@ -144,23 +144,18 @@ MountSession::~MountSession() {
 
 std::shared_ptr<VolumeClient> LeasedVolumes::client(VolumeNumber number) {
   auto client = volumes_.client(number);
-  if (!client || client->local()) return client;
+  if (!client) return nullptr;
   std::lock_guard lock(mutex_);
   One& one = clients_[number];
   if (one.of != client) {
     one.of = client;
-    one.shown = std::make_shared<LeaseCache>(client, clock_);
+    one.shown = client->local() ? client : std::make_shared<LeaseCache>(client, clock_);
+    found_(one.shown);
   }
   return one.shown;
 }
 
-bool MountSession::watch(const std::shared_ptr<VolumeClient>& client) {
-  {
-    std::lock_guard lock(mutex_);
-    VolumeClient*& known = watched_[client->number()];
-    if (known == client.get()) return false;
-    known = client.get();
-  }
+void MountSession::listen_to(const std::shared_ptr<VolumeClient>& client) {
   const VolumeNumber volume = client->number();
   client->on_recall(
       [weak = weak_from_this(), volume](const Recall& recall, VolumeClient::Forgotten forgotten) {
@@ -184,13 +179,6 @@ bool MountSession::watch(const std::shared_ptr<VolumeClient>& client) {
     for (auto& file : self->files->of_volume(volume))
       self->background.post([file] { file->owner_restarted(); });
   });
-  return true;
-}
-
-std::shared_ptr<VolumeClient> MountSession::client(uint64_t node) {
-  auto client = tree.client(node);
-  if (client) watch(client);
-  return client;
 }
 
 // Everything that one Recall has to wait for.
@@ -300,7 +288,6 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
 fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
                                         const Attributes& attributes, const Shown& shown,
                                         OpenFile::Elsewhere* elsewhere) {
-  const bool fresh = watch(client);
   fuse_entry_param entry{};
   entry.ino = global_inode(client->number(), attributes.inode);
   entry.generation = attributes.generation;
@@ -309,10 +296,10 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
   entry.attr = to_stat(client->number(), file ? file->seen(attributes, &changed) : attributes);
   const bool settled = !file || file->clean();  // else its times and blocks change when it is sent
   const auto seconds = [](int64_t ns) { return double(ns) / double(kSecond); };
-  if (!fresh && settled)
+  if (settled)
     entry.attr_timeout =
         seconds(believe(since, *client, node_key(entry.ino), (shown.lease & kLeaseInode) != 0));
-  if (!fresh && shown.parent != 0) {
+  if (shown.parent != 0) {
     ShownIn& slot = shown_in_[node_key(entry.ino) % shown_in_.size()];
     slot.node = entry.ino;
     slot.parent = shown.parent;

@@ -94,10 +94,13 @@ struct DirectoryHandle {
   bool with_attributes = false;
 };
 
-// The peer's volumes, those of other peers behind what this mount was leased. Thread-safe.
+// The peer's volumes, those of other peers behind what this mount was leased. Thread-safe. `found` sees each
+// client before anything is asked of it.
 class LeasedVolumes final : public VolumeDirectory {
  public:
-  LeasedVolumes(VolumeDirectory& volumes, const Clock& clock) : volumes_(volumes), clock_(clock) {}
+  using Found = std::function<void(const std::shared_ptr<VolumeClient>&)>;
+  LeasedVolumes(VolumeDirectory& volumes, const Clock& clock, Found found)
+      : volumes_(volumes), clock_(clock), found_(std::move(found)) {}
   std::shared_ptr<VolumeClient> client(VolumeNumber number) override;
   Places places() override { return volumes_.places(); }
   MeshSpace space() override { return volumes_.space(); }
@@ -109,6 +112,7 @@ class LeasedVolumes final : public VolumeDirectory {
   };
   VolumeDirectory& volumes_;
   const Clock& clock_;
+  const Found found_;
   std::mutex mutex_;
   std::unordered_map<VolumeNumber, One> clients_;
 };
@@ -131,9 +135,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   fuse_session* fuse = nullptr;
   std::atomic<uint64_t> requests{0};
 
-  // The volume of a node; its changes are listened to from the first time on. nullptr: there is none.
-  std::shared_ptr<VolumeClient> client(uint64_t node);
-  bool watch(const std::shared_ptr<VolumeClient>& client);  // true: it was new
+  // The volume of a node. nullptr: there is none.
+  std::shared_ptr<VolumeClient> client(uint64_t node) { return tree.client(node); }
 
   // Where it is decided for how long (ns) the kernel may believe what it is given: what was leased, until the
   // lease would end, if no news of `key` came since it was asked for (Given::now() then).
@@ -174,12 +177,11 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
  private:
   struct News;
+  void listen_to(const std::shared_ptr<VolumeClient>& client);
   void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
   void leases_lost(VolumeNumber volume);
 
-  std::mutex mutex_;
-  std::unordered_map<VolumeNumber, VolumeClient*> watched_;
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
   // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.
