@@ -82,6 +82,8 @@ class CutOff(Case):
             held.flush()
             os.fsync(held.fileno())
             m.cut(owner)
+            self.assertEqual(read(here.path("old")), b"old")  # leased: believed until its lease ends
+            time.sleep(2)
 
             # The first to notice asks over a session that looks alive.
             self.assertLess(interrupted_after("INT", "cat", here.path("old")), 0.5)
