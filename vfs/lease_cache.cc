@@ -28,12 +28,12 @@ void LeaseCache::on_recall(RecallListener listener, std::function<bool(InodeNumb
         self->recalled(recall, std::move(forgotten));
       },
       std::move(knows));
-  volume_->on_leases_lost([weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->lost();
+  volume_->on_leases_lost([weak = weak_from_this()](bool for_good) {
+    if (auto self = weak.lock()) self->lost(for_good);
   });
 }
 
-void LeaseCache::on_leases_lost(std::function<void()> listener) {
+void LeaseCache::on_leases_lost(std::function<void(bool)> listener) {
   std::lock_guard lock(mutex_);
   lost_listener_ = std::move(listener);
 }
@@ -382,21 +382,27 @@ void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
   report(std::move(opened), std::move(told));
 }
 
-void LeaseCache::lost() {
+void LeaseCache::lost(bool for_good) {
   std::vector<InodeNumber> opened;
-  std::function<void()> listener;
+  std::function<void(bool)> listener;
   {
     std::lock_guard lock(mutex_);
-    epochs_.all_recalled();
-    nodes_.clear();
-    entries_.clear();
-    drops_.clear();
-    opened.assign(opened_.begin(), opened_.end());
-    opened_.clear();
     listener = lost_listener_;
+    if (for_good) {
+      epochs_.all_recalled();
+      nodes_.clear();
+      entries_.clear();
+      drops_.clear();
+      opened.assign(opened_.begin(), opened_.end());
+      opened_.clear();
+    } else {  // the kernel will not keep its listings
+      for (auto* half : {&nodes_.newer, &nodes_.older}) {
+        for (auto& [inode, node] : *half) node.listed = false;
+      }
+    }
   }
   report(std::move(opened), [] {});
-  if (listener) listener();
+  if (listener) listener(for_good);
 }
 
 }  // namespace efs

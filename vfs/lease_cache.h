@@ -34,7 +34,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   bool local() const override { return false; }
   // Once, before the first call: begins to be leased anything.
   void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) override;
-  void on_leases_lost(std::function<void()> listener) override;
+  void on_leases_lost(std::function<void(bool for_good)> listener) override;
   int64_t lease_until_ns() const override { return volume_->lease_until_ns(); }
   bool may_buffer(InodeNumber inode) override;
   void on_new_verifier(std::function<void()> listener) override {
@@ -110,7 +110,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   }
 
   void recalled(const Recall& recall, Forgotten forgotten);
-  void lost();
+  void lost(bool for_good);
   void report(std::vector<InodeNumber> inodes, std::function<void()> then);
   void send_drops();
 
@@ -127,7 +127,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   int64_t drops_at_ns_ = 0;
   uint64_t mark_ = 0;
   RecallListener listener_;
-  std::function<void()> lost_listener_;
+  std::function<void(bool)> lost_listener_;
 };
 
 }  // namespace efs

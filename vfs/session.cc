@@ -170,8 +170,8 @@ void MountSession::listen_to(const std::shared_ptr<VolumeClient>& client) {
         const bool shown = self->given.take(node_key(node), self->background.clock().now_ns());
         return shown || self->files->find(node) != nullptr;
       });
-  client->on_leases_lost([weak = weak_from_this(), volume] {
-    if (auto self = weak.lock()) self->leases_lost(volume);
+  client->on_leases_lost([weak = weak_from_this(), volume](bool for_good) {
+    if (auto self = weak.lock()) self->leases_lost(volume, for_good);
   });
   client->on_new_verifier([weak = weak_from_this(), volume] {
     auto self = weak.lock();
@@ -216,11 +216,11 @@ void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std:
 }
 
 // What the kernel believes ends by itself with the leases; but for pages of open files.
-void MountSession::leases_lost(VolumeNumber volume) {
+void MountSession::leases_lost(VolumeNumber volume, bool for_good) {
   given.take_all();
   for (auto& file : files->of_volume(volume)) {
     file->pages_are_stale();
-    background.post([file] { file->stop_buffering([](Code) {}); });
+    if (for_good) background.post([file] { file->stop_buffering([](Code) {}); });
     notifier.inode(file->node(), true);
   }
 }

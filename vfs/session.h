@@ -180,7 +180,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void listen_to(const std::shared_ptr<VolumeClient>& client);
   void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
-  void leases_lost(VolumeNumber volume);
+  void leases_lost(VolumeNumber volume, bool for_good);
 
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;

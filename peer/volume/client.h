@@ -51,8 +51,9 @@ class VolumeClient {
   using Forgotten = std::function<void()>;
   using RecallListener = std::function<void(const Recall&, Forgotten)>;
   virtual void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) = 0;
-  // All leases are gone without a word: what was believed is not to be believed any more.
-  virtual void on_leases_lost(std::function<void()> listener) = 0;
+  // All leases are over: what was believed is not to be believed any more. Not `for_good`: the owner was not
+  // heard for too long; they may be there again when it is, and what is buffered stays.
+  virtual void on_leases_lost(std::function<void(bool for_good)> listener) = 0;
   // What was leased may be believed until then (Clock::now_ns). Rises as the session is renewed.
   virtual int64_t lease_until_ns() const = 0;
   // Whether bytes written to this inode may be kept here for a while: an exclusive lease.

@@ -262,13 +262,13 @@ std::vector<Leases::Sent> Leases::targets(const SessionId& by,
   return sent;
 }
 
-// Whoever waits in these directories for others would keep `session` from forgetting: answered now.
-void Leases::release(const SessionId& session, const std::vector<InodeNumber>& directories,
+// Whoever waits in these places for others would keep `session` from forgetting: answered now.
+void Leases::release(const SessionId& session, const std::vector<InodeNumber>& places,
                      std::vector<Then>& ready) {
   for (const WaitPointer& wait : waits_) {
     if (wait->by != session || !wait->then) continue;
-    const bool there = std::any_of(wait->directories.begin(), wait->directories.end(), [&](InodeNumber one) {
-      return std::find(directories.begin(), directories.end(), one) != directories.end();
+    const bool there = std::any_of(wait->places.begin(), wait->places.end(), [&](InodeNumber one) {
+      return std::find(places.begin(), places.end(), one) != places.end();
     });
     if (there) ready.push_back(std::exchange(wait->then, nullptr));
   }
@@ -295,15 +295,16 @@ void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Chang
     wait->by = by;
     wait->left = sent.size();
     for (const auto& change : changes) {
-      if (!change.name.empty()) wait->directories.push_back(change.parent);
+      if (!change.name.empty()) wait->places.push_back(change.parent);
+      if (change.content) wait->places.push_back(change.inode);
     }
     bool waits = !sent.empty();
     if (auto self = sessions_.find(by); self != sessions_.end()) {
-      for (InodeNumber directory : wait->directories) waits &= !self->second.asked.contains(directory);
+      for (InodeNumber place : wait->places) waits &= !self->second.asked.contains(place);
     }
     for (const Sent& one : sent) {
-      release(one.to, wait->directories, ready);
-      for (InodeNumber directory : wait->directories) ++sessions_[one.to].asked[directory];
+      release(one.to, wait->places, ready);
+      for (InodeNumber place : wait->places) ++sessions_[one.to].asked[place];
     }
     if (waits) {
       wait->then = std::move(then);
@@ -340,8 +341,8 @@ void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t 
     }
     auto of = sessions_.find(session);
     if (of != sessions_.end() && wait->taken.empty()) {
-      for (InodeNumber directory : wait->directories) {
-        auto asked = of->second.asked.find(directory);
+      for (InodeNumber place : wait->places) {
+        auto asked = of->second.asked.find(place);
         if (asked != of->second.asked.end() && --asked->second == 0) of->second.asked.erase(asked);
       }
     }

@@ -10,9 +10,9 @@
 // back before anybody else is answered about it. A session that does not answer is waited for until its
 // leases must have ended (kLeaseTerm after it was last heard: VolumeService), then fenced.
 //
-// A session that has a change of a directory under way holds that directory's lock in its kernel, and its
-// kernel cannot forget names there before the change is answered. So nobody waits in a directory in which
-// he is himself being asked to forget (announce()).
+// A session that has a change of a directory under way holds that directory's lock in its kernel, one that
+// writes to a file the locks of pages; its kernel cannot forget names or bytes there before the change is
+// answered. So nobody waits for others in a place in which he is himself being asked to forget (announce()).
 //
 // Any thread; held by shared_ptr; no lock is held over a callback. Bounds: kMaxLeases a session, beyond which
 // none is granted.
@@ -88,7 +88,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
     Recaller recaller;
     Knows knows;
     size_t leases = 0;
-    std::map<InodeNumber, unsigned> asked;  // directories in which it is being asked to forget names
+    std::map<InodeNumber, unsigned> asked;  // where it is being asked to forget names or bytes
   };
   struct SessionHash {
     size_t operator()(const SessionId& id) const { return get_le<size_t>(id.data()); }
@@ -96,7 +96,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // A change, or a question, that waits for others to forget.
   struct Wait {
     SessionId by{};
-    std::vector<InodeNumber> directories;
+    std::vector<InodeNumber> places;
     std::vector<InodeNumber> taken;  // being taken back
     size_t left = 0;
     Then then;
@@ -119,8 +119,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void give_back(const SessionId& session, InodeNumber inode);
   void erase(std::unordered_map<InodeNumber, Holders>::iterator found, Holders::iterator holder);
   std::vector<Sent> targets(const SessionId& by, const std::vector<VolumeClient::Change>& changes);
-  void release(const SessionId& session, const std::vector<InodeNumber>& directories,
-               std::vector<Then>& ready);
+  void release(const SessionId& session, const std::vector<InodeNumber>& places, std::vector<Then>& ready);
 
   void count_sessions();
 

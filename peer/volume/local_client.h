@@ -35,7 +35,7 @@ class LocalVolume final : public VolumeClient {
     attached_ = true;
     replica_->leases().attach(session_, std::move(listener), std::move(knows));
   }
-  void on_leases_lost(std::function<void()>) override {}
+  void on_leases_lost(std::function<void(bool)>) override {}
   int64_t lease_until_ns() const override { return INT64_MAX; }
   bool may_buffer(InodeNumber inode) override { return replica_->leases().own(session_, inode); }
   // The owner does not restart without this process.

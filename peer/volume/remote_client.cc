@@ -56,6 +56,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void draw_session();
   void recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten);
   void lose_leases();
+  void tell_lost(bool for_good);
   void renew(int64_t now_ns);
   void drain();
   void admit(CallPointer call);
@@ -90,7 +91,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   bool closed = false;
   std::function<void()> verifier_listener;
   RecallListener recall_listener;
-  std::function<void()> lost_listener;
+  std::function<void(bool)> lost_listener;
   std::atomic<bool> leases{false};  // there is a listener: replies may be leased
   std::atomic<int64_t> lease_until_ns{0};
   std::atomic<size_t> pending{0};
@@ -110,6 +111,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   uint64_t verifier = 0;
   int64_t backoff_ns = kRetryMin;
   int64_t last_hello_ns = 0;
+  bool lapsed = false;        // and told so
   int64_t last_lease_ns = 0;  // 0: none was given since they were lost
   uint64_t leases_lost = 0;   // as the owner counts
   std::string last_error = "no owner is known";
@@ -144,7 +146,7 @@ void RemoteVolume::on_recall(RecallListener listener, std::function<bool(InodeNu
   impl_->recall_listener = std::move(listener);
   impl_->leases = impl_->router != nullptr;
 }
-void RemoteVolume::on_leases_lost(std::function<void()> listener) {
+void RemoteVolume::on_leases_lost(std::function<void(bool)> listener) {
   std::lock_guard lock(impl_->mutex);
   impl_->lost_listener = std::move(listener);
 }
@@ -311,19 +313,23 @@ void RemoteVolume::Impl::recalled(const PeerId& from, const Recall& recall, std:
 void RemoteVolume::Impl::lose_leases() {
   lease_until_ns = 0;
   last_lease_ns = 0;
-  std::function<void()> listener;
+  tell_lost(true);
+}
+
+void RemoteVolume::Impl::tell_lost(bool for_good) {
+  lapsed = !for_good;
+  std::function<void(bool)> listener;
   {
     std::lock_guard lock(mutex);
     listener = lost_listener;
   }
-  if (listener) listener();
+  if (listener) listener(for_good);
 }
 
 // What was under way waits for the next session, perhaps with another owner.
 void RemoteVolume::Impl::lost_owner(const std::string& why) {
   last_error = why;
   state = State::none;
-  lose_leases();
   ++attempt;
   ++owner_index;
   if (locator.refresh) locator.refresh(id);
@@ -463,8 +469,10 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
     lose_leases();
   }
   if (reply.lease != 0) last_lease_ns = call.sent_ns;
-  if (last_lease_ns != 0 && state == State::ready)
+  if (last_lease_ns != 0 && state == State::ready) {
+    lapsed = false;
     lease_until_ns = std::max(lease_until_ns.load(), call.sent_ns + kLeaseTerm - kLeaseMargin);
+  }
   if (reply.code != Code::ok) return;
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
   if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
@@ -510,6 +518,7 @@ void RemoteVolume::Impl::tick() {
 }
 
 void RemoteVolume::Impl::renew(int64_t now_ns) {
+  if (last_lease_ns != 0 && !lapsed && now_ns >= lease_until_ns.load()) tell_lost(false);
   if (state != State::ready) return;
   if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) lose_leases();
   const int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal

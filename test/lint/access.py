@@ -40,6 +40,9 @@ def main():
     wire = read("peer/net/wire.h")
     named.update({"kDhtRequest": named.get("kDhtRequest") or re.search(r"kDhtKinds = (\d+)", wire).group(1),
                   "kVolumeCall": re.search(r"kVolumeKinds = (\d+)", wire).group(1)})
+    first = int(named["kVolumeCall"])
+    for name, more in re.findall(r"\b(kVolume\w+) =\s+kVolumeKinds \+ (\d+);", read("peer/volume/service.h")):
+        named[name] = str(first + int(more))
     handlers = {}
     for path in glob.glob("peer/**/*.cc", recursive=True):
         for name, access in re.findall(r"\bhandle\(\s*(k\w+),\s*Access::(\w+)", read(path)):

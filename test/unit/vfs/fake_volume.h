@@ -28,7 +28,7 @@ class FakeVolume : public VolumeClient {
   bool exclusive = true;  // bytes may be buffered
   int64_t lease_until = 0;
   RecallListener recall;
-  std::function<void()> lost;
+  std::function<void(bool)> lost;
 
   void call(const Credentials&, RequestBody body, Payload payload, const Options&, Done done) override {
     seen.push_back(body);
@@ -57,7 +57,7 @@ class FakeVolume : public VolumeClient {
   VolumeNumber number() const override { return number_; }
   bool local() const override { return local_; }
   void on_recall(RecallListener listener, std::function<bool(InodeNumber)>) override { recall = listener; }
-  void on_leases_lost(std::function<void()> listener) override { lost = listener; }
+  void on_leases_lost(std::function<void(bool)> listener) override { lost = listener; }
   int64_t lease_until_ns() const override { return lease_until; }
   bool may_buffer(InodeNumber) override { return exclusive; }
   void on_new_verifier(std::function<void()>) override {}
