@@ -198,18 +198,17 @@ class Mirror(System):
 
 
 class EfsMesh:
-    """Two peers: the first owns a volume for each mount, the second mounts the tree too."""
+    """Two peers: the first owns a volume for each mount, the second mounts the tree too. `build` is whose programs run."""
 
-    def __init__(self, bench):
-        self.bench = bench
-        self.mesh = mesh.Mesh(0, start=False)
+    def __init__(self, bench, build, port):
+        self.mesh = mesh.Mesh(0, start=False, build=build)
         try:
             # The harness's directory is replaced by one that lies where all the others lie.
             shutil.rmtree(self.mesh.base)
-            self.mesh.base = os.path.join(bench.base, "mesh")
+            self.mesh.base = os.path.join(bench.base, f"mesh{port}")
             os.makedirs(self.mesh.base)
             for name, host, space in (("owner", SERVER, bench.net.server), ("elsewhere", CLIENT, bench.net.client)):
-                self.mesh.peers.append(mesh.Peer(self.mesh, name, host=host, port=7400, namespace=space))
+                self.mesh.peers.append(mesh.Peer(self.mesh, name, host=host, port=port, namespace=space))
             self.mesh.start()
             for name in ("owner", "elsewhere"):
                 self.mesh[0].efs("volume", "create", f"/{name}", "--on", "owner", "--yes")
@@ -227,13 +226,14 @@ class Efs(System):
     """At the owner."""
     name, label, place = "efs", "efs, at the owner", "owner"
     peer_number = 0
+    build = mesh.BUILD
 
     def start(self):
-        self.peer = self.bench.efs_mesh()[self.peer_number]
+        self.peer = self.bench.efs_mesh(self.build)[self.peer_number]
         self.directory = self.peer.path(self.peer.name)
 
     def processes(self):
-        return {peer.name: peer.pid for peer in self.bench.efs_mesh().peers}
+        return {peer.name: peer.pid for peer in self.peer.mesh.peers}
 
 
 class EfsElsewhere(Efs):
@@ -255,7 +255,7 @@ class Bench:
         self.keep = keep
         self.systems = []
         self._shared = {}
-        self._mesh = None
+        self._meshes = {}
         self._net = None
 
     @property
@@ -264,10 +264,10 @@ class Bench:
             self._net = Net()
         return self._net
 
-    def efs_mesh(self):
-        if self._mesh is None:
-            self._mesh = EfsMesh(self)
-        return self._mesh.mesh
+    def efs_mesh(self, build=mesh.BUILD):
+        if build not in self._meshes:
+            self._meshes[build] = EfsMesh(self, build, 7400 + len(self._meshes))
+        return self._meshes[build].mesh
 
     def shared(self, kind):
         """The servers that several systems use, started by the first."""
@@ -297,8 +297,8 @@ class Bench:
             attempt(system.name, system.stop)
         for kind, servers in self._shared.items():
             attempt(kind.__name__, servers.stop)
-        if self._mesh is not None:
-            attempt("efs", self._mesh.close)
+        for one in self._meshes.values():
+            attempt("efs", one.close)
         if self._net is not None:
             attempt("network", self._net.close)
         for line in open("/proc/self/mountinfo"):
@@ -308,6 +308,13 @@ class Bench:
         if not self.keep:
             attempt(self.base, lambda: command("rm", "-rf", "--one-file-system", self.base, timeout=600))
         return problems
+
+
+def of_build(build):
+    """Both mounts of another build of efs, to be measured in turn with this one."""
+    return [type("Efs2", (Efs,), {"name": "efs2", "label": "efs of the other build, at the owner", "build": build}),
+            type("EfsElsewhere2", (EfsElsewhere,),
+                 {"name": "efs2-elsewhere", "label": "efs of the other build, elsewhere", "build": build})]
 
 
 LOCAL = [Ext4, Mirror, Efs, EfsElsewhere]  # what needs no packages

@@ -131,7 +131,7 @@ class Peer:
 
     def command(self, *words):
         inside = ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
-        return inside + [PEER, *words]
+        return inside + [os.path.join(self.mesh.build, "peer", "efs-peer"), *words]
 
     def serving_options(self):
         return ["--listen", f"{self.host}:{self.port}", "--advertise", f"{self.host}:{self.port}", "--mount", self.mount,
@@ -170,7 +170,7 @@ class Peer:
             with open(f"/proc/{pid}/stat") as file:
                 if file.read().rsplit(")", 1)[1].split()[0] == "Z":
                     return len(os.listdir(f"/proc/{pid}/task")) > 1  # its threads are still ending
-            return os.readlink(f"/proc/{pid}/exe").split(" ")[0] == os.path.realpath(PEER)
+            return os.readlink(f"/proc/{pid}/exe").split(" ")[0] == os.path.realpath(self.command()[-1])
         except OSError:
             return False
 
@@ -188,10 +188,10 @@ class Peer:
         wait_until(f"{self.name} stopped", lambda: not self.alive(), seconds)
 
     def efs(self, *words, check=True, **more):
-        return run(EFS, *words, "--socket", self.socket, check=check, **more)
+        return run(os.path.join(self.mesh.build, "tools", "efs"), *words, "--socket", self.socket, check=check, **more)
 
     def keys(self, *words, check=True, **more):
-        return run(KEYS, *words, "--socket", self.socket, check=check, **more)
+        return run(os.path.join(self.mesh.build, "tools", "efs-keys"), *words, "--socket", self.socket, check=check, **more)
 
     def status(self):
         return json.loads(self.efs("status", "--json").stdout)
@@ -213,7 +213,8 @@ def free_port():
 class Mesh:
     """Peers by name, in order; .base is their directory."""
 
-    def __init__(self, count=3, unreachable_timeout=20, namespaces=False, start=True):
+    def __init__(self, count=3, unreachable_timeout=20, namespaces=False, start=True, build=BUILD):
+        self.build = build
         self.base = tempfile.mkdtemp(prefix="efs-test-")
         os.chmod(self.base, 0o755)
         self.unreachable_timeout = unreachable_timeout
