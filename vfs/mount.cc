@@ -24,15 +24,29 @@ namespace {
 
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
-// fuse_in_header (linux/fuse.h): length, opcode. Requests that move bytes or sync take long enough for
-// another thread to look for the next meanwhile.
-bool takes_long(const fuse_buf& buffer) {
-  constexpr uint32_t kSetattr = 4, kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kReaddir = 28,
-                     kFallocate = 43, kReaddirPlus = 44;
+// What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_write_in).
+struct Asked {
   uint32_t opcode = 0;
-  std::memcpy(&opcode, static_cast<const char*>(buffer.mem) + 4, sizeof opcode);
-  return opcode == kSetattr || opcode == kRead || opcode == kWrite || opcode == kFsync || opcode == kFlush ||
-         opcode == kReaddir || opcode == kFallocate || opcode == kReaddirPlus;
+  uint64_t node = 0;
+  uint32_t bytes = 0;  // of a WRITE
+  explicit Asked(const fuse_buf& buffer) {
+    constexpr size_t kOpcode = 4, kNode = 16, kWriteSize = 56;
+    const char* head = static_cast<const char*>(buffer.mem);
+    std::memcpy(&opcode, head + kOpcode, sizeof opcode);
+    std::memcpy(&node, head + kNode, sizeof node);
+    if (buffer.size >= kWriteSize + sizeof bytes) std::memcpy(&bytes, head + kWriteSize, sizeof bytes);
+  }
+};
+
+// Requests that read a disk, move many bytes or sync take long enough for another thread to look for the
+// next meanwhile. What another peer answers takes no thread here, but for the copy of what is written.
+bool takes_long(const Asked& asked, bool local, uint64_t dirty_bytes) {
+  constexpr uint32_t kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kFallocate = 43;
+  constexpr uint32_t kMany = 64 << 10;
+  if (asked.opcode == kWrite) return asked.bytes > kMany;
+  if (!local) return false;
+  return asked.opcode == kRead || asked.opcode == kFsync || asked.opcode == kFallocate ||
+         (asked.opcode == kFlush && dirty_bytes > kMany);
 }
 
 void op_init(void*, fuse_conn_info* connection) {
@@ -92,6 +106,7 @@ struct Mount::Impl {
 
   std::mutex receive_mutex;  // who holds it looks for requests
   int wake_fd = -1;
+  std::atomic<bool> last_was_local{true};
   std::atomic<bool> stopping{false};
   std::vector<std::thread> workers;
   std::thread supervisor;
@@ -154,7 +169,8 @@ void Mount::Impl::tune_read_ahead() {
 void Mount::Impl::wait_for_request(int fd) {
   pollfd wait[2] = {{fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
   const Clock& clock = session->background.clock();
-  if (session->options.poll_ns > 0) {
+  // What other peers answer leaves time: the processor is theirs, or the loop's.
+  if (session->options.poll_ns > 0 && last_was_local.load(std::memory_order_relaxed)) {
     const int64_t until_ns = clock.now_ns() + session->options.poll_ns;
     do {
       if (poll(wait, 2, 0) != 0) return;
@@ -185,7 +201,11 @@ void Mount::Impl::work() {
     if (result < 0 || fuse_session_exited(session->fuse)) break;
     // Short requests are served with the lock held: waking another thread would cost more than they do.
     pollfd more{fd, POLLIN, 0};
-    if (takes_long(buffer) || poll(&more, 1, 0) > 0) receiving.unlock();
+    const Asked question(buffer);
+    const auto client = session->tree.client(question.node);
+    last_was_local.store(!client || client->local(), std::memory_order_relaxed);
+    if (takes_long(question, last_was_local, session->context.dirty_bytes.load()) || poll(&more, 1, 0) > 0)
+      receiving.unlock();
     fuse_session_process_buf(session->fuse, &buffer);
   }
   if (receiving.owns_lock()) receiving.unlock();
