@@ -12,9 +12,11 @@ import mmap
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 import threading
 import time
 import unittest
