@@ -40,7 +40,7 @@ ROWS = [
     Row("ls_l_cold", "ls -l, cold", "s", "meta", 0.9),
     Row("ls_l_warm", "ls -l, warm", "s", "cached", 0.9),
     Row("untar", "untar", "s", "meta", 1.3),
-    Row("du", "du, after untar", "s", "cached", 0.9),
+    Row("du", "du, after untar", "s", "meta", 0.9),
     Row("du_cold", "du, cold", "s", "meta", 0.9),
     Row("rm_rf", "rm -rf", "s", "meta", 1.3),
     Row("git_clone", "git clone", "s", "meta", 1.3),
