@@ -474,7 +474,11 @@ void VolumeHost::set_mesh_space(const MeshSpace& space) {
 std::vector<VolumeStatus> VolumeHost::statuses() {
   std::vector<VolumeStatus> out;
   for (const auto& replica : volumes_->all()) {
-    VolumeStatus status{replica->id(), 0, 0, replica->failed() ? "failed: see the peer's log" : "ok"};
+    VolumeStatus status{replica->id(), 0, 0, "ok"};
+    if (replica->damaged())
+      status.state =
+          "damaged: not all of it can be read; see its owner's log, stop that peer and run 'efs-peer check'";
+    if (replica->failed()) status.state = "failed: see the peer's log";
     Request request;
     request.volume = replica->id();
     request.body = Usage{};

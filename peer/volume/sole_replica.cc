@@ -81,7 +81,7 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   VolumeAnswer out = request.leases && !changes(request.body)
                          ? answer_leased(request, std::move(payload), changed)
                          : answer(request, std::move(payload), changed);
-  if (out.reply.code == Code::corrupt) report_damage(out.reply);
+  if (out.reply.code == Code::corrupt && !changes(request.body)) report_damage(out.reply);
   out.reply.verifier = verifier_;
   out.reply.leases_lost = leases_->lost(request.session);
   if (changed.rows.empty() || leases_->alone(request.session)) return done(std::move(out));
@@ -106,6 +106,7 @@ VolumeAnswer SoleReplica::answer_leased(const Request& request, Payload payload,
 }
 
 void SoleReplica::report_damage(const Reply& reply) {
+  damaged_ = true;
   const int64_t now_ns = parts_.clock.now_ns();
   if (now_ns < next_damage_report_ns_.load()) return;
   next_damage_report_ns_ = now_ns + kDamageReportInterval;

@@ -95,6 +95,8 @@ class SoleReplica final : public Replica {
   // For checks and tests: one moment of the rows.
   std::unique_ptr<ReadRows> rows() const { return rows_->read(); }
   bool failed() const { return failed_.load(); }
+  // Since this start something of it was asked for that is not what was written: a row, a chunk.
+  bool damaged() const { return damaged_.load(); }
   // The volume is being removed: every request answers Code::not_owner from now on; what runs has ended
   // when this returns.
   void retire();
@@ -181,6 +183,7 @@ class SoleReplica final : public Replica {
   std::atomic<uint64_t> durable_index_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> retired_{false};
+  std::atomic<bool> damaged_{false};
   std::atomic<int64_t> next_damage_report_ns_{0};
 
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands

@@ -108,6 +108,11 @@ class Damage(unittest.TestCase):
             self.assertEqual(health["health"], "HEALTH_ERR")
             self.assertIn("is lost", " ".join(health["reasons"]))
 
+    def knows_of_damage(self):
+        health = self.peer.status()
+        self.assertEqual(health["health"], "HEALTH_ERR")
+        self.assertIn("volume / is damaged", " ".join(health["reasons"]))
+
     def log(self):
         with open(self.peer.log) as file:
             return file.read()
@@ -170,6 +175,7 @@ class Damage(unittest.TestCase):
         for name, content in self.bytes.items():
             if name != "small7":
                 self.assertEqual(read(self.peer.path(name)), content)
+        self.knows_of_damage()
         self.assertRegex(self.log(), r"error: volume 0: a row of \S+ is damaged")
 
     def test_bits_anywhere_in_the_metadata(self):
@@ -221,6 +227,7 @@ class Damage(unittest.TestCase):
         for name, content in self.bytes.items():
             if name != "big3":
                 self.assertEqual(read(self.peer.path(name)), content)
+        self.knows_of_damage()
         self.assertRegex(self.log(), r"error: volume 0: cannot read inode \d+ at \d+: chunk \w+ is damaged, in " + segment)
 
     def test_bits_of_the_log(self):
