@@ -147,8 +147,8 @@ class Disk:
 class Turn:
     """One group on one system, once."""
 
-    def __init__(self, system, sizes, sources, disk, wanted):
-        self.system, self.sizes, self.sources, self.disk, self.wanted = system, sizes, sources, disk, wanted
+    def __init__(self, system, sizes, sources, disk):
+        self.system, self.sizes, self.sources, self.disk = system, sizes, sources, disk
         self.directory = None
         self.found = {}  # row key -> (value, flushes an operation or None)
 
@@ -302,12 +302,15 @@ def measure_all(bench, wanted, runs, sizes, say):
     sources = Sources(bench.base, sizes.tree_files)
     disk = Disk(bench.base)
     results = Results(wanted)
-    for group, keys in GROUPS.items():
-        if not set(keys) & set(wanted):
-            continue
-        for number in range(runs):
-            for system in bench.systems:
-                one_turn(group, number, Turn(system, sizes, sources, disk, wanted), results, say)
+    try:
+        for group, keys in GROUPS.items():
+            if not set(keys) & set(wanted):
+                continue
+            for number in range(runs):
+                for system in bench.systems:
+                    one_turn(group, number, Turn(system, sizes, sources, disk), results, say)
+    except KeyboardInterrupt:  # what there is so far is shown
+        results.failures.append(("all", "the rest", "interrupted"))
     return results
 
 
