@@ -22,6 +22,7 @@ namespace efs {
 
 namespace {
 
+constexpr unsigned kBacklog = 16;
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
 // What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_write_in).
@@ -188,6 +189,7 @@ int Mount::Impl::receive(fuse_buf& buffer) {
 
 void Mount::Impl::work() {
   fuse_buf buffer{};
+  unsigned backlog = 0;  // requests that this thread took without having to wait
   const int fd = fuse_session_fd(session->fuse);
   std::unique_lock receiving(receive_mutex, std::defer_lock);
   while (true) {
@@ -195,16 +197,17 @@ void Mount::Impl::work() {
     if (stopping.load()) break;
     int result = receive(buffer);
     if (result == 0) {
+      backlog = 0;
       wait_for_request(fd);
       continue;
     }
     if (result < 0 || fuse_session_exited(session->fuse)) break;
-    // Short requests are served with the lock held: waking another thread would cost more than they do.
-    pollfd more{fd, POLLIN, 0};
+    // Short requests are served with the lock held: waking another thread would cost more than they do,
+    // unless so many wait that there is work for two.
     const Asked question(buffer);
     const auto client = session->tree.client(question.node);
     last_was_local.store(!client || client->local(), std::memory_order_relaxed);
-    if (takes_long(question, last_was_local, session->context.dirty_bytes.load()) || poll(&more, 1, 0) > 0)
+    if (++backlog > kBacklog || takes_long(question, last_was_local, session->context.dirty_bytes.load()))
       receiving.unlock();
     fuse_session_process_buf(session->fuse, &buffer);
   }
