@@ -12,6 +12,17 @@
 
 namespace efs {
 
+namespace {
+// The inode of a question about extended attributes that needs no right: an inode without any answers it.
+InodeNumber asks_for_xattrs(const RequestBody& body) {
+  if (const auto* list = std::get_if<ListXattrs>(&body)) return list->inode;
+  const auto* get = std::get_if<GetXattr>(&body);
+  if (get == nullptr) return 0;
+  const bool free = get->name.starts_with("security.") || get->name.starts_with("system.posix_acl_");
+  return free && get->name.size() <= kMaxXattrName ? get->inode : 0;
+}
+}  // namespace
+
 LeaseCache::LeaseCache(std::shared_ptr<VolumeClient> volume, const Clock& clock)
     : volume_(std::move(volume)), clock_(clock) {}
 
@@ -60,6 +71,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
     }
   }
   if (here) return done(std::move(*here));
+  if (const auto* lookup = std::get_if<Lookup>(&body)) list_ahead(who, lookup->parent);
   auto asked = std::make_shared<const RequestBody>(body);
   volume_->call(who, std::move(body), std::move(payload), options,
                 [self = shared_from_this(), asked, since, done = std::move(done)](VolumeAnswer answer) {
@@ -76,8 +88,16 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
   const auto* open = std::get_if<Open>(&body);
   const auto* get = std::get_if<GetAttributes>(&body);
   const auto* lookup = std::get_if<Lookup>(&body);
-  if ((!open && !get && !lookup) || !alive()) return std::nullopt;
+  const InodeNumber bare = asks_for_xattrs(body);
+  if ((!open && !get && !lookup && bare == 0) || !alive()) return std::nullopt;
   if (lookup) return known(*lookup);
+  if (bare != 0) {
+    const Node* node = nodes_.find(bare);
+    if (node == nullptr || !node->known || node->attributes.xattr_bytes != 0) return std::nullopt;
+    VolumeAnswer answer;
+    if (std::holds_alternative<GetXattr>(body)) answer.reply.code = Code::no_attribute;
+    return answer;
+  }
   const Node* node = nodes_.find(open ? open->inode : get->inode);
   if (node == nullptr || !node->known) return std::nullopt;
   if (open) {
@@ -88,6 +108,36 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
   answer.reply.attributes = node->attributes;
   answer.reply.lease = kLeaseInode;
   return answer;
+}
+
+// Who looks at one name after another in a directory will look at the next ones: a listing with attributes
+// brings kListingPage of them at once, and another when as many questions came again.
+void LeaseCache::list_ahead(const Credentials& who, InodeNumber directory) {
+  ReadDirectory body;
+  {
+    std::lock_guard lock(mutex_);
+    Node* node = leased_ ? nodes_.find(directory) : nullptr;
+    if (node == nullptr || node->complete || node->listing || node->pages >= kPagesAhead ||
+        ++node->misses < kMissesBeforeListing)
+      return;
+    node->misses = 0;
+    node->listing = true;
+    ++node->pages;
+    body.cookie = node->ahead;
+  }
+  body.inode = directory;
+  body.limit = kListingPage;
+  body.with_attributes = true;
+  volume_->call(who, body, {}, {},
+                [self = shared_from_this(), body, since = epochs_.now()](VolumeAnswer answer) {
+                  std::lock_guard lock(self->mutex_);
+                  self->learn(body, answer.reply, since);
+                  Node* node = self->nodes_.find(body.inode);
+                  if (node == nullptr) return;
+                  node->listing = false;
+                  const auto& entries = answer.reply.entries;
+                  node->ahead = answer.reply.end || entries.empty() ? 0 : entries.back().cookie;
+                });
 }
 
 std::optional<VolumeAnswer> LeaseCache::known(const Lookup& lookup) {

@@ -2,10 +2,11 @@
 //
 // Wraps the client of the volume's session. Answers lookups (of names that are there and that are not),
 // attributes, and opens for reading, as long as the session's leases run (VolumeClient::lease_until_ns) and
-// nothing was recalled. A directory that this mount made, or has listed to its end, is known whole: what is
-// not known in it is not there. What the mount changes itself is seen at once. An open that the owner was not
-// told of is told when the inode's lease is recalled, before that is answered: the owner keeps an inode that
-// is unlinked for those who hold a lease on it until then.
+// nothing was recalled. Who asks for many names of a directory has its listing fetched ahead. A directory
+// that this mount made, or has listed to its end, is known whole: what is not known in it is not there. What
+// the mount changes itself is seen at once. An open that the owner was not told of is told when the inode's
+// lease is recalled, before that is answered: the owner keeps an inode that is unlinked for those who hold a
+// lease on it until then.
 //
 // Any thread. Bounds: kCachedInodes, kCachedEntries; what is let go is told to the owner in bulk (DropLeases)
 // once the kernel cannot believe it any more. Nothing is kept over a restart.
@@ -52,6 +53,10 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
     bool exclusive = false;   // written bytes may stay here
     bool complete = false;    // a directory whose every entry is in entries_
     bool listed = false;      // the kernel's listing is of this lease
+    bool listing = false;     // a page of it is being fetched ahead
+    uint32_t misses = 0;      // names that had to be asked for since the last one
+    uint32_t pages = 0;       // that were fetched ahead
+    uint64_t ahead = 0;       // the cookie where the next begins
     uint64_t scan_next = 0;   // a listing has come this far from the start (a cookie) ...
     uint64_t scan_since = 0;  // ... and began then
   };
@@ -92,6 +97,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
   std::optional<VolumeAnswer> known(const RequestBody& body);  // with mutex_ held
   std::optional<VolumeAnswer> known(const Lookup& lookup);
+  void list_ahead(const Credentials& who, InodeNumber directory);
   void learn(const RequestBody& body, const Reply& reply, uint64_t since);
   void learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t since);
   void learn_listing(const ReadDirectory& listing, const Reply& reply, uint64_t since);

@@ -32,8 +32,10 @@ inline constexpr int64_t kFallbackPatience =
     2 * kSecond;                                  // for a volume on the way that the register bridges
 inline constexpr int64_t kDownFor = 5 * kSecond;  // it is not asked again so soon
 inline constexpr unsigned kMaxThreads = 16;
-inline constexpr size_t kCachedInodes = 1 << 17;   // of a volume of another peer, about 250 bytes each
-inline constexpr size_t kCachedEntries = 1 << 17;  // and names in it, about 150 bytes each
-inline constexpr size_t kDropBatch = 1 << 13;      // inodes in one DropLeases
+inline constexpr size_t kCachedInodes = 1 << 17;     // of a volume of another peer, about 250 bytes each
+inline constexpr size_t kCachedEntries = 1 << 17;    // and names in it, about 150 bytes each
+inline constexpr uint32_t kMissesBeforeListing = 8;  // lookups in one directory that had to be asked
+inline constexpr uint32_t kPagesAhead = 48;    // of kListingPage; a larger directory would push all else out
+inline constexpr size_t kDropBatch = 1 << 13;  // inodes in one DropLeases
 
 }  // namespace efs

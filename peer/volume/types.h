@@ -63,15 +63,17 @@ struct Attributes {
   uint64_t blocks = 0;  // of 512 bytes: what its extents cover
   uint32_t rdev = 0;
   int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
-  uint64_t change = 0;  // rises with every change of the inode, its content or its entries
+  uint64_t change = 0;       // rises with every change of the inode, its content or its entries
+  uint32_t xattr_bytes = 0;  // of all names of extended attributes, each with its NUL
   static constexpr auto fields() {
-    return std::tuple{field("i", &Attributes::inode),     field("v", &Attributes::generation),
-                      field("m", &Attributes::mode),      field("u", &Attributes::uid),
-                      field("g", &Attributes::gid),       field("n", &Attributes::nlink),
-                      field("s", &Attributes::size),      field("b", &Attributes::blocks),
-                      field("r", &Attributes::rdev),      field("ta", &Attributes::atime_ns),
-                      field("tm", &Attributes::mtime_ns), field("tc", &Attributes::ctime_ns),
-                      field("tb", &Attributes::btime_ns), field("c", &Attributes::change)};
+    return std::tuple{field("i", &Attributes::inode),      field("v", &Attributes::generation),
+                      field("m", &Attributes::mode),       field("u", &Attributes::uid),
+                      field("g", &Attributes::gid),        field("n", &Attributes::nlink),
+                      field("s", &Attributes::size),       field("b", &Attributes::blocks),
+                      field("r", &Attributes::rdev),       field("ta", &Attributes::atime_ns),
+                      field("tm", &Attributes::mtime_ns),  field("tc", &Attributes::ctime_ns),
+                      field("tb", &Attributes::btime_ns),  field("c", &Attributes::change),
+                      field("x", &Attributes::xattr_bytes)};
   }
 };
 

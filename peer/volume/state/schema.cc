@@ -152,6 +152,7 @@ Attributes attributes_of(InodeNumber inode, const InodeRow& row) {
   out.ctime_ns = row.ctime_ns;
   out.btime_ns = row.btime_ns;
   out.change = row.change;
+  out.xattr_bytes = row.xattr_bytes;
   if (row.is_directory()) {
     out.size = 4096;
     out.blocks = 8;
