@@ -1,12 +1,12 @@
 // A directory of this machine, mounted again through FUSE: what FUSE itself costs, and so the limit that efs
 // is measured against (test/bench/compare).
-//   mirror SOURCE MOUNT [--threads N] [--splice-read] [--splice-write] [--no-clone-fd]
+//   mirror SOURCE MOUNT [--threads N]
 // Serves in the foreground until SIGTERM or unmounted.
 //
 // It does as little as a filesystem can: a node is an O_PATH descriptor, a request is the same system call on
 // it. The kernel caches all it can without a writeback cache: entries (absent ones too), attributes, pages
 // and directories, for a day, as nobody else changes SOURCE. Extended attributes are served. libfuse's own
-// loop and threads; the defaults of the flags are what was fastest (docs/benchmarks.md).
+// loop and threads. (Splicing, and one descriptor of the device for all threads, were tried: no faster.)
 #define FUSE_USE_VERSION 312
 #include <dirent.h>
 #include <fcntl.h>
@@ -141,12 +141,7 @@ class NodeFd {
   int fd_;
 };
 
-struct Settings {
-  unsigned threads = 10;
-  bool splice_read = false;
-  bool splice_write = false;
-  bool clone_fd = true;
-} settings;
+unsigned threads = 10;
 
 // Of a directory, which keeps its descriptor.
 int directory_fd(fuse_ino_t id) {
@@ -362,26 +357,16 @@ void op_open(fuse_req_t request, fuse_ino_t id, fuse_file_info* file) {
 }
 
 void op_read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file_info* file) {
-  if (settings.splice_write) {
-    fuse_bufvec buffer = FUSE_BUFVEC_INIT(size);
-    buffer.buf[0].flags = fuse_buf_flags(FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK);
-    buffer.buf[0].fd = int(file->fh);
-    buffer.buf[0].pos = offset;
-    return void(fuse_reply_data(request, &buffer, FUSE_BUF_SPLICE_MOVE));
-  }
   thread_local std::unique_ptr<char[]> bytes(new char[kMaxRequest]);
   const ssize_t length = pread(int(file->fh), bytes.get(), std::min(size, kMaxRequest), offset);
   if (length < 0) return void(fuse_reply_err(request, errno));
   fuse_reply_buf(request, bytes.get(), size_t(length));
 }
 
-void op_write_buf(fuse_req_t request, fuse_ino_t, fuse_bufvec* in, off_t offset, fuse_file_info* file) {
-  fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-  out.buf[0].flags = fuse_buf_flags(FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK);
-  out.buf[0].fd = int(file->fh);
-  out.buf[0].pos = offset;
-  const ssize_t length = fuse_buf_copy(&out, in, fuse_buf_copy_flags(0));
-  if (length < 0) return void(fuse_reply_err(request, int(-length)));
+void op_write(fuse_req_t request, fuse_ino_t, const char* bytes, size_t size, off_t offset,
+              fuse_file_info* file) {
+  const ssize_t length = pwrite(int(file->fh), bytes, size, offset);
+  if (length < 0) return void(fuse_reply_err(request, errno));
   fuse_reply_write(request, size_t(length));
 }
 
@@ -530,9 +515,9 @@ void op_init(void*, fuse_conn_info* connection) {
   set(FUSE_CAP_HANDLE_KILLPRIV, false);
   set(FUSE_CAP_POSIX_LOCKS, false);
   set(FUSE_CAP_FLOCK_LOCKS, false);
-  set(FUSE_CAP_SPLICE_READ, settings.splice_read);
-  set(FUSE_CAP_SPLICE_WRITE, settings.splice_write);
-  set(FUSE_CAP_SPLICE_MOVE, settings.splice_write);
+  set(FUSE_CAP_SPLICE_READ, false);
+  set(FUSE_CAP_SPLICE_WRITE, false);
+  set(FUSE_CAP_SPLICE_MOVE, false);
   connection->max_write = kMaxRequest;
   connection->max_readahead = kMaxRequest;
   connection->max_background = 64;
@@ -564,7 +549,7 @@ fuse_lowlevel_ops operations() {
   made.create = op_create;
   made.open = op_open;
   made.read = op_read;
-  made.write_buf = op_write_buf;
+  made.write = op_write;
   made.flush = op_flush;
   made.release = op_release;
   made.fsync = op_fsync;
@@ -598,27 +583,13 @@ void tune_read_ahead(const char* mount) {
 }
 
 int usage() {
-  fprintf(stderr,
-          "usage: mirror SOURCE MOUNT [--threads N] [--splice-read] [--splice-write] [--no-clone-fd]\n");
+  fprintf(stderr, "usage: mirror SOURCE MOUNT [--threads N]\n");
   return 2;
 }
 
 bool parse(int argc, char** argv) {
-  for (int i = 3; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word == "--threads" && i + 1 < argc) {
-      settings.threads = unsigned(atoi(argv[++i]));
-    } else if (word == "--splice-read") {
-      settings.splice_read = true;
-    } else if (word == "--splice-write") {
-      settings.splice_write = true;
-    } else if (word == "--no-clone-fd") {
-      settings.clone_fd = false;
-    } else {
-      return false;
-    }
-  }
-  return argc >= 3 && settings.threads > 0;
+  if (argc == 5 && std::string(argv[3]) == "--threads") threads = unsigned(atoi(argv[4]));
+  return (argc == 3 || argc == 5) && threads > 0;
 }
 
 int serve(fuse_session* session, const char* mount) {
@@ -630,13 +601,13 @@ int serve(fuse_session* session, const char* mount) {
     _exit(0);
   }
   int result = 0;
-  if (settings.threads == 1) {
+  if (threads == 1) {
     result = fuse_session_loop(session);
   } else {
     fuse_loop_config* config = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_clone_fd(config, settings.clone_fd);
-    fuse_loop_cfg_set_idle_threads(config, settings.threads);
-    fuse_loop_cfg_set_max_threads(config, settings.threads);
+    fuse_loop_cfg_set_clone_fd(config, true);
+    fuse_loop_cfg_set_idle_threads(config, threads);
+    fuse_loop_cfg_set_max_threads(config, threads);
     result = fuse_session_loop_mt(session, config);
     fuse_loop_cfg_destroy(config);
   }

@@ -6,6 +6,8 @@ from rows import BY_KEY
 
 # The filesystems that efs elsewhere is held against: the better of them in each row.
 PEERS = ["gluster", "gluster-tuned", "moosefs", "moosefs-tuned"]
+# What efs at the owner is held against: likewise.
+MIRRORS = ["mirror", "mirror-threads"]
 FLUSHES = 0.5  # disk flushes an fsync: with fewer it did not flush
 GOALS = {"meta": 1.2, "data": 1.1, "cached": 0.9}
 MEAN_GOALS = {"meta": 3.0, "data": 1.3}
@@ -30,16 +32,16 @@ def flushed(results, key, system):
     return all(count is None or count >= FLUSHES for count in counts)
 
 
-def best_peer(results, key):
-    row = BY_KEY[key]
-    best = None
-    for system in PEERS:
+def best(results, key, among):
+    """The fastest of some systems that flushes where the row asks for it, or None."""
+    found = None
+    for system in among:
         value = results.median(key, system)
         if value is None or not flushed(results, key, system):
             continue
-        if best is None or times(row, value, results.median(key, best)) > 1:
-            best = system
-    return best
+        if found is None or times(BY_KEY[key], value, results.median(key, found)) > 1:
+            found = system
+    return found
 
 
 def mean(values):
@@ -48,14 +50,14 @@ def mean(values):
 
 
 def compared(results):
-    """A dict a row: owner (times the mirror), of_ext4, elsewhere (times the best peer), of_owner, missed goals."""
+    """A dict a row: owner (times the better mirror), of_ext4, elsewhere (times the best peer), of_owner, missed goals."""
     found = {}
     for key in results.wanted:
         row = BY_KEY[key]
-        value = lambda system, key=key: results.median(key, system)
-        peer = best_peer(results, key)
-        one = {"owner": times(row, value("efs"), value("mirror")), "of_ext4": times(row, value("efs"), value("ext4")),
-               "peer": peer, "elsewhere": times(row, value("efs-elsewhere"), value(peer) if peer else None),
+        value = lambda system, key=key: results.median(key, system) if system else None
+        mirror, peer = best(results, key, MIRRORS), best(results, key, PEERS)
+        one = {"mirror": mirror, "owner": times(row, value("efs"), value(mirror)), "of_ext4": times(row, value("efs"), value("ext4")),
+               "peer": peer, "elsewhere": times(row, value("efs-elsewhere"), value(peer)),
                "of_owner": times(row, value("efs-elsewhere"), value("efs")), "missed": []}
         one["missed"] += missed(row, one, flushed(results, key, "efs"), flushed(results, key, "efs-elsewhere"))
         found[key] = one
@@ -159,12 +161,12 @@ COLOURS = {"ext4": "#999999", "efs": "#0b5394", "efs-elsewhere": "#0b5394", "glu
 
 def panel(axes, what, names, title):
     """A bar for each row and system, from the mirror's line to how many times as fast it is."""
-    keys = [key for key in what["rows"] if what["rows"][key]["median"].get("mirror")]
+    keys = [key for key in what["rows"] if what["rows"][key]["mirror"]]
     height = 0.84 / len(names)
     for place, name in enumerate(names):
         for at, key in enumerate(keys):
             median = what["rows"][key]["median"]
-            ratio = times(BY_KEY[key], median.get(name), median["mirror"])
+            ratio = times(BY_KEY[key], median.get(name), median[what["rows"][key]["mirror"]])
             if ratio:
                 axes.barh(at + (place + 0.5) * height, ratio - 1, height, left=1, color=COLOURS.get(name),
                           label=name if at == 0 else None)
@@ -184,7 +186,7 @@ def plot(path, what):
     matplotlib.use("Agg")
     from matplotlib import pyplot  # pylint: disable=import-outside-toplevel
     near = [name for name in ("ext4", "efs") if name in what["systems"]]
-    far = [name for name in what["systems"] if name not in ("ext4", "mirror", "efs")]
+    far = [name for name in what["systems"] if name not in ("ext4", "efs", *MIRRORS)]
     panels = [(names, title) for names, title in ((near, "at the owner"), (far, "one peer away")) if names]
     size = (6 * len(panels) + 2, 0.09 * len(what["rows"]) * (max(len(near), len(far)) + 1) + 1.6)
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True)

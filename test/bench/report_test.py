@@ -26,6 +26,12 @@ class Report(unittest.TestCase):
         self.assertAlmostEqual(found["untar"]["owner"], 1.5)
         self.assertEqual(found["create"]["missed"] + found["untar"]["missed"], [])
 
+    def test_efs_is_held_against_the_better_mirror(self):
+        found = report.compared(results({"create": {"mirror": 100, "mirror-threads": 50, "efs": 150},
+                                         "untar": {"mirror": 3.0, "mirror-threads": 2.0, "efs": 1.0}}))
+        self.assertEqual((found["create"]["mirror"], found["create"]["owner"]), ("mirror", 1.5))
+        self.assertEqual((found["untar"]["mirror"], found["untar"]["owner"]), ("mirror-threads", 2))
+
     def test_each_goal_is_missed_just_below_it(self):
         for key, goal in (("create", 1.2), ("untar", 1.3), ("small_read_warm", 2.0), ("mkdir", 0.9)):
             value = lambda ratio, key=key: 100 / ratio if rows.BY_KEY[key].unit == "s" else 100 * ratio

@@ -175,8 +175,9 @@ class Ext4(System):
 
 
 class Mirror(System):
+    """With one thread: no request waits for another thread to wake."""
     name, label, place = "mirror", "FUSE mirror", "owner"
-    options = ()
+    options = ("--threads", "1")
 
     def start(self):
         source, self.directory = os.path.join(self.base, "source"), os.path.join(self.base, "mnt")
@@ -195,6 +196,12 @@ class Mirror(System):
 
     def processes(self):
         return {"mirror": self.daemon.process.pid}
+
+
+class MirrorThreads(Mirror):
+    """With libfuse's usual ten: large reads overlap."""
+    name, label = "mirror-threads", "FUSE mirror, ten threads"
+    options = ("--threads", "10")
 
 
 class EfsMesh:
@@ -317,4 +324,4 @@ def of_build(build):
                  {"name": "efs2-elsewhere", "label": "efs of the other build, elsewhere", "build": build})]
 
 
-LOCAL = [Ext4, Mirror, Efs, EfsElsewhere]  # what needs no packages
+LOCAL = [Ext4, Mirror, MirrorThreads, Efs, EfsElsewhere]  # what needs no packages
