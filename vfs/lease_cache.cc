@@ -176,6 +176,13 @@ bool LeaseCache::keep_listing(InodeNumber directory) {
 
 void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t since) {
   mark_ = std::max(mark_, reply.lease_mark);
+  if (reply.code == Code::stale) {  // it is gone, and its recall not here yet: the name is to be asked anew
+    std::visit(
+        [&](const auto& one) {
+          if constexpr (requires { one.inode; }) nodes_.erase(one.inode);
+        },
+        body);
+  }
   if (const auto* lookup = std::get_if<Lookup>(&body)) return learn_lookup(*lookup, reply, since);
   if (const auto* listing = std::get_if<ReadDirectory>(&body)) return learn_listing(*listing, reply, since);
   if (changes(body)) return learn_change(body, reply, since);
