@@ -22,6 +22,8 @@ void Leases::detach(const SessionId& session) {
   remove_all(session);
   sessions_.erase(session);
   lost_.erase(session);
+  std::erase_if(fenced_, [&](const auto& one) { return one.first.first == session; });
+  fenced_count_ = fenced_.size();
   count_sessions();
 }
 
@@ -45,8 +47,28 @@ bool Leases::alone(const SessionId& session) const {
 
 void Leases::fence(const SessionId& session) {
   std::lock_guard lock(mutex_);
+  for (const auto& [inode, holders] : held_) {
+    for (const Holder& holder : holders) {
+      if (holder.exclusive && holder.session == session) fenced_.try_emplace({session, inode}, false);
+    }
+  }
+  fenced_count_ = fenced_.size();
   remove_all(session);
   ++lost_[session];
+}
+
+bool Leases::overtaken(const SessionId& session, InodeNumber inode) const {
+  if (fenced_count_.load() == 0) return false;
+  std::lock_guard lock(mutex_);
+  auto found = fenced_.find({session, inode});
+  return found != fenced_.end() && found->second;
+}
+
+void Leases::forgive(const SessionId& session, InodeNumber inode) {
+  if (fenced_count_.load() == 0) return;
+  std::lock_guard lock(mutex_);
+  fenced_.erase({session, inode});
+  fenced_count_ = fenced_.size();
 }
 
 uint64_t Leases::lost(const SessionId& session) const {
@@ -243,6 +265,10 @@ std::vector<Leases::Sent> Leases::targets(const SessionId& by,
         asked[holder.session].items.push_back(item);
     }
   };
+  for (auto& [of, overtaken] : fenced_) {
+    for (const auto& change : changes)
+      overtaken |= change.content && change.inode == of.second && by != of.first;
+  }
   for (const auto& change : changes) {
     const RecallItem inode{change.inode, change.content, false, {}};
     const RecallItem entry{change.parent, false, false, change.name};

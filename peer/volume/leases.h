@@ -46,6 +46,10 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // It is gone, or was fenced: it holds nothing, and nobody waits for it. Fenced sessions see lost() rise.
   void detach(const SessionId& session);
   void fence(const SessionId& session);
+  // It was fenced while it might buffer bytes of this inode, and others have changed those since: what it
+  // sends late would undo that. Until it has closed the inode.
+  bool overtaken(const SessionId& session, InodeNumber inode) const;
+  void forgive(const SessionId& session, InodeNumber inode);
   // How often the session lost its leases without a word; it goes with every answer.
   uint64_t lost(const SessionId& session) const;
 
@@ -134,6 +138,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool held_back_ = false;
   std::vector<Then> held_thens_;
   std::map<InodeNumber, unsigned> taking_;
+  std::map<std::pair<SessionId, InodeNumber>, bool> fenced_;  // exclusive leases; whether others wrote since
+  std::atomic<size_t> fenced_count_{0};
   uint64_t mark_ = 0;
   static constexpr int kNobody = -1, kSeveral = -2;
   std::atomic<int> alone_{kNobody};   // the number of this process's mount that alone is attached

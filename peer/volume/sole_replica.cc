@@ -294,7 +294,10 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
     std::lock_guard lock(open_mutex_);
     for (InodeNumber inode : body.inodes) open_.close(request.session, inode);
   }
-  for (InodeNumber inode : body.inodes) leases_->disown(request.session, inode);
+  for (InodeNumber inode : body.inodes) {
+    leases_->disown(request.session, inode);
+    leases_->forgive(request.session, inode);
+  }
   auto rows = rows_->read();
   for (InodeNumber inode : body.inodes) {
     auto orphan = rows->get(kOrphans, session_key(request.session, inode));
@@ -406,6 +409,8 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   Pins pins(*this);
   Operation operation;
   if (const auto* write = std::get_if<Write>(&request.body)) {
+    if (leases_->overtaken(request.session, write->inode))
+      return error_reply(Code::io, "others have written to this file while its mount was cut off");
     auto body = prepare_write(*write, std::move(payload), pins);
     if (!body) return error_reply(std::move(body.error()));
     operation.body = std::move(*body);
