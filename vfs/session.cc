@@ -215,12 +215,19 @@ void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std:
   if (attributes || file) notifier.inode(node, item.content && file, told);
 }
 
+namespace {
+// What was buffered under a lease that is gone has been sent, or refused: what comes now is new.
+void told_all(OpenFile& file) {
+  file.client()->call({}, DropLeases{{file.inode()}, 0}, {}, {}, [](VolumeAnswer) {});
+}
+}  // namespace
+
 // What the kernel believes ends by itself with the leases; but for pages of open files.
 void MountSession::leases_lost(VolumeNumber volume, bool for_good) {
   given.take_all();
   for (auto& file : files->of_volume(volume)) {
     file->pages_are_stale();
-    if (for_good) background.post([file] { file->stop_buffering([](Code) {}); });
+    if (for_good) background.post([file] { file->stop_buffering([file](Code) { told_all(*file); }); });
     notifier.inode(file->node(), true);
   }
 }

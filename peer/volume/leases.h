@@ -47,7 +47,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void detach(const SessionId& session);
   void fence(const SessionId& session);
   // It was fenced while it might buffer bytes of this inode, and others have changed those since: what it
-  // sends late would undo that. Until it has closed the inode.
+  // sends late would undo that. Until it has closed the inode, or said that there is no more.
   bool overtaken(const SessionId& session, InodeNumber inode) const;
   void forgive(const SessionId& session, InodeNumber inode);
   // How often the session lost its leases without a word; it goes with every answer.

@@ -147,6 +147,7 @@ VolumeAnswer SoleReplica::answer(const Request& request, Payload payload, Change
   if (std::holds_alternative<Goodbye>(request.body)) return {goodbye(request), {}};
   if (const auto* body = std::get_if<DropLeases>(&request.body)) {
     leases_->drop(request.session, body->inodes, body->mark);
+    for (InodeNumber inode : body->inodes) leases_->forgive(request.session, inode);
     return {};
   }
   if (std::holds_alternative<Sync>(request.body)) {

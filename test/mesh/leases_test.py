@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Leases between real mounts: what is cached is recalled, and a mount that went silent is waited for and fenced."""
+import os
+import signal
+import time
+import unittest
+
+import mesh
+from mesh import Mesh
+
+TERM = 1.5  # seconds: kLeaseTerm
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class Silent(unittest.TestCase):
+    """A mount with bytes that it has buffered under an exclusive lease stops (SIGSTOP), and goes on."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.mesh = Mesh(3, unreachable_timeout=20)
+        cls.mesh.__enter__()
+        cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.mesh.__exit__(None, None, None)
+
+    def buffered(self, name):
+        """A file of A, durable, over which B is buffered at the first peer."""
+        file = os.open(self.mesh[0].path("far", name), os.O_CREAT | os.O_RDWR)
+        os.write(file, b"A" * 1000)
+        os.fsync(file)
+        time.sleep(0.2)
+        os.pwrite(file, b"B" * 1000, 0)
+        return file
+
+    def while_stopped(self, action):
+        self.mesh[0].signal(signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            action()
+            return time.monotonic() - start
+        finally:
+            self.mesh[0].signal(signal.SIGCONT)
+
+    def test_what_others_wrote_meanwhile_stays(self):
+        file = self.buffered("written")
+        there = self.mesh[1].path("far", "written")
+
+        def write():
+            with open(there, "r+b") as other:
+                other.write(b"C" * 10)
+
+        waited = self.while_stopped(write)
+        self.assertLess(waited, 2 * TERM + 1)  # for the open, and for the write
+        with self.assertRaises(OSError):
+            os.fsync(file)
+        os.close(file)
+        for peer in self.mesh.peers:
+            self.assertEqual(read(peer.path("far", "written"))[:12], b"CCCCCCCCCCAA")
+        with open(self.mesh[0].path("far", "written"), "r+b") as again:  # it was told once; what is new is taken
+            again.write(b"D" * 5)
+        self.assertEqual(read(there)[:12], b"DDDDDCCCCCAA")
+
+    def test_buffered_bytes_arrive_when_others_only_read(self):
+        file = self.buffered("read")
+        there = self.mesh[1].path("far", "read")
+        seen = []
+        waited = self.while_stopped(lambda: seen.append(read(there)))
+        self.assertEqual(seen, [b"A" * 1000])
+        self.assertLess(waited, TERM + 1)
+        os.fsync(file)
+        os.close(file)
+        self.assertEqual(read(there), b"B" * 1000)
+
+    def test_a_stopped_mount_believes_nothing_old_when_it_goes_on(self):
+        here, there = self.mesh[0].path("far", "known"), self.mesh[1].path("far", "known")
+        with open(there, "wb") as file:
+            file.write(b"old")
+        self.assertEqual(read(here), b"old")
+        waited = self.while_stopped(lambda: os.rename(there, there + "2"))
+        self.assertLess(waited, TERM + 1)
+        time.sleep(0.1)
+        self.assertFalse(os.path.exists(here))
+        self.assertEqual(read(here + "2"), b"old")
+
+
+class Together(unittest.TestCase):
+    """Mounts that change the same names and files at once; what one has done, the others see."""
+
+    def test_hand_over(self):
+        with Mesh(3) as m:
+            m[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
+            worst = 0.0
+            for number in range(120):
+                here, there = m[number % 3].path("far"), m[(number // 3) % 3].path("far")
+                name = f"f{number % 5}"
+                start = time.monotonic()
+                self.assertFalse(os.path.exists(os.path.join(there, name)))
+                with open(os.path.join(here, name), "wb") as file:
+                    file.write(b"%d" % number)
+                self.assertEqual(read(os.path.join(there, name)), b"%d" % number)
+                with open(os.path.join(there, name), "ab") as file:
+                    file.write(b"-more")
+                self.assertEqual(os.stat(os.path.join(here, name)).st_size, len(b"%d-more" % number))
+                self.assertEqual(read(os.path.join(here, name)), b"%d-more" % number)
+                self.assertIn(name, os.listdir(there))
+                os.unlink(os.path.join(here, name))
+                self.assertFalse(os.path.exists(os.path.join(there, name)))
+                self.assertNotIn(name, os.listdir(there))
+                worst = max(worst, time.monotonic() - start)
+            print(f"figure hand_over_worst_s {worst:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    mesh.main()
