@@ -54,6 +54,7 @@ void LeaseCache::on_leases_lost(std::function<void(bool)> listener) {
 void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
                       Done done) {
   std::optional<VolumeAnswer> here;
+  std::vector<InodeNumber> untold;
   const uint64_t since = epochs_.now();
   {
     std::lock_guard lock(mutex_);
@@ -61,7 +62,9 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
     if (const auto* close = std::get_if<Close>(&body)) {
       Close rest;
       for (InodeNumber inode : close->inodes) {
-        if (opened_.erase(inode) == 0) rest.inodes.push_back(inode);
+        auto opened = opened_.find(inode);
+        if (opened == opened_.end() || opened->second) rest.inodes.push_back(inode);
+        if (opened != opened_.end()) opened_.erase(opened);
       }
       if (rest.inodes.empty()) here = VolumeAnswer{};
       for (InodeNumber inode : rest.inodes) {
@@ -69,9 +72,34 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       }
       body = std::move(rest);
     }
+    untold = opened_here(body);
   }
   if (here) return done(std::move(*here));
   if (const auto* lookup = std::get_if<Lookup>(&body)) list_ahead(who, lookup->parent);
+  if (untold.empty()) return send(who, std::move(body), std::move(payload), options, since, std::move(done));
+  report(std::move(untold),
+         [self = shared_from_this(), who, body = std::move(body), payload = std::move(payload), options,
+          since, done = std::move(done)] { self->send(who, body, payload, options, since, done); });
+}
+
+// What is open here, without the owner's knowing, and may lose its name by this request.
+std::vector<InodeNumber> LeaseCache::opened_here(const RequestBody& body) {
+  std::vector<InodeNumber> untold;
+  const auto* unlink = std::get_if<Unlink>(&body);
+  const auto* rename = std::get_if<Rename>(&body);
+  if (!unlink && (!rename || rename->exchange)) return untold;
+  const InodeNumber* entry =
+      unlink ? entry_of(unlink->parent, unlink->name) : entry_of(rename->new_parent, rename->new_name);
+  if (entry && *entry != 0) forget_attributes(*entry);  // opens from now on go to the owner
+  for (auto& [inode, told] : opened_) {
+    if (entry && *entry != inode) continue;
+    if (!std::exchange(told, true)) untold.push_back(inode);
+  }
+  return untold;
+}
+
+void LeaseCache::send(const Credentials& who, RequestBody body, Payload payload, const Options& options,
+                      uint64_t since, Done done) {
   auto asked = std::make_shared<const RequestBody>(body);
   volume_->call(who, std::move(body), std::move(payload), options,
                 [self = shared_from_this(), asked, since, done = std::move(done)](VolumeAnswer answer) {
@@ -102,7 +130,7 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
   if (node == nullptr || !node->known) return std::nullopt;
   if (open) {
     if ((open->want & W_OK) != 0 || !S_ISREG(node->attributes.mode)) return std::nullopt;
-    opened_.insert(open->inode);
+    opened_.try_emplace(open->inode, false);
   }
   VolumeAnswer answer;
   answer.reply.attributes = node->attributes;
@@ -142,7 +170,7 @@ void LeaseCache::list_ahead(const Credentials& who, InodeNumber directory) {
 
 std::optional<VolumeAnswer> LeaseCache::known(const Lookup& lookup) {
   if (lookup.name == "." || lookup.name == "..") return std::nullopt;
-  const InodeNumber* inode = entries_.find({lookup.parent, lookup.name});
+  const InodeNumber* inode = entry_of(lookup.parent, lookup.name);
   VolumeAnswer answer;
   answer.reply.lease = kLeaseDirectory;
   if (inode == nullptr || *inode == 0) {
@@ -172,6 +200,18 @@ bool LeaseCache::keep_listing(InodeNumber directory) {
   return node != nullptr && std::exchange(node->listed, true);
 }
 
+LeaseCache::Node& LeaseCache::node_of(InodeNumber inode) {
+  Node& node = nodes_.at(inode);
+  if (node.tenure == 0) node.tenure = ++tenures_;
+  return node;
+}
+
+InodeNumber* LeaseCache::entry_of(InodeNumber parent, const std::string& name) {
+  Entry* entry = entries_.find({parent, name});
+  const Node* node = entry == nullptr ? nullptr : nodes_.find(parent);
+  return node != nullptr && node->tenure == entry->tenure ? &entry->inode : nullptr;
+}
+
 // ---- learning ----
 
 void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t since) {
@@ -186,10 +226,11 @@ void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t sin
   if (const auto* lookup = std::get_if<Lookup>(&body)) return learn_lookup(*lookup, reply, since);
   if (const auto* listing = std::get_if<ReadDirectory>(&body)) return learn_listing(*listing, reply, since);
   if (changes(body)) return learn_change(body, reply, since);
-  if (reply.code != Code::ok || (reply.lease & kLeaseInode) == 0) return;
+  if (reply.code != Code::ok) return;
+  if (const auto* open = std::get_if<Open>(&body)) opened_[open->inode] = true;
+  if ((reply.lease & kLeaseInode) == 0) return;
   set_node(reply.attributes, since);
   if (const auto* open = std::get_if<Open>(&body)) {
-    opened_.erase(open->inode);
     if (Node* node = nodes_.find(open->inode); node && unchanged(open->inode, since))
       node->exclusive |= (reply.lease & kLeaseExclusive) != 0;
   }
@@ -207,11 +248,12 @@ void LeaseCache::learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t
 
 void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply, uint64_t since) {
   if (reply.code != Code::ok || (reply.lease & kLeaseDirectory) == 0) return;
-  Node& node = nodes_.at(listing.inode);
+  Node& node = node_of(listing.inode);
   if (listing.cookie == 0) {
+    node.scanning = true;
     node.scan_since = since;
-  } else if (listing.cookie != node.scan_next || node.scan_next == 0) {
-    node.scan_next = 0;
+  } else if (listing.cookie != node.scan_next || !node.scanning) {
+    node.scanning = false;
     return;
   }
   const uint64_t began = node.scan_since;
@@ -221,14 +263,19 @@ void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply,
     if (!entry.junction) set_entry(listing.inode, entry.name, entry.inode, since);
     if (entry.attributes) set_node(*entry.attributes, since);
   }
-  Node& after = nodes_.at(listing.inode);  // the same one, wherever it is now
-  after.scan_next = reply.entries.empty() || !whole ? 0 : reply.entries.back().cookie;
-  if (reply.end && whole && unchanged(listing.inode, began)) after.complete = true;
+  Node& after = node_of(listing.inode);  // the same one, wherever it is now
+  after.scanning &= whole;
+  if (after.scanning && reply.end && unchanged(listing.inode, began)) after.complete = true;
+  if (reply.end || reply.entries.empty()) {
+    after.scanning = false;
+  } else {
+    after.scan_next = reply.entries.back().cookie;
+  }
 }
 
 void LeaseCache::set_node(const Attributes& attributes, uint64_t since) {
   if (!unchanged(attributes.inode, since)) return forget_attributes(attributes.inode);
-  Node& node = nodes_.at(attributes.inode);
+  Node& node = node_of(attributes.inode);
   drops_.erase(attributes.inode);
   if (!node.known || attributes.change >= node.attributes.change) node.attributes = attributes;
   node.known = true;
@@ -237,8 +284,8 @@ void LeaseCache::set_node(const Attributes& attributes, uint64_t since) {
 
 void LeaseCache::set_entry(InodeNumber parent, const std::string& name, InodeNumber inode, uint64_t since) {
   if (!unchanged(parent, since)) return;
-  entries_.at({parent, name}) = inode;
-  nodes_.at(parent);  // its lease is in use
+  const uint64_t tenure = node_of(parent).tenure;  // its lease is in use
+  entries_.at({parent, name}) = {inode, tenure};
   drops_.erase(parent);
   make_room();
 }
@@ -264,7 +311,8 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
 
 void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
   set_parent(create.parent, reply, since);
-  if ((reply.lease & kLeaseDirectory) != 0) {
+  if (create.open) opened_[reply.attributes.inode] = true;
+  if ((reply.lease & kLeaseDirectory) != 0 && unchanged(create.parent, since)) {
     set_entry(create.parent, create.name, reply.attributes.inode, since);
   } else {
     forget_entry(create.parent, create.name);
@@ -282,13 +330,15 @@ void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t
 void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t since) {
   const bool known = unchanged(rename.parent, since) && unchanged(rename.new_parent, since);
   for (InodeNumber parent : {rename.parent, rename.new_parent}) forget_attributes(parent);
-  if (rename.exchange || !known) {
+  const InodeNumber* target = entry_of(rename.new_parent, rename.new_name);
+  const bool same = target && *target == reply.attributes.inode;  // two names of one file: both stay
+  if (rename.exchange || !known || same) {
     forget_entry(rename.parent, rename.name);
     forget_entry(rename.new_parent, rename.new_name);
   } else {
-    if (InodeNumber* entry = entries_.find({rename.parent, rename.name})) *entry = 0;
-    if (nodes_.find(rename.new_parent)) {
-      entries_.at({rename.new_parent, rename.new_name}) = reply.attributes.inode;
+    if (InodeNumber* entry = entry_of(rename.parent, rename.name)) *entry = 0;
+    if (const Node* node = nodes_.find(rename.new_parent)) {
+      entries_.at({rename.new_parent, rename.new_name}) = {reply.attributes.inode, node->tenure};
     } else {
       entries_.erase({rename.new_parent, rename.new_name});
     }
@@ -318,7 +368,7 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   if (const auto* link = std::get_if<Link>(&body)) {
     set_parent(link->parent, reply, since);
     forget_attributes(link->inode);
-    if (done && (reply.lease & kLeaseDirectory) != 0) {
+    if (done && (reply.lease & kLeaseDirectory) != 0 && unchanged(link->parent, since)) {
       set_entry(link->parent, link->name, link->inode, since);
     } else {
       forget_entry(link->parent, link->name);
@@ -328,11 +378,11 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   }
   if (const auto* unlink = std::get_if<Unlink>(&body)) {
     set_parent(unlink->parent, reply, since);
-    InodeNumber* entry = entries_.find({unlink->parent, unlink->name});
+    InodeNumber* entry = entry_of(unlink->parent, unlink->name);
     if (entry && *entry != 0) nodes_.erase(*entry);
-    if (done && entry) {
+    if (done && entry && unchanged(unlink->parent, since)) {
       *entry = 0;
-    } else if (!done) {
+    } else {
       forget_entry(unlink->parent, unlink->name);
     }
     if (done && reply.attributes.inode != 0) {
@@ -361,22 +411,23 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
 
 void LeaseCache::make_room() {
   if (entries_.newer.size() > kCachedEntries / 2) {
-    for (const auto& [key, inode] : entries_.older) {
-      if (Node* node = nodes_.find(key.parent)) node->complete = false;
+    for (const auto& [key, entry] : entries_.older) {
+      if (Node* node = nodes_.find(key.parent)) node->complete = node->scanning = false;
     }
     entries_.older = std::move(entries_.newer);
     entries_.newer.clear();
   }
   if (nodes_.newer.size() <= kCachedInodes / 2) return;
   std::unordered_map<InodeNumber, Node> kept;
+  const int64_t at_ns = clock_.now_ns() + kLeaseTerm;
   for (auto& [inode, node] : nodes_.older) {
     if (node.exclusive || opened_.contains(inode)) {
       kept.emplace(inode, std::move(node));
     } else {
-      drops_.insert(inode);
+      drops_[inode] = at_ns;
     }
   }
-  if (drops_at_ns_ == 0) drops_at_ns_ = clock_.now_ns() + kLeaseTerm;
+  if (drops_at_ns_ == 0) drops_at_ns_ = at_ns;
   nodes_.older = std::move(nodes_.newer);
   nodes_.newer = std::move(kept);
 }
@@ -385,12 +436,19 @@ void LeaseCache::send_drops() {
   DropLeases drop;
   {
     std::lock_guard lock(mutex_);
-    if (drops_at_ns_ == 0 || clock_.now_ns() < drops_at_ns_) return;
+    const int64_t now_ns = clock_.now_ns();
+    if (drops_at_ns_ == 0 || now_ns < drops_at_ns_) return;
     drops_at_ns_ = 0;
-    for (InodeNumber inode : drops_) {
+    for (auto at = drops_.begin(); at != drops_.end();) {
+      const auto [inode, at_ns] = *at;
+      if (at_ns > now_ns) {
+        drops_at_ns_ = drops_at_ns_ == 0 ? at_ns : std::min(drops_at_ns_, at_ns);
+        ++at;
+        continue;
+      }
       if (nodes_.find(inode) == nullptr) drop.inodes.push_back(inode);
+      at = drops_.erase(at);
     }
-    drops_.clear();
     drop.mark = mark_;
   }
   for (size_t from = 0; from < drop.inodes.size(); from += kDropBatch) {
@@ -427,8 +485,8 @@ void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
       if (node) node->known = node->listed = false;
       if (!item.name.empty()) {
         forget_entry(item.inode, item.name);
-      } else if (opened_.erase(item.inode) > 0) {
-        opened.push_back(item.inode);
+      } else if (auto open = opened_.find(item.inode); open != opened_.end()) {
+        if (!std::exchange(open->second, true)) opened.push_back(item.inode);
       }
     }
   }
@@ -450,8 +508,9 @@ void LeaseCache::lost(bool for_good) {
       nodes_.clear();
       entries_.clear();
       drops_.clear();
-      opened.assign(opened_.begin(), opened_.end());
-      opened_.clear();
+      for (auto& [inode, told] : opened_) {
+        if (!std::exchange(told, true)) opened.push_back(inode);
+      }
     } else {  // the kernel will not keep its listings
       for (auto* half : {&nodes_.newer, &nodes_.older}) {
         for (auto& [inode, node] : *half) node.listed = false;

@@ -4,9 +4,9 @@
 // attributes, and opens for reading, as long as the session's leases run (VolumeClient::lease_until_ns) and
 // nothing was recalled. Who asks for many names of a directory has its listing fetched ahead. A directory
 // that this mount made, or has listed to its end, is known whole: what is not known in it is not there. What
-// the mount changes itself is seen at once. An open that the owner was not told of is told when the inode's
-// lease is recalled, before that is answered: the owner keeps an inode that is unlinked for those who hold a
-// lease on it until then.
+// the mount changes itself is seen at once. An open that the owner was not told of is told before a recall of
+// the inode's lease is answered, and before this mount itself takes one of its names away: the owner keeps an
+// inode that is unlinked for those who hold a lease on it until then.
 //
 // Any thread. Bounds: kCachedInodes, kCachedEntries; what is let go is told to the owner in bulk (DropLeases)
 // once the kernel cannot believe it any more. Nothing is kept over a restart.
@@ -14,7 +14,6 @@
 
 #include <mutex>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "peer/runtime/clock.h"
 #include "peer/volume/client.h"
@@ -49,16 +48,22 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
  private:
   struct Node {
     Attributes attributes;
-    bool known = false;       // the attributes are current
-    bool exclusive = false;   // written bytes may stay here
-    bool complete = false;    // a directory whose every entry is in entries_
-    bool listed = false;      // the kernel's listing is of this lease
-    bool listing = false;     // a page of it is being fetched ahead
-    uint32_t misses = 0;      // names that had to be asked for since the last one
-    uint32_t pages = 0;       // that were fetched ahead
-    uint64_t ahead = 0;       // the cookie where the next begins
-    uint64_t scan_next = 0;   // a listing has come this far from the start (a cookie) ...
-    uint64_t scan_since = 0;  // ... and began then
+    bool known = false;      // the attributes are current
+    bool exclusive = false;  // written bytes may stay here
+    bool complete = false;   // a directory whose every entry is in entries_
+    bool listed = false;     // the kernel's listing is of this lease
+    bool listing = false;    // a page of it is being fetched ahead
+    uint32_t misses = 0;     // names that had to be asked for since the last one
+    uint32_t pages = 0;      // that were fetched ahead
+    uint64_t ahead = 0;      // the cookie where the next begins
+    bool scanning = false;   // a listing has come as far as scan_next (a cookie), began at scan_since,
+    uint64_t scan_next = 0;  // and nothing of it was let go
+    uint64_t scan_since = 0;
+    uint64_t tenure = 0;  // this knowledge of the inode: never the same again once it was let go
+  };
+  struct Entry {
+    InodeNumber inode = 0;  // 0: it is not there
+    uint64_t tenure = 0;    // of the directory
   };
   struct EntryKey {
     InodeNumber parent = 0;
@@ -110,6 +115,12 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void forget_attributes(InodeNumber inode);
   void forget_entry(InodeNumber parent, const std::string& name);
   void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }
+  Node& node_of(InodeNumber inode);
+  // What is known of this name; nullptr: nothing.
+  InodeNumber* entry_of(InodeNumber parent, const std::string& name);
+  std::vector<InodeNumber> opened_here(const RequestBody& body);
+  void send(const Credentials& who, RequestBody body, Payload payload, const Options& options, uint64_t since,
+            Done done);
   void make_room();
   bool unchanged(InodeNumber inode, uint64_t since) const {
     return epochs_.unchanged(node_key(inode), since);
@@ -127,10 +138,11 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   std::mutex mutex_;
   bool leased_ = false;  // somebody listens to recalls
   Generations<InodeNumber, Node> nodes_;
-  Generations<EntryKey, InodeNumber, EntryHash> entries_;  // 0: it is not there
-  std::unordered_set<InodeNumber> opened_;                 // here, without the owner's knowing
-  std::unordered_set<InodeNumber> drops_;                  // not believed any more from drops_at_ns_ on
-  int64_t drops_at_ns_ = 0;
+  Generations<EntryKey, Entry, EntryHash> entries_;
+  uint64_t tenures_ = 0;
+  std::unordered_map<InodeNumber, bool> opened_;    // here; whether the owner knows
+  std::unordered_map<InodeNumber, int64_t> drops_;  // not believed any more from then on (ns)
+  int64_t drops_at_ns_ = 0;                         // the first of them; 0: none
   uint64_t mark_ = 0;
   RecallListener listener_;
   std::function<void(bool)> lost_listener_;

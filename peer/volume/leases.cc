@@ -54,7 +54,7 @@ void Leases::fence(const SessionId& session) {
   }
   fenced_count_ = fenced_.size();
   remove_all(session);
-  ++lost_[session];
+  if (sessions_.contains(session)) ++lost_[session];
 }
 
 bool Leases::overtaken(const SessionId& session, InodeNumber inode) const {
@@ -72,10 +72,10 @@ void Leases::forgive(const SessionId& session, InodeNumber inode) {
 }
 
 uint64_t Leases::lost(const SessionId& session) const {
-  if (remote_.load() == 0) return 0;
+  if (remote_.load() == 0) return start_;
   std::lock_guard lock(mutex_);
   auto found = lost_.find(session);
-  return found == lost_.end() ? 0 : found->second;
+  return start_ + (found == lost_.end() ? 0 : found->second);
 }
 
 void Leases::hold(bool on) {
@@ -103,7 +103,7 @@ const Leases::Holder* Leases::find(const SessionId& session, InodeNumber inode) 
   return holder == found->second.end() ? nullptr : &*holder;
 }
 
-bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive) {
+bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive, bool names) {
   auto of = sessions_.find(session);
   if (of == sessions_.end()) return false;
   Holder* holder = find(session, inode);
@@ -115,6 +115,7 @@ bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive) {
     holder->session = session;
   }
   holder->mark = ++mark_;
+  holder->names |= names;
   if (exclusive && !std::exchange(holder->exclusive, true)) exclusive_.fetch_add(1);
   return true;
 }
@@ -135,6 +136,12 @@ void Leases::remove(const SessionId& session, InodeNumber inode, uint64_t mark) 
   if (holder != found->second.end() && holder->mark <= mark) erase(found, holder);
 }
 
+// News of the inode has arrived: what the session held of it until `mark` is over.
+void Leases::told(const SessionId& session, InodeNumber inode, uint64_t mark) {
+  const Holder* holder = find(session, inode);
+  if (holder != nullptr && !holder->exclusive && !holder->names) remove(session, inode, mark);
+}
+
 void Leases::remove_all(const SessionId& session) {
   for (auto found = held_.begin(); found != held_.end();) {
     const auto next = std::next(found);
@@ -145,7 +152,7 @@ void Leases::remove_all(const SessionId& session) {
   }
 }
 
-bool Leases::share(const SessionId& session, InodeNumber inode) {
+bool Leases::share(const SessionId& session, InodeNumber inode, bool names) {
   if (is_own_session(session) && exclusive_.load() == 0) return true;
   std::lock_guard lock(mutex_);
   auto of = sessions_.find(session);
@@ -155,7 +162,7 @@ bool Leases::share(const SessionId& session, InodeNumber inode) {
       if (holder.exclusive && holder.session != session) return false;
     }
   }
-  return of->second.knows || add(session, inode, false);
+  return of->second.knows || add(session, inode, false, names);
 }
 
 bool Leases::own(const SessionId& session, InodeNumber inode) {
@@ -166,7 +173,7 @@ bool Leases::own(const SessionId& session, InodeNumber inode) {
       if (holder.session != session) return false;
     }
   }
-  if (!add(session, inode, true)) return false;
+  if (!add(session, inode, true, false)) return false;
   for (const auto& [other, of] : sessions_) {
     if (other == session || !of.knows || !of.knows(inode)) continue;
     give_back(session, inode);
@@ -352,7 +359,6 @@ void Leases::send(std::vector<Sent> sent, const WaitPointer& wait) {
   }
 }
 
-// An inode's lease goes with the news; a directory's stays when only a name was told.
 void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t mark,
                        const WaitPointer& wait) {
   Then then;
@@ -362,7 +368,7 @@ void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t 
       if (item.flush) {
         give_back(session, item.inode);
       } else if (item.name.empty()) {
-        remove(session, item.inode, mark);
+        told(session, item.inode, mark);
       }
     }
     auto of = sessions_.find(session);

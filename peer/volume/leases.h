@@ -6,8 +6,9 @@
 // never less.
 //
 // A change is applied first; then every other session that holds a lease on what changed is asked to forget
-// just that (a Recall), and the change is answered when they have. What an exclusive lease covers is called
-// back before anybody else is answered about it. A session that does not answer is waited for until its
+// just that (a Recall), and the change is answered when they have; an inode's lease goes with that, a
+// directory's for its names and an exclusive one stay. What an exclusive lease covers is called back before
+// anybody else is answered about its bytes or size. A session that does not answer is waited for until its
 // leases must have ended (kLeaseTerm after it was last heard: VolumeService), then fenced.
 //
 // A session that has a change of a directory under way holds that directory's lock in its kernel, one that
@@ -34,6 +35,9 @@ inline constexpr size_t kMaxLeaseSessions = 2048;  // of a volume; more get no l
 
 class Leases : public std::enable_shared_from_this<Leases> {
  public:
+  // `start`: drawn anew at each start of the owner; where lost() begins to count.
+  explicit Leases(uint64_t start = 1) : start_(start) {}
+
   using Then = std::function<void()>;
   // Asks a session to forget; runs `forgotten` once it has, or can hold no lease any more.
   using Recaller = std::function<void(const Recall&, Then forgotten)>;
@@ -50,12 +54,14 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // sends late would undo that. Until it has closed the inode, or said that there is no more.
   bool overtaken(const SessionId& session, InodeNumber inode) const;
   void forgive(const SessionId& session, InodeNumber inode);
-  // How often the session lost its leases without a word; it goes with every answer.
+  // Rises when the session loses its leases without a word, and is another one after a restart. It goes with
+  // every answer.
   uint64_t lost(const SessionId& session) const;
 
   // ---- grants ----
   // False: not a session that can be asked, its bound is reached, or another holds the inode exclusively.
-  bool share(const SessionId& session, InodeNumber inode);
+  // `names`: of a directory, for its entries. It stays when only the attributes change.
+  bool share(const SessionId& session, InodeNumber inode, bool names = false);
   // False also when another session holds any lease on it, or it is just being taken back.
   bool own(const SessionId& session, InodeNumber inode);
   void disown(const SessionId& session, InodeNumber inode);  // it keeps a shared one
@@ -87,6 +93,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
     SessionId session{};
     uint64_t mark = 0;
     bool exclusive = false;
+    bool names = false;
   };
   struct Session {
     Recaller recaller;
@@ -117,8 +124,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // With mutex_ held.
   Holder* find(const SessionId& session, InodeNumber inode);
   const Holder* find(const SessionId& session, InodeNumber inode) const;
-  bool add(const SessionId& session, InodeNumber inode, bool exclusive);
+  bool add(const SessionId& session, InodeNumber inode, bool exclusive, bool names);
   void remove(const SessionId& session, InodeNumber inode, uint64_t mark);
+  void told(const SessionId& session, InodeNumber inode, uint64_t mark);
   void remove_all(const SessionId& session);
   void give_back(const SessionId& session, InodeNumber inode);
   void erase(std::unordered_map<InodeNumber, Holders>::iterator found, Holders::iterator holder);
@@ -130,6 +138,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void send(std::vector<Sent> sent, const WaitPointer& wait);
   void forgotten(const SessionId& session, const Recall& recall, uint64_t mark, const WaitPointer& wait);
 
+  const uint64_t start_;
   mutable std::mutex mutex_;
   std::unordered_map<SessionId, Session, SessionHash> sessions_;
   std::unordered_map<InodeNumber, Holders> held_;

@@ -463,11 +463,10 @@ void RemoteVolume::Impl::again(const CallPointer& call) {
   pump();
 }
 
+// Not of what was refused before the volume saw it: its owner has not heard the session then.
 void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
-  if (reply.leases_lost != leases_lost) {
-    leases_lost = reply.leases_lost;
-    lose_leases();
-  }
+  if (reply.verifier == 0) return;
+  if (std::exchange(leases_lost, reply.leases_lost) != reply.leases_lost && last_lease_ns != 0) lose_leases();
   if (reply.lease != 0) last_lease_ns = call.sent_ns;
   if (last_lease_ns != 0 && state == State::ready) {
     lapsed = false;
@@ -477,6 +476,7 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
   if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
     open.insert(reply.attributes.inode);
+  if (const auto* told = std::get_if<Hello>(&call.body)) open.insert(told->open.begin(), told->open.end());
 }
 
 void RemoteVolume::Impl::finish(const CallPointer& call, VolumeAnswer answer) {

@@ -65,7 +65,7 @@ struct SoleReplica::Pins {
 };
 
 SoleReplica::SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> rows)
-    : parts_(parts), rows_(std::move(rows)) {}
+    : parts_(parts), rows_(std::move(rows)), leases_(std::make_shared<Leases>(parts.random.u64() >> 1)) {}
 SoleReplica::~SoleReplica() = default;
 
 // What others may have buffered is called back first; what they may believe is called back after.
@@ -231,7 +231,7 @@ Result<std::vector<Bytes>> SoleReplica::register_entries(uint64_t from, size_t l
 bool SoleReplica::grant(const Request& request, Reply& reply) {
   const SessionId& session = request.session;
   const auto share = [&](InodeNumber inode, uint8_t bit) {
-    if (inode != 0 && leases_->share(session, inode)) reply.lease |= bit;
+    if (inode != 0 && leases_->share(session, inode, bit == kLeaseDirectory)) reply.lease |= bit;
   };
   const bool found = reply.code == Code::ok && !reply.junction;
   if (const auto* lookup = std::get_if<Lookup>(&request.body)) {
@@ -312,6 +312,7 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
     std::lock_guard open_lock(open_mutex_);
     std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
   }
+  leases_->drop(request.session, release.inodes, UINT64_MAX);
   return propose_house(std::move(release));
 }
 

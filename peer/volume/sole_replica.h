@@ -189,7 +189,7 @@ class SoleReplica final : public Replica {
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;
 
-  const std::shared_ptr<Leases> leases_ = std::make_shared<Leases>();
+  const std::shared_ptr<Leases> leases_;
 };
 
 }  // namespace efs

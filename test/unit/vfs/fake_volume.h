@@ -24,6 +24,7 @@ class FakeVolume : public VolumeClient {
   std::map<std::pair<InodeNumber, std::string>, Reply> names;  // Lookup
   std::map<InodeNumber, Attributes> inodes;                    // GetAttributes of others than the file (9)
   std::map<InodeNumber, std::string> links;                    // ReadLink
+  std::function<void(const RequestBody&, Reply&)> shape;       // what is to be said beyond that
   bool down = false;
   bool exclusive = true;  // bytes may be buffered
   int64_t lease_until = 0;
@@ -79,6 +80,7 @@ class FakeVolume : public VolumeClient {
     if (refuse && reply.reply.code == Code::ok) reply.reply.code = refuse(body);
     if (reply.reply.code != Code::ok) return reply;
     std::visit([&](const auto& one) { apply(one, payload, reply); }, body);
+    if (shape) shape(body, reply.reply);
     return reply;
   }
   void apply(const Write& write, const Payload& payload, VolumeAnswer& reply) {
