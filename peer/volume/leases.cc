@@ -28,8 +28,11 @@ void Leases::detach(const SessionId& session) {
 }
 
 void Leases::count_sessions() {
-  size_t remote = 0;
-  for (const auto& [id, one] : sessions_) remote += one.knows ? 0 : 1;
+  watching_.clear();
+  for (const auto& [id, one] : sessions_) {
+    if (one.knows) watching_.push_back(id);
+  }
+  const size_t remote = sessions_.size() - watching_.size();
   remote_ = remote;
   if (held_back_) {
     alone_ = kSeveral;
@@ -85,6 +88,36 @@ void Leases::hold(bool on) {
     held_back_ = on;
     count_sessions();
     if (!on) ready.swap(held_thens_);
+  }
+  for (auto& then : ready) then();
+}
+
+void Leases::join(const SessionId& by, Then then) {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto wait = waits_.rbegin(); wait != waits_.rend(); ++wait) {
+      if ((*wait)->by != by || !(*wait)->then) continue;
+      (*wait)->then = [first = std::move((*wait)->then), then = std::move(then)] {
+        first();
+        then();
+      };
+      return;
+    }
+  }
+  then();
+}
+
+void Leases::close() {
+  std::vector<Then> ready;
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    held_back_ = false;
+    ready.swap(held_thens_);
+    for (const WaitPointer& wait : waits_) {
+      if (wait->then) ready.push_back(std::exchange(wait->then, nullptr));
+    }
+    waits_.clear();
   }
   for (auto& then : ready) then();
 }
@@ -174,8 +207,8 @@ bool Leases::own(const SessionId& session, InodeNumber inode) {
     }
   }
   if (!add(session, inode, true, false)) return false;
-  for (const auto& [other, of] : sessions_) {
-    if (other == session || !of.knows || !of.knows(inode)) continue;
+  for (const SessionId& other : watching_) {
+    if (other == session || !sessions_[other].knows(inode)) continue;
     give_back(session, inode);
     return false;
   }
@@ -242,7 +275,7 @@ void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>&
     std::lock_guard lock(mutex_);
     for (InodeNumber inode : inodes) {
       auto found = held_.find(inode);
-      if (found == held_.end()) continue;
+      if (found == held_.end() || closed_) continue;
       for (const Holder& holder : found->second) {
         if (!holder.exclusive || holder.session == session) continue;
         ++taking_[inode];
@@ -254,9 +287,12 @@ void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>&
     }
     wait->by = session;
     wait->left = sent.size();
+    if (!sent.empty()) {
+      wait->then = std::move(then);
+      waits_.push_back(wait);
+    }
   }
   if (sent.empty()) return then();
-  wait->then = std::move(then);
   send(std::move(sent), wait);
 }
 
@@ -281,8 +317,8 @@ std::vector<Leases::Sent> Leases::targets(const SessionId& by,
     const RecallItem entry{change.parent, false, false, change.name};
     if (change.inode != 0) ask_holders(change.inode, inode);
     if (!change.name.empty()) ask_holders(change.parent, entry);
-    for (const auto& [session, of] : sessions_) {
-      if (!of.knows || session == by) continue;
+    for (const SessionId& session : watching_) {
+      if (session == by) continue;
       if (change.inode != 0) asked[session].items.push_back(inode);
       if (!change.name.empty()) asked[session].items.push_back(entry);
     }
@@ -331,7 +367,7 @@ void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Chang
       if (!change.name.empty()) wait->places.push_back(change.parent);
       if (change.content) wait->places.push_back(change.inode);
     }
-    bool waits = !sent.empty();
+    bool waits = !sent.empty() && !closed_;
     if (auto self = sessions_.find(by); self != sessions_.end()) {
       for (InodeNumber place : wait->places) waits &= !self->second.asked.contains(place);
     }

@@ -80,6 +80,11 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // `by` has made these changes: runs `then` when nobody believes otherwise any more.
   void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then);
 
+  // A change that `by` has asked for again was made before, and may still wait: runs `then` when what waits
+  // for `by` has been answered.
+  void join(const SessionId& by, Then then);
+  // Nobody is waited for any more, now and later: the owner stops.
+  void close();
   // While it is on, changes are not answered: sessions of before a restart may believe what nobody here
   // knows.
   void hold(bool on);
@@ -144,6 +149,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   std::unordered_map<InodeNumber, Holders> held_;
   std::unordered_map<SessionId, uint64_t, SessionHash> lost_;
   std::vector<WaitPointer> waits_;
+  std::vector<SessionId> watching_;  // sessions that know what they gave (`knows`)
+  bool closed_ = false;
   bool held_back_ = false;
   std::vector<Then> held_thens_;
   std::map<InodeNumber, unsigned> taking_;

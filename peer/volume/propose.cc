@@ -44,6 +44,7 @@ Reply SoleReplica::propose(Operation operation, const Request& request, Changes&
   const bool still_open = *victim && open_.holds(operation.session, **victim);
   if (open_lock) open_lock.unlock();
   if (reply.code == Code::ok) {
+    changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
     if (*victim && !still_open) leases_->drop(operation.session, {**victim}, UINT64_MAX);

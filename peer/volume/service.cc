@@ -91,7 +91,7 @@ VolumeService::~VolumeService() {
 void VolumeService::close(Task closed) {
   recalls_->rpc = nullptr;
   old_leases_.stop();
-  for (const auto& replica : volumes_.all()) replica->leases().hold(false);
+  for (const auto& replica : volumes_.all()) replica->leases().close();
   rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
     responder.fail({Code::not_owner, "this peer serves no volumes now"});
   });

@@ -68,14 +68,16 @@ SoleReplica::SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> r
     : parts_(parts), rows_(std::move(rows)), leases_(std::make_shared<Leases>(parts.random.u64() >> 1)) {}
 SoleReplica::~SoleReplica() = default;
 
-// What others may have buffered is called back first; what they may believe is called back after.
+// What others may have buffered is called back first; what they may believe is called back after. What waits
+// for that keeps this replica.
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   if (const InodeNumber inode = asks_about(request.body);
       inode != 0 && leases_->owned_elsewhere(request.session, inode)) {
     auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
-    return leases_->take_back(request.session, {inode}, [this, kept, done = std::move(done)] {
-      execute(kept->first, std::move(kept->second), done);
-    });
+    return leases_->take_back(request.session, {inode},
+                              [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
+                                execute(kept->first, std::move(kept->second), done);
+                              });
   }
   Changes changed;
   VolumeAnswer out = request.leases && !changes(request.body)
@@ -84,12 +86,17 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   if (out.reply.code == Code::corrupt && !changes(request.body)) report_damage(out.reply);
   out.reply.verifier = verifier_;
   out.reply.leases_lost = leases_->lost(request.session);
+  if (changed.repeated && !leases_->alone(request.session)) {
+    auto answered = std::make_shared<VolumeAnswer>(std::move(out));
+    return leases_->join(request.session, [answered, done = std::move(done)] { done(std::move(*answered)); });
+  }
   if (changed.rows.empty() || leases_->alone(request.session)) return done(std::move(out));
   auto kept = std::make_shared<std::pair<VolumeAnswer, Changes>>(std::move(out), std::move(changed));
-  leases_->announce(request.session, kept->second.rows, [this, kept, done = std::move(done)] {
-    release_presumed(kept->second);
-    done(std::move(kept->first));
-  });
+  leases_->announce(request.session, kept->second.rows,
+                    [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
+                      release_presumed(kept->second);
+                      done(std::move(kept->first));
+                    });
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.

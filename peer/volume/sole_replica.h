@@ -48,7 +48,7 @@ struct RootAttributes {
   uint32_t mode = 0755, uid = 0, gid = 0;
 };
 
-class SoleReplica final : public Replica {
+class SoleReplica final : public Replica, public std::enable_shared_from_this<SoleReplica> {
  public:
   // Makes the volume in rows that hold none: durable when this returns. Code::exists.
   static Status format(MetaStore& rows, const VolumeCharter& charter, const RootAttributes& root);
@@ -118,6 +118,7 @@ class SoleReplica final : public Replica {
     std::vector<VolumeClient::Change> rows;
     std::vector<SessionId> presumed;
     InodeNumber unlinked = 0;
+    bool repeated = false;  // it was made before
   };
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
   VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
