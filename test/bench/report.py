@@ -24,11 +24,11 @@ def times(row, ours, theirs):
 
 
 def flushed(results, key, system):
-    """Whether the system flushed the disk as the row asks; True for rows that do not ask. What does not flush for an
-    appended block does not for any: the flushes counted elsewhere were another program's."""
+    """Whether the system flushes the disk where the row asks for it; True for rows that do not ask. One that did not in
+    any row that asks does not in others: the flushes counted there were another program's."""
     if not BY_KEY[key].flushes:
         return True
-    counts = [results.flushes_each(at, system) for at in {key, "append_fsync"} if at in results.flushes]
+    counts = [results.flushes_each(at, system) for at in results.flushes]
     return all(count is None or count >= FLUSHES for count in counts)
 
 
