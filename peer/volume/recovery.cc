@@ -138,7 +138,7 @@ Status SoleReplica::load_sessions() {
       if (own.sessions.empty() || own.sessions.back() != session) own.sessions.push_back(session);
     } else {
       open_.begin(session, heard_ns);
-      old_leases_until_ns_ = parts_.clock.now_ns() + kLeaseTerm;
+      old_leases_until_ns_ = parts_.opened_ns + kLeaseTerm;
       if (key.size() == session.size() + 8) open_.open(session, trailing_number(key));
     }
     return true;

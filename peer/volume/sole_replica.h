@@ -36,6 +36,7 @@ struct ReplicaParts {
   Log* log = nullptr;
   // False: the disk of log and metadata is nearly full; only what frees is taken.
   std::function<bool()> has_room;
+  int64_t opened_ns = 0;  // when it was begun to open the volumes: whoever served them before was gone
 };
 
 // One record of this volume in the log.

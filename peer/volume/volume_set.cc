@@ -92,7 +92,8 @@ VolumeSet::~VolumeSet() = default;
 
 ReplicaParts VolumeSet::replica_parts() {
   return {parts_.clock,  parts_.random, parts_.logger,
-          parts_.chunks, log_.get(),    [this] { return has_room_.load(std::memory_order_relaxed); }};
+          parts_.chunks, log_.get(),    [this] { return has_room_.load(std::memory_order_relaxed); },
+          opened_ns_};
 }
 
 Status VolumeSet::start() {

@@ -69,12 +69,13 @@ class VolumeSet {
 
  private:
   VolumeSet(const VolumeSetParts& parts, const VolumeSetOptions& options)
-      : parts_(parts), options_(options) {}
+      : parts_(parts), options_(options), opened_ns_(parts.clock.now_ns()) {}
   Status start();
   ReplicaParts replica_parts();
 
   const VolumeSetParts parts_;
   const VolumeSetOptions options_;
+  const int64_t opened_ns_;
   std::unique_ptr<Log> log_;
   std::atomic<bool> has_room_{true};
   mutable std::shared_mutex mutex_;  // the two below
