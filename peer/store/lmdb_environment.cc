@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <mutex>
 
@@ -16,6 +17,11 @@
 
 namespace efs {
 namespace {
+#ifdef __SANITIZE_THREAD__  // whose shadow leaves little for us
+constexpr uint64_t kAddressSpace = uint64_t(1) << 33;
+#else
+constexpr uint64_t kAddressSpace = UINT64_MAX;
+#endif
 
 constexpr uint32_t kEnvironmentFormat = 1;
 constexpr uint8_t kRowFormat = 1;
@@ -147,7 +153,7 @@ Status LmdbEnvironment::open(const MetaOptions& options) {
   if (made) std::filesystem::permissions(directory, std::filesystem::perms::owner_all, error);
 
   int failed = mdb_env_create(&env_);
-  if (failed == 0) failed = mdb_env_set_mapsize(env_, options.max_bytes);
+  if (failed == 0) failed = mdb_env_set_mapsize(env_, std::min(options.max_bytes, kAddressSpace));
   if (failed == 0) failed = mdb_env_set_maxdbs(env_, MDB_dbi(options.tables.size() + 1));
   if (failed == 0) failed = mdb_env_set_maxreaders(env_, kMaxReaders);
   if (failed == 0) failed = mdb_env_open(env_, path_.c_str(), MDB_NOTLS, 0600);
