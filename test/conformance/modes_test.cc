@@ -1,0 +1,243 @@
+// Modes and owners: chmod, chown, access, setuid and setgid bits, umask.
+#include <sys/wait.h>
+#include <sys/xattr.h>
+
+#include "test/conformance/conformance.h"
+
+namespace conformance {
+namespace {
+
+TEST(chmod, every_bit) {
+  make_file("f");
+  OK(mkdir("d", 0755));
+  for (const char* name : {"f", "d"}) {
+    for (mode_t mode : {0u, 0111u, 0644u, 01777u, 02755u, 04755u, 07777u}) {
+      OK(chmod(name, mode));
+      EQ(mode_of(seen(name)), mode);
+    }
+  }
+  EQ(times_risen("f", [] { OK(chmod("f", 0600)); }), "c");
+  EQ(times_risen("f", [] { OK(chmod("f", 0600)); }), "c");
+}
+
+TEST(chmod, follows_links_and_descriptors) {
+  make_file("f");
+  OK(symlink("f", "link"));
+  OK(chmod("link", 0600));
+  EQ(mode_of(seen("f")), 0600u);
+  FAILS(EOPNOTSUPP, fchmodat(AT_FDCWD, "link", 0644, AT_SYMLINK_NOFOLLOW));
+  Fd fd(OK(open("f", O_RDONLY)));
+  OK(fchmod(fd, 0640));
+  EQ(mode_of(seen("f")), 0640u);
+}
+
+TEST(chmod, permissions) {
+  make_file("f");
+  OK(chown("f", kOther, kGroup));
+  OK(chmod("f", 0666));
+  as_user([] { FAILS(EPERM, chmod("f", 0600)); });
+  as(kOther, kOtherGroup, {}, [] { OK(chmod("f", 0600)); });
+  EQ(mode_of(seen("f")), 0600u);
+}
+
+TEST(chmod, setgid_of_a_foreign_group_is_dropped) {
+  make_file("f");
+  OK(chown("f", kUser, kOtherGroup));
+  as_user([] { OK(chmod("f", 02755)); });
+  EQ(mode_of(seen("f")), 0755u);
+  OK(chown("f", kUser, kGroup));
+  as_user([] { OK(chmod("f", 02755)); });
+  EQ(mode_of(seen("f")), 02755u);
+  OK(chown("f", kUser, kOtherGroup));
+  as(kUser, kGroup, {kOtherGroup}, [] { OK(chmod("f", 02755)); });
+  EQ(mode_of(seen("f")), 02755u);
+  as_user([] { OK(chmod("f", 04755)); });  // setuid of the owner's own stays
+  EQ(mode_of(seen("f")), 04755u);
+}
+
+TEST(chown, by_root) {
+  make_file("f");
+  OK(symlink("f", "link"));
+  EQ(times_risen("f", [] { OK(chown("f", kUser, kGroup)); }), "c");
+  EQ(info(seen("f")).st_uid, kUser);
+  EQ(info(seen("f")).st_gid, kGroup);
+  OK(chown("f", uid_t(-1), kOtherGroup));
+  EQ(info(seen("f")).st_uid, kUser);
+  EQ(info(seen("f")).st_gid, kOtherGroup);
+  OK(chown("f", kOther, gid_t(-1)));
+  EQ(info(seen("f")).st_uid, kOther);
+  OK(lchown("link", kUser, kGroup));
+  EQ(info(seen("link")).st_uid, kUser);
+  EQ(info(seen("f")).st_uid, kOther);
+  OK(chown("link", 0, 0));
+  EQ(info(seen("f")).st_uid, 0u);
+  Fd fd(OK(open("f", O_RDONLY)));
+  OK(fchown(fd, 4'000'000'000u, 4'000'000'001u));
+  EQ(info(seen("f")).st_uid, 4'000'000'000u);
+  EQ(info(seen("f")).st_gid, 4'000'000'001u);
+}
+
+TEST(chown, by_the_owner) {
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  as(kUser, kGroup, {kOtherGroup}, [] {
+    FAILS(EPERM, chown("f", kOther, gid_t(-1)));
+    FAILS(EPERM, chown("f", uid_t(-1), 1));
+    FAILS(EPERM, chown("f", 0, 0));
+    OK(chown("f", kUser, kGroup));
+    OK(chown("f", uid_t(-1), kOtherGroup));
+    OK(chown("f", uid_t(-1), uid_t(-1)));
+  });
+  EQ(info(seen("f")).st_gid, kOtherGroup);
+  as(kOther, kGroup, {kOtherGroup}, [] {
+    FAILS(EPERM, chown("f", uid_t(-1), kGroup));
+    FAILS(EPERM, chown("f", kOther, gid_t(-1)));
+  });
+}
+
+TEST(chown, clears_setuid_and_setgid) {
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  OK(chmod("f", 06755));
+  as_user([] { OK(chown("f", uid_t(-1), kGroup)); });
+  EQ(mode_of(seen("f")), 0755u);
+  OK(chmod("f", 06755));
+  OK(chown("f", kUser, kGroup));  // by root too
+  EQ(mode_of(seen("f")), 0755u);
+  OK(chmod("f", 02644));  // not of a program: stays when root does it
+  OK(chown("f", kUser, kGroup));
+  EQ(mode_of(seen("f")), 02644u);
+  OK(mkdir("d", 0755));
+  OK(chmod("d", 06755));
+  OK(chown("d", kUser, kGroup));
+  EQ(mode_of(seen("d")), 06755u);
+}
+
+TEST(setuid, cleared_by_what_others_write) {
+  OK(chmod(".", 0777));
+  const auto after = [](mode_t mode, const std::function<void(int)>& action) {
+    make_file("f", "content");
+    OK(chown("f", kUser, kGroup));
+    OK(chmod("f", mode | 0022));
+    as(kOther, kOtherGroup, {}, [&] {
+      Fd fd(OK(open("f", O_RDWR)));
+      action(fd);
+    });
+    return mode_of(seen("f")) & ~0022u;
+  };
+  const auto writes = [](int fd) { EQ(write(fd, "x", 1), 1); };
+  EQ(after(04755, writes), 0755u);
+  EQ(after(06755, writes), 0755u);
+  EQ(after(02755, writes), 0755u);
+  EQ(after(04644, writes), 0644u);
+  EQ(after(06755, [](int fd) { OK(ftruncate(fd, 3)); }), 0755u);
+  EQ(after(06755, [](int) { OK(truncate("f", 3)); }), 0755u);
+  EQ(after(06755, [](int) { Fd fd(OK(open("f", O_WRONLY | O_TRUNC))); }), 0755u);
+  EQ(after(06755, [](int fd) { OK(fallocate(fd, 0, 0, 10000)); }), 0755u);
+  EQ(after(06755, [](int fd) { OK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4)); }),
+     0755u);
+  EQ(after(06755, [](int fd) { EQ(pwrite(fd, "x", 1, 100), 1); }), 0755u);
+  EQ(after(06755, [](int fd) { read_at(fd, 3, 0); }), 06755u);
+}
+
+TEST(setuid, kept_when_root_writes) {
+  make_file("f", "content");
+  OK(chmod("f", 06755));
+  Fd fd(OK(open("f", O_RDWR)));
+  EQ(write(fd, "x", 1), 1);
+  OK(fsync(fd));
+  EQ(mode_of(seen("f")), 06755u);
+}
+
+TEST(setuid, capability_goes_with_a_write) {
+  make_file("f", "content");
+  const unsigned char capability[20] = {1, 0, 0, 2, 0, 4};  // VFS_CAP_REVISION_2, effective; CAP_KILL...
+  OK(setxattr("f", "security.capability", capability, sizeof capability, 0));
+  TRUE(getxattr(seen("f").c_str(), "security.capability", nullptr, 0) > 0);
+  Fd fd(OK(open("f", O_RDWR)));
+  EQ(write(fd, "x", 1), 1);
+  OK(fsync(fd));
+  FAILS(ENODATA, getxattr(seen("f").c_str(), "security.capability", nullptr, 0));
+}
+
+TEST(setgid, directory_gives_its_group_on) {
+  OK(mkdir("d", 0777));
+  OK(chown("d", 0, kOtherGroup));
+  OK(chmod("d", 02777));
+  as_user([] {
+    umask(0);
+    make_file("d/f");
+    OK(mkdir("d/sub", 0755));
+    OK(mkfifo("d/fifo", 0644));
+    OK(symlink("x", "d/link"));
+    Fd fd(OK(open("d/program", O_RDWR | O_CREAT, 02755)));
+  });
+  for (const char* name : {"f", "sub", "fifo", "link", "program"})
+    EQ(info(seen(std::string("d/") + name)).st_gid, kOtherGroup);
+  EQ(mode_of(seen("d/sub")), 02755u);
+  EQ(mode_of(seen("d/f")), 0644u);
+  EQ(mode_of(seen("d/program")), 0755u);  // of a group that its maker is not in
+}
+
+TEST(access, by_class) {
+  make_file("f", "", 0);
+  OK(chown("f", kUser, kGroup));
+  const auto may = [] {
+    return (access("f", R_OK) == 0 ? 4 : 0) + (access("f", W_OK) == 0 ? 2 : 0) +
+           (access("f", X_OK) == 0 ? 1 : 0);
+  };
+  for (unsigned bits = 0; bits < 8; ++bits) {
+    OK(chmod("f", bits << 6));
+    as(kUser, kGroup, {}, [&] { EQ(may(), int(bits)); });
+    as(kOther, kGroup, {}, [&] { EQ(may(), 0); });
+    OK(chmod("f", bits << 3));
+    as(kUser, kGroup, {}, [&] { EQ(may(), 0); });
+    as(kOther, kGroup, {}, [&] { EQ(may(), int(bits)); });
+    as(kOther, kOtherGroup, {1, kGroup}, [&] { EQ(may(), int(bits)); });
+    OK(chmod("f", bits));
+    as(kOther, kOtherGroup, {}, [&] { EQ(may(), int(bits)); });
+    as(kOther, kGroup, {}, [&] { EQ(may(), 0); });
+  }
+  OK(chmod("f", 0));
+  EQ(may(), 6);  // root: all but to execute what nobody may
+  OK(chmod("f", 0001));
+  EQ(may(), 7);
+  FAILS(EINVAL, access("f", 0x100));
+}
+
+TEST(access, to_directories) {
+  OK(mkdir("d", 0755));
+  make_file("d/f", "", 0644);
+  OK(chmod("d", 0311));
+  OK(chown("d", kUser, kGroup));
+  as_user([] {
+    FAILS(EACCES, open("d", O_RDONLY | O_DIRECTORY));
+    OK(access("d/f", R_OK));
+    make_file("d/g");
+    OK(unlink("d/g"));
+  });
+  OK(chmod("d", 0600));
+  as_user([] {
+    EQ(names_in("d").size(), 1u);  // names, and nothing behind them
+    struct stat out;
+    FAILS(EACCES, stat("d/f", &out));
+    FAILS(EACCES, open("d/new", O_RDWR | O_CREAT, 0644));
+    FAILS(EACCES, chdir("d"));
+  });
+}
+
+TEST(access, execute) {
+  OK(system("cp /bin/true ./true"));
+  OK(chmod("true", 0644));
+  as_user([] { FAILS(EACCES, execl("./true", "true", nullptr)); });
+  OK(chmod("true", 0711));
+  as_user([] {
+    FAILS(EACCES, open("true", O_RDONLY));
+    EQ(system("./true"), 0);  // to execute is enough
+  });
+  make_file("script", "#!/bin/sh\nexit 3\n", 0755);
+  EQ(WEXITSTATUS(system("./script")), 3);
+}
+
+}  // namespace
+}  // namespace conformance
