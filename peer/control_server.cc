@@ -34,6 +34,7 @@ std::vector<InodeNumber> inodes_of(const RequestBody& body) {
           if constexpr (requires { one.inode; }) out.push_back(one.inode);
           if constexpr (requires { one.parent; }) out.push_back(one.parent);
           if constexpr (requires { one.new_parent; }) out.push_back(one.new_parent);
+          if constexpr (requires { one.from_offset; }) out.push_back(one.from);
         }
         return out;
       },

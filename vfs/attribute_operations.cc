@@ -13,19 +13,32 @@ RequestPtr begin(fuse_req_t request) {
   return std::make_shared<KernelRequest>(session_of(request), request);
 }
 
+// What this mount removed may still be somebody's working directory.
+void unknown_attributes(const RequestPtr& request, fuse_ino_t node, const Error& error) {
+  MountSession& session = request->session();
+  const auto last = error.code == Code::stale ? session.removed.find(node) : std::nullopt;
+  auto client = last ? session.client(node) : nullptr;
+  if (!client) return void(request->error(error));
+  session.reply_attributes(request, client, *last, 0);
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t node, fuse_file_info*) {
   auto request = begin(req);
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   request->session().tree.attributes(
-      request->who(), node, request->options(), [request](Result<TreeNode> found) {
-        if (!found) return void(request->error(found.error()));
+      request->who(), node, request->options(), [request, node](Result<TreeNode> found) {
+        if (!found) return unknown_attributes(request, node, found.error());
         request->session().reply_attributes(request, found->volume, found->attributes, found->lease);
       });
 }
 
+// The nearest that can be kept: years 1677 to 2262.
 int64_t to_ns(const timespec& time) {
+  constexpr int64_t kMost = INT64_MAX / kSecond - 1;
+  if (time.tv_sec > kMost) return kMost * kSecond;
+  if (time.tv_sec < -kMost) return -kMost * kSecond;
   return int64_t(time.tv_sec) * kSecond + time.tv_nsec;
 }
 

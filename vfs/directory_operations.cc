@@ -3,6 +3,7 @@
 // A position is the cookie of the entry before it: stable while the directory changes. "." and ".." have 1
 // and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar kListingPage entries
 // come at a time and wait in the handle.
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "vfs/limits.h"
@@ -90,6 +91,16 @@ bool list_from_page(Listing& listing) {
   return true;
 }
 
+void mark_read(Listing& listing, const Attributes& directory) {
+  {
+    std::lock_guard lock(listing.handle->mutex);
+    if (std::exchange(listing.handle->no_atime, true)) return;
+  }
+  MountSession& session = listing.request->session();
+  if (marks_access(directory, session.background.clock().wall_ns()))
+    session.mark_access(listing.client, listing.request->who(), directory.inode);
+}
+
 void fetch(const ListingPtr& listing) {
   const size_t each = listing->plus ? kPlusEntryBytes : kEntryBytes;
   const bool local = listing->client->local();
@@ -101,6 +112,7 @@ void fetch(const ListingPtr& listing) {
   listing->since = listing->request->session().given.now();
   listing->request->session().call(
       listing->request, listing->client, body, [listing, local](VolumeAnswer& answer) {
+        mark_read(*listing, answer.reply.attributes);
         if (local) {
           listing->lease = answer.reply.lease;
           for (const DirectoryEntry& entry : answer.reply.entries) {
@@ -181,6 +193,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
     info->keep_cache = session->notifier.overflows() == 0 && (!cache || cache->keep_listing(inode_of(node)));
   }
   auto handle = std::make_unique<DirectoryHandle>();
+  handle->no_atime = (info->flags & O_NOATIME) != 0;
   info->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(req, info) == 0) handle.release();
 }

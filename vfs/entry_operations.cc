@@ -45,16 +45,47 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name)
       });
 }
 
+// Not from programs: an NFS server, or open_by_handle_at(2), has a handle of what the kernel has forgotten,
+// of any type.
+void lookup_itself(const RequestPtr& request, fuse_ino_t node) {
+  request->session().call(
+      request, node, GetAttributes{inode_of(node)}, [request, node](VolumeAnswer& answer) {
+        MountSession& session = request->session();
+        const Attributes& found = answer.reply.attributes;
+        // Without a name it is there for those who have it open, and no longer.
+        if (found.nlink == 0 && !session.files->in_use(node)) return void(request->error(Code::stale));
+        session.reply_entry(request, session.client(node), found, {0, {}, answer.reply.lease, nullptr});
+      });
+}
+// The directory that a volume hangs in.
+std::optional<uint64_t> parent_of_volume(MountSession& session, fuse_ino_t node) {
+  if (inode_of(node) != kRootInode || volume_of(node) == kRootVolume) return std::nullopt;
+  for (const VolumePlace& place : *session.tree.directory().places()) {
+    if (place.number == volume_of(node) && !place.ancestors.empty())
+      return global_inode(place.parent, place.ancestors.back());
+  }
+  return std::nullopt;
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  if (std::string_view(name) == ".") return lookup_itself(begin(req), parent);
+  if (std::string_view(name) == "..") {
+    auto request = begin(req);
+    if (auto above = parent_of_volume(request->session(), parent)) return lookup_itself(request, *above);
+    return lookup_with(request, parent, name);
+  }
   lookup_with(begin(req), parent, name);
 }
 
 // Inodes are their own names here: the kernel's counts need no bookkeeping. What holds an unlinked inode at
 // its owner is Open, until the last handle is released.
-void op_forget(fuse_req_t req, fuse_ino_t, uint64_t) {
+void op_forget(fuse_req_t req, fuse_ino_t node, uint64_t) {
+  session_of(req)->removed.forget(node);
   fuse_reply_none(req);
 }
-void op_forget_multi(fuse_req_t req, size_t, fuse_forget_data*) {
+void op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgotten) {
+  auto session = session_of(req);
+  for (size_t i = 0; i < count; ++i) session->removed.forget(forgotten[i].ino);
   fuse_reply_none(req);
 }
 
@@ -127,7 +158,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
                const char* new_name, unsigned flags) {
   auto request = begin(req);
-  if ((flags & ~unsigned(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
+  if ((flags & ~unsigned(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0)
     return void(request->error(Code::invalid_argument));
   if (volume_of(parent) != volume_of(new_parent)) return void(request->error(Code::cross_volume));
   Rename body;
@@ -137,6 +168,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
   body.new_name = new_name;
   body.no_replace = (flags & RENAME_NOREPLACE) != 0;
   body.exchange = (flags & RENAME_EXCHANGE) != 0;
+  body.whiteout = (flags & RENAME_WHITEOUT) != 0;
   auto client = request->session().client(parent);
   request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
     request->session().note_change(client, answer.reply.attributes);
@@ -147,7 +179,11 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
 
 void op_readlink(fuse_req_t req, fuse_ino_t node) {
   auto request = begin(req);
-  request->session().call(request, node, ReadLink{inode_of(node)}, [request](VolumeAnswer& answer) {
+  auto client = request->session().client(node);
+  request->session().call(request, client, ReadLink{inode_of(node)}, [request, client](VolumeAnswer& answer) {
+    MountSession& session = request->session();
+    if (marks_access(answer.reply.attributes, session.background.clock().wall_ns()))
+      session.mark_access(client, request->who(), answer.reply.attributes.inode);
     request->reply([&](fuse_req_t to) { return fuse_reply_readlink(to, answer.reply.text.c_str()); });
   });
 }

@@ -51,6 +51,11 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
   auto handle = std::make_shared<FileHandle>();
   handle->who = request->who();
   handle->errors_seen = file->error_mark();
+  const bool reads = (flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0;
+  if (reads && marks_access(attributes, request->session().background.clock().wall_ns())) {
+    handle->marks_access.store(true);
+    info.keep_cache = 0;  // else nobody here learns that it is read
+  }
   handle->file = std::move(file);
   info.fh = reinterpret_cast<uint64_t>(new HandlePtr(std::move(handle)));
   return info;
@@ -97,6 +102,22 @@ struct Created {
   uint8_t lease = 0;
   bool is_new = false;
 };
+// The kernel believes that it has made the file.
+void truncate_opened(const RequestPtr& request, const std::shared_ptr<OpenFile>& file,
+                     std::function<void(const Attributes&)> then) {
+  SetAttributes body;
+  body.inode = file->inode();
+  body.size = 0;
+  body.has_write_handle = true;
+  auto client = file->client();
+  client->call(request->who(), body, {}, request->options(),
+               [request, file, then = std::move(then)](VolumeAnswer answer) {
+                 if (answer.reply.code == Code::ok) return then(answer.reply.attributes);
+                 request->session().files->release(file);
+                 request->error(answer.reply.code);
+               });
+}
+
 void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
              const Attributes& attributes, const Created& made, int flags) {
   request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<OpenFile> file) {
@@ -105,13 +126,18 @@ void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& cli
       const fuse_file_info info = new_handle(request, file, opened, flags);
       // Of a file that was there the kernel would take these attributes, however old.
       const uint8_t lease = made.is_new ? made.lease : made.lease & kLeaseDirectory;
-      const fuse_entry_param entry = request->session().entry_of(request->since(), client, opened,
-                                                                 {made.parent, made.name, lease, nullptr});
+      const fuse_ino_t parent = made.name == kNameOfUnnamed ? 0 : made.parent;
+      const fuse_entry_param entry =
+          request->session().entry_of(request->since(), client, opened, {parent, made.name, lease, nullptr});
       if (!request->reply([&](fuse_req_t to) { return fuse_reply_create(to, &entry, &info); }))
         drop_handle(request->session(), info);
     };
     if (made.is_new) return answer(attributes);
-    open_at_owner(request, file, access_wanted(flags), answer);  // somebody else was faster
+    open_at_owner(request, file, access_wanted(flags),
+                  [=](const Attributes& opened) {  // somebody else was faster
+                    if ((flags & O_TRUNC) == 0) return answer(opened);
+                    truncate_opened(request, file, answer);
+                  });
   });
 }
 
@@ -124,6 +150,10 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   body.mode = S_IFREG | (mode & 07777);
   body.exclusive = (flags & O_EXCL) != 0;
   body.open = true;
+  if (body.name == kNameOfUnnamed) {
+    body.name.clear();
+    body.unnamed = true;
+  }
   auto client = request->session().client(parent);
   request->session().call(
       request, client, std::move(body),
@@ -136,6 +166,8 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
+  if (handle->marks_access.exchange(false))
+    request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
   if (!handle->file->client()->local()) request->listen(nullptr);
   handle->file->read(handle->who, uint64_t(offset), uint32_t(std::min<size_t>(size, kMaxWrite)),
                      request->options(), [request](Code code, Bytes data) {

@@ -127,6 +127,12 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
   for (auto& [then, file] : ready) then(file);
 }
 
+bool Files::in_use(uint64_t node) const {
+  std::lock_guard lock(mutex_);
+  auto found = open_.find(node);
+  return found != open_.end() && found->second.users != 0;
+}
+
 std::shared_ptr<OpenFile> Files::find(uint64_t node) const {
   if (count() == 0) return nullptr;
   std::lock_guard lock(mutex_);

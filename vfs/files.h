@@ -22,6 +22,8 @@ class Files : public std::enable_shared_from_this<Files> {
   void acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then);
   void release(const std::shared_ptr<OpenFile>& file);
 
+  // Whether a program has it open here; it may be known a little longer.
+  bool in_use(uint64_t node) const;
   // The file, if it is open here.
   std::shared_ptr<OpenFile> find(uint64_t node) const;
   size_t count() const { return count_.load(std::memory_order_relaxed); }

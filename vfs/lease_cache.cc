@@ -312,6 +312,7 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
 void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
   set_parent(create.parent, reply, since);
   if (create.open) opened_[reply.attributes.inode] = true;
+  if (create.unnamed) return changed_here(create.parent);
   if ((reply.lease & kLeaseDirectory) != 0 && unchanged(create.parent, since)) {
     set_entry(create.parent, create.name, reply.attributes.inode, since);
   } else {
@@ -332,7 +333,7 @@ void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t
   for (InodeNumber parent : {rename.parent, rename.new_parent}) forget_attributes(parent);
   const InodeNumber* target = entry_of(rename.new_parent, rename.new_name);
   const bool same = target && *target == reply.attributes.inode;  // two names of one file: both stay
-  if (rename.exchange || !known || same) {
+  if (rename.exchange || rename.whiteout || !known || same) {
     forget_entry(rename.parent, rename.name);
     forget_entry(rename.new_parent, rename.new_name);
   } else {
@@ -390,6 +391,11 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
       changed_here(reply.attributes.inode);
     }
     return changed_here(unlink->parent);
+  }
+  if (const auto* mark = std::get_if<MarkAccess>(&body)) {
+    Node* node = nodes_.find(mark->inode);
+    if (done && node) node->attributes.atime_ns = std::max(node->attributes.atime_ns, reply.attributes.atime_ns);
+    return;
   }
   std::visit(
       [&](const auto& one) {

@@ -92,6 +92,7 @@ const fuse_lowlevel_ops& operations() {
     set_file_operations(made);
     set_directory_operations(made);
     set_attribute_operations(made);
+    set_range_operations(made);
     return made;
   }();
   return all;
@@ -209,6 +210,7 @@ void Mount::Impl::work() {
     last_was_local.store(!client || client->local(), std::memory_order_relaxed);
     if (++backlog > kBacklog || takes_long(question, last_was_local, session->context.dirty_bytes.load()))
       receiving.unlock();
+    translate_request(buffer);
     fuse_session_process_buf(session->fuse, &buffer);
   }
   if (receiving.owns_lock()) receiving.unlock();

@@ -349,15 +349,26 @@ void MountSession::reply_attributes(const RequestPtr& request, const std::shared
   auto elsewhere = OpenFile::Elsewhere::none;
   const fuse_entry_param entry =
       entry_of(request->since(), client, attributes, {0, {}, lease, nullptr}, &elsewhere);
-  auto answer = [request, entry] {
-    request->reply([&](fuse_req_t to) { return fuse_reply_attr(to, &entry.attr, entry.attr_timeout); });
+  const int64_t birth_ns = attributes.btime_ns;
+  auto answer = [request, entry, birth_ns] {
+    request->reply([&](fuse_req_t to) {
+      return request->wants_birth_time() ? reply_statx(to, entry.attr, birth_ns, entry.attr_timeout)
+                                         : fuse_reply_attr(to, &entry.attr, entry.attr_timeout);
+    });
   };
   if (elsewhere == OpenFile::Elsewhere::same_size) return notifier.inode(entry.ino, true, answer);
   answer();
 }
 
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
-  if (auto file = files->find(global_inode(client->number(), attributes.inode))) file->own_change(attributes);
+  const uint64_t node = global_inode(client->number(), attributes.inode);
+  if (auto file = files->find(node)) return file->own_change(attributes);
+  if (attributes.nlink == 0 && attributes.inode != 0) removed.add(node, attributes);
+}
+
+void MountSession::mark_access(const std::shared_ptr<VolumeClient>& client, const Credentials& who,
+                               InodeNumber inode) {
+  client->call(who, MarkAccess{inode}, {}, {}, [](VolumeAnswer) {});
 }
 
 // An inode that the kernel does not know may be in an answer that it has taken and not yet looked at: whoever

@@ -15,10 +15,12 @@
 
 #include "peer/runtime/logger.h"
 #include "vfs/files.h"
+#include "vfs/kernel_protocol.h"
 #include "vfs/lease_cache.h"
 #include "vfs/mount.h"
 #include "vfs/notifier.h"
 #include "vfs/recalls.h"
+#include "vfs/removed.h"
 #include "vfs/tree.h"
 
 namespace efs {
@@ -35,6 +37,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   MountSession& session() { return *session_; }
   const Credentials& who() const { return who_; }
   uint64_t since() const { return since_; }  // Given::now(), when it came
+  bool wants_birth_time() const { return statx_; }
   // Learns the caller's supplementary groups (reads /proc). False: they were known already.
   bool fetch_groups();
 
@@ -64,6 +67,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   pid_t thread_ = 0;  // of the program
   Credentials who_;
   uint64_t since_ = 0;
+  const bool statx_ = is_statx();  // made on the thread that serves it
   std::atomic<bool> claimed_{false};
   bool listening_ = false;
   std::shared_ptr<VolumeClient> client_;
@@ -77,6 +81,7 @@ struct FileHandle {
   Credentials who;  // as it was opened: what it was allowed then stays allowed
   std::mutex mutex;
   uint64_t errors_seen = 0;
+  std::atomic<bool> marks_access{false};  // the next read does (relatime)
   Code take_error() {
     std::lock_guard lock(mutex);
     return file->take_error(errors_seen);
@@ -92,6 +97,7 @@ struct DirectoryHandle {
   uint8_t lease = 0;
   bool end = false;
   bool with_attributes = false;
+  bool no_atime = false;  // it was marked as read, or is not to be
 };
 
 // The peer's volumes, those of other peers behind what this mount was leased. Thread-safe. `found` sees each
@@ -132,6 +138,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   Notifier notifier;
   std::shared_ptr<Files> files;
   Given given;
+  RemovedInodes removed;
   fuse_session* fuse = nullptr;
   std::atomic<uint64_t> requests{0};
 
@@ -167,6 +174,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
                             OpenFile::Elsewhere* elsewhere = nullptr);
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
+  // Somebody read it, and relatime wants that marked. Nobody waits for it.
+  void mark_access(const std::shared_ptr<VolumeClient>& client, const Credentials& who, InodeNumber inode);
 
   // KernelCache, on the notifier's thread.
   void forget_inode(uint64_t node, bool pages) override;
@@ -201,5 +210,6 @@ void set_entry_operations(fuse_lowlevel_ops& operations);
 void set_file_operations(fuse_lowlevel_ops& operations);
 void set_directory_operations(fuse_lowlevel_ops& operations);
 void set_attribute_operations(fuse_lowlevel_ops& operations);
+void set_range_operations(fuse_lowlevel_ops& operations);
 
 }  // namespace efs

@@ -162,13 +162,14 @@ struct Create {  // -> entry, created
   uint32_t mode = 0;
   uint32_t rdev = 0;
   std::string target;     // of a symbolic link
-  bool exclusive = true;  // false: an existing regular file is answered instead of Code::exists
+  bool exclusive = true;  // false: an existing regular file is answered, another gives Code::stale
   bool open = false;      // held open by the session at once, as by Open
+  bool unnamed = false;   // O_TMPFILE: a regular file, open, without the name; `exclusive`: it never gets one
   static constexpr auto fields() {
     return std::tuple{field("p", &Create::parent), field("n", &Create::name),
                       field("m", &Create::mode),   field("r", &Create::rdev),
                       field("t", &Create::target), field("x", &Create::exclusive),
-                      field("o", &Create::open)};
+                      field("o", &Create::open),   field("u", &Create::unnamed)};
   }
 };
 struct Link {  // -> entry
@@ -195,10 +196,12 @@ struct Rename {  // -> attributes of what moved; `replaced`: of what was at the 
   InodeNumber new_parent = 0;
   std::string new_name;
   bool no_replace = false, exchange = false;
+  bool whiteout = false;  // a character device 0:0 takes the place of what moved (overlayfs)
   static constexpr auto fields() {
     return std::tuple{field("p", &Rename::parent),      field("n", &Rename::name),
                       field("np", &Rename::new_parent), field("nn", &Rename::new_name),
-                      field("nr", &Rename::no_replace), field("ex", &Rename::exchange)};
+                      field("nr", &Rename::no_replace), field("ex", &Rename::exchange),
+                      field("wh", &Rename::whiteout)};
   }
 };
 struct SetAttributes {  // -> attributes
@@ -297,15 +300,39 @@ struct AppendRegister {
     return std::tuple{field("x", &AppendRegister::index), field("e", &AppendRegister::entry)};
   }
 };
+// Somebody read it: its access time becomes now, as relatime has it (mount(8)): when it is not after both
+// other times, or a day old (marks_access in types.h). Nothing else of it changes.
+struct MarkAccess {
+  static constexpr uint16_t kKind = 44;
+  InodeNumber inode = 0;
+  static constexpr auto fields() { return std::tuple{field("i", &MarkAccess::inode)}; }
+};
+// Bytes of one file put into another, or elsewhere into the same, without moving them: both then name the
+// same chunks. Stops at the end of `from`, and after kCopyExtents extents: whoever asked goes on from there.
+inline constexpr size_t kCopyExtents = 1024;
+struct CopyRange {  // -> attributes (of `inode`), offset: how many bytes
+  static constexpr uint16_t kKind = 45;
+  InodeNumber from = 0;
+  uint64_t from_offset = 0;
+  InodeNumber inode = 0;
+  uint64_t offset = 0, length = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("f", &CopyRange::from), field("fo", &CopyRange::from_offset),
+                      field("i", &CopyRange::inode), field("o", &CopyRange::offset),
+                      field("l", &CopyRange::length)};
+  }
+};
 
 using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
                                  SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye>;
-using ChangeRequest = std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
-                                   RemoveXattr, MakeJunction, RemoveJunction, AppendRegister>;
+using ChangeRequest =
+    std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
+                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
 using RequestBody = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
                                  SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye,
                                  DropLeases, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate,
-                                 SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister>;
+                                 SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister,
+                                 MarkAccess, CopyRange>;
 
 struct Request {
   VolumeId volume{};

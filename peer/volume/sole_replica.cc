@@ -19,17 +19,18 @@ constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 
 // Whose bytes or size the answer depends on: what others have buffered of it is to be here first.
-InodeNumber asks_about(const RequestBody& body) {
+std::array<InodeNumber, 2> asks_about(const RequestBody& body) {
   return std::visit(
-      [](const auto& one) -> InodeNumber {
+      [](const auto& one) -> std::array<InodeNumber, 2> {
         using Body = std::decay_t<decltype(one)>;
+        if constexpr (std::is_same_v<Body, CopyRange>) return {one.inode, one.from};
         if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
                       std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
                       std::is_same_v<Body, Layout> || std::is_same_v<Body, SetAttributes> ||
                       std::is_same_v<Body, Write> || std::is_same_v<Body, Allocate>) {
-          return one.inode;
+          return {one.inode, 0};
         }
-        return 0;
+        return {};
       },
       body);
 }
@@ -71,8 +72,8 @@ SoleReplica::~SoleReplica() = default;
 // What others may have buffered is called back first; what they may believe is called back after. What waits
 // for that keeps this replica.
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
-  if (const InodeNumber inode = asks_about(request.body);
-      inode != 0 && leases_->owned_elsewhere(request.session, inode)) {
+  for (const InodeNumber inode : asks_about(request.body)) {
+    if (inode == 0 || !leases_->owned_elsewhere(request.session, inode)) continue;
     auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
     return leases_->take_back(request.session, {inode},
                               [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
@@ -435,6 +436,8 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   operation.sequence = request.sequence;
   operation.acknowledged = request.acknowledged;
   if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
+  if (const auto* copy = std::get_if<CopyRange>(&operation.body); copy && operation.held)
+    operation.held = holds(request, copy->from);
   Reply reply;
   {
     std::lock_guard lock(apply_mutex_);

@@ -77,6 +77,12 @@ struct Attributes {
   }
 };
 
+// relatime: whether reading this marks it.
+inline bool marks_access(const Attributes& of, int64_t now_ns) {
+  constexpr int64_t kDay = int64_t(24) * 3600 * 1000 * 1000 * 1000;
+  return of.atime_ns <= of.mtime_ns || of.atime_ns <= of.ctime_ns || now_ns - of.atime_ns >= kDay;
+}
+
 // A directory entry that leads to another volume.
 struct Junction {
   VolumeId volume{};

@@ -28,11 +28,18 @@ Status OperationRun::set_mode(InodeRow& row, uint32_t mode) {
   return {};
 }
 
+// The kernel clears the bits in the name of whoever writes, before it hands on what was written.
+bool OperationRun::only_clears_suid(const SetAttributes& request, const InodeRow& row) const {
+  const uint32_t mode = row.mode & 07777, cleared = mode & ~*request.mode;
+  return (*request.mode & ~mode) == 0 && (cleared & ~(kSetUid | kSetGid)) == 0 && row.is_regular() &&
+         (operation_.held || allowed(row, who_, kWrite));
+}
+
 Status OperationRun::apply(const SetAttributes& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
   const bool owner = owns(row, who_);
-  if (request.mode && !owner) return fail(Code::not_permitted);
+  if (request.mode && !owner && !only_clears_suid(request, row)) return fail(Code::not_permitted);
   if (request.uid && who_.uid != 0 && !(owner && *request.uid == row.uid)) return fail(Code::not_permitted);
   if (request.gid && who_.uid != 0 && !(owner && (*request.gid == row.gid || in_group(who_, *request.gid))))
     return fail(Code::not_permitted);
@@ -62,18 +69,29 @@ Status OperationRun::apply(const SetAttributes& request) {
   return {};
 }
 
+Status OperationRun::apply(const MarkAccess& request) {
+  EFS_ASSIGN(InodeRow * row, edit(request.inode));
+  if (!operation_.held && !row->is_symlink() && !allowed(*row, who_, kRead)) return fail(Code::access_denied);
+  if (marks_access(attributes_of(request.inode, *row), stamp_.time_ns)) {
+    row->atime_ns = stamp_.time_ns;
+    changed(request.inode, false);
+  }
+  reply_.attributes = attributes(request.inode);
+  return {};
+}
+
 // xattr(7): who may set what.
 Status OperationRun::may_set_xattr(const InodeRow& row, std::string_view name) const {
   if (name.size() > kMaxXattrName) return fail(Code::range);
   if (name.find('\0') != name.npos) return fail(Code::invalid_argument);
-  if (name.starts_with("user.") && name.size() > 5) {
+  if (name == "user." || name == "trusted." || name == "security.") return fail(Code::invalid_argument);
+  if (name.starts_with("user.")) {
     if (!row.is_regular() && !row.is_directory()) return fail(Code::not_permitted);
     if (row.is_directory() && (row.mode & 01000) && !owns(row, who_)) return fail(Code::not_permitted);
     if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
     return {};
   }
-  if ((name.starts_with("trusted.") && name.size() > 8) ||
-      (name.starts_with("security.") && name.size() > 9)) {
+  if (name.starts_with("trusted.") || name.starts_with("security.")) {
     if (who_.uid != 0) return fail(Code::not_permitted);
     return {};
   }

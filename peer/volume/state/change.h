@@ -35,9 +35,12 @@ class OperationRun {
   Status apply(const SetAttributes& request);
   Status apply(const SetXattr& request);
   Status apply(const RemoveXattr& request);
+  Status apply(const MarkAccess& request);
   // content.cc
   Status apply(const WriteExtents& request);
   Status apply(const Allocate& request);
+  // copy.cc
+  Status apply(const CopyRange& request);
   // house.cc
   Status apply(const OpenSession& request);
   Status apply(const EndSessions& request);
@@ -62,6 +65,8 @@ class OperationRun {
   void add_entry(InodeNumber parent, InodeRow& row, std::string_view name, EntryRow entry);
   void erase_entry(InodeNumber parent, std::string_view name, const EntryRow& entry);
   void replace_entry(InodeNumber parent, std::string_view name, const EntryRow& old, EntryRow entry);
+  Status make_unnamed(const Create& request, InodeNumber inode, InodeRow& row);
+  Status leave_whiteout(InodeNumber parent, InodeRow& row, std::string_view name);
   Status may_remove(const InodeRow& parent, const InodeRow& victim) const;  // the sticky bit
 
   // content.cc
@@ -71,6 +76,7 @@ class OperationRun {
   Status name_chunk(const Id& chunk, uint32_t length, uint64_t times);
   Status unname_chunk(const Id& chunk, uint64_t times);
   Result<Id> store_bytes(Bytes bytes);
+  Status copy_extents(const CopyRange& request, InodeRow& row, const InodeRow& from, uint64_t length);
   Status spill(InodeNumber inode, InodeRow& row);
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
   Status write_access(const InodeRow& row) const;
@@ -78,6 +84,7 @@ class OperationRun {
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc
+  bool only_clears_suid(const SetAttributes& request, const InodeRow& row) const;
   Status set_mode(InodeRow& row, uint32_t mode);
   Status set_access_acl(InodeRow& row, const Bytes& acl);
   Status may_set_xattr(const InodeRow& row, std::string_view name) const;

@@ -28,25 +28,43 @@ EntryRow entry_to(InodeNumber inode, uint32_t mode) {
 }
 }  // namespace
 
+// Held by the session that made it until that closes it, or gives it a name.
+Status OperationRun::make_unnamed(const Create& request, InodeNumber inode, InodeRow& row) {
+  row.nlink = 0;
+  row.holders = 1;
+  if (!request.exclusive) row.rdev = InodeRow::kMayBeNamed;
+  rows_.put(kOrphans, session_key(operation_.session, inode), "");
+  reply_.created = true;
+  reply_.attributes = attributes(inode);
+  reply_.parent = attributes(request.parent);
+  return {};
+}
+
 Status OperationRun::apply(const Create& request) {
-  EFS_TRY(check_name(request.name));
+  if (!request.unnamed) EFS_TRY(check_name(request.name));
   uint32_t mode = request.mode & (kTypeBits | 07777);
   if ((mode & kTypeBits) == 0) mode |= 0100000;
   const uint32_t type = mode & kTypeBits;
   if (!is_known_type(type)) return fail(Code::invalid_argument);
   EFS_ASSIGN(InodeRow * parent, directory(request.parent));
   if (!allowed(*parent, who_, kExecute)) return fail(Code::access_denied);
-  EFS_ASSIGN(auto existing, view_.entry(request.parent, request.name));
+  if (request.unnamed && (type != 0100000 || !request.open)) return fail(Code::invalid_argument);
+  std::optional<EntryRow> existing;
+  if (!request.unnamed) {
+    EFS_ASSIGN(existing, view_.entry(request.parent, request.name));
+  }
   if (existing) {
-    if (request.exclusive || existing->type != 0100000)
-      return fail(!request.exclusive && existing->type == 0040000 ? Code::is_directory : Code::exists);
+    if (request.exclusive) return fail(Code::exists);
+    // What else is there is for the kernel to open: it looks again.
+    if (existing->type != 0100000) return fail(existing->type == 0040000 ? Code::is_directory : Code::stale);
     EFS_TRY(edit(existing->inode));
     reply_.attributes = attributes(existing->inode);
     reply_.parent = attributes(request.parent);
     return {};
   }
   if (!allowed(*parent, who_, kWrite)) return fail(Code::access_denied);
-  if ((type == 0020000 || type == 0060000) && who_.uid != 0) return fail(Code::not_permitted);
+  const bool whiteout = type == 0020000 && request.rdev == 0;  // no device: anybody may
+  if ((type == 0020000 || type == 0060000) && !whiteout && who_.uid != 0) return fail(Code::not_permitted);
   if (type == 0120000) {
     if (request.target.empty()) return fail(Code::not_found);
     if (request.target.size() > kMaxSymlink) return fail(Code::name_too_long);
@@ -65,6 +83,7 @@ Status OperationRun::apply(const Create& request) {
   }
   EFS_ASSIGN(auto made, make_inode(mode, who_.uid, gid));
   auto [inode, row] = made;
+  if (request.unnamed) return make_unnamed(request, inode, *row);
   row->parent = request.parent;
   if (type == 0020000 || type == 0060000) row->rdev = request.rdev;
   if (type == 0120000) {
@@ -89,7 +108,13 @@ Status OperationRun::apply(const Link& request) {
   EFS_ASSIGN(auto existing, view_.entry(request.parent, request.name));
   if (existing) return fail(Code::exists);
   if (!allowed(*parent, who_, kWrite)) return fail(Code::access_denied);
-  if (row->nlink == 0) return fail(Code::not_found);
+  if (row->may_be_named()) {
+    rows_.erase(kOrphans, session_key(operation_.session, request.inode));
+    if (row->holders != 1) return fail(Code::corrupt, "a file without a name is held by several sessions");
+    row->holders = row->rdev = 0;
+  } else if (row->nlink == 0) {
+    return fail(Code::not_found);
+  }
   if (row->nlink >= kMaxLinks) return fail(Code::too_many_links);
   ++row->nlink;
   touch(*row);
@@ -131,11 +156,19 @@ Status OperationRun::apply(const Unlink& request) {
   return {};
 }
 
+// renameat2(2), RENAME_WHITEOUT.
+Status OperationRun::leave_whiteout(InodeNumber parent, InodeRow& row, std::string_view name) {
+  EFS_ASSIGN(auto made, make_inode(0020000, who_.uid, (row.mode & kSetGid) ? row.gid : who_.gid));
+  made.second->parent = parent;
+  add_entry(parent, row, name, entry_to(made.first, 0020000));
+  return {};
+}
+
 // rename(2). What is at the target goes in the same step; an exchange swaps where two names lead.
 Status OperationRun::apply(const Rename& request) {
   EFS_TRY(check_name(request.name));
   EFS_TRY(check_name(request.new_name));
-  if (request.no_replace && request.exchange) return fail(Code::invalid_argument);
+  if (request.exchange && (request.no_replace || request.whiteout)) return fail(Code::invalid_argument);
   EFS_ASSIGN(InodeRow * from, writable_directory(request.parent));
   EFS_ASSIGN(InodeRow * to, writable_directory(request.new_parent));
   EFS_ASSIGN(auto entry, view_.entry(request.parent, request.name));
@@ -217,6 +250,7 @@ Status OperationRun::apply(const Rename& request) {
   } else {
     add_entry(request.new_parent, *to, request.new_name, entry_to(entry->inode, row->mode));
   }
+  if (request.whiteout) EFS_TRY(leave_whiteout(request.parent, *from, request.name));
   changed(entry->inode, false);
   answer();
   return {};

@@ -97,8 +97,8 @@ struct FormatVolume {
 
 using OperationBody =
     std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate, SetXattr, RemoveXattr,
-                 MakeJunction, RemoveJunction, AppendRegister, OpenSession, EndSessions, ReleaseOrphans,
-                 FreeChunks, ReclaimExtents, ReserveInodes, FormatVolume>;
+                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, OpenSession,
+                 EndSessions, ReleaseOrphans, FreeChunks, ReclaimExtents, ReserveInodes, FormatVolume>;
 
 struct Operation {
   Credentials who;

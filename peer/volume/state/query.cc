@@ -117,7 +117,9 @@ Status Query::answer(const GetAttributes& request) {
 }
 
 Status Query::answer(const ReadDirectory& request) {
-  EFS_ASSIGN(auto row, view_.inode(request.inode));
+  EFS_ASSIGN(auto found_row, view_.find_inode(request.inode));
+  if (!found_row) return fail(Code::not_found);  // removed while it is read: getdents(2)
+  const InodeRow& row = *found_row;
   if (!row.is_directory()) return fail(Code::not_directory);
   if (!held_ && !allowed(row, who_, kRead)) return fail(Code::access_denied);
   // Names need the right to read, what they lead to the right to search.
@@ -162,6 +164,7 @@ Status Query::answer(const ReadLink& request) {
   EFS_ASSIGN(auto row, view_.inode(request.inode));
   if (!row.is_symlink()) return fail(Code::invalid_argument);
   reply.text = row.content;
+  reply.attributes = attributes_of(request.inode, row);
   return {};
 }
 

@@ -146,7 +146,7 @@ Attributes attributes_of(InodeNumber inode, const InodeRow& row) {
   out.nlink = row.nlink;
   out.size = row.size;
   out.blocks = (row.covered + 4095) / 4096 * 8;
-  out.rdev = row.rdev;
+  out.rdev = row.is_regular() ? 0 : row.rdev;
   out.atime_ns = row.atime_ns;
   out.mtime_ns = row.mtime_ns;
   out.ctime_ns = row.ctime_ns;

@@ -44,7 +44,8 @@ uint64_t trailing_number(std::string_view key);
 
 // ---- rows ----
 struct InodeRow {
-  uint32_t mode = 0, uid = 0, gid = 0, nlink = 0, rdev = 0;
+  uint32_t mode = 0, uid = 0, gid = 0, nlink = 0;
+  uint32_t rdev = 0;  // of devices; kMayBeNamed of a file without a name
   uint64_t size = 0;
   uint64_t covered = 0;  // bytes that extents, or `content`, cover
   int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
@@ -59,6 +60,9 @@ struct InodeRow {
   bool is_directory() const { return (mode & 0170000) == 0040000; }
   bool is_regular() const { return (mode & 0170000) == 0100000; }
   bool is_symlink() const { return (mode & 0170000) == 0120000; }
+  // O_TMPFILE: no name yet.
+  static constexpr uint32_t kMayBeNamed = 1;
+  bool may_be_named() const { return is_regular() && nlink == 0 && rdev == kMayBeNamed; }
   bool has_extents() const { return is_regular() && covered != content.size(); }
   std::string encode() const;
   static Result<InodeRow> decode(std::string_view row);

@@ -259,4 +259,93 @@ BOOST_AUTO_TEST_CASE(inode_numbers_come_from_what_was_reserved) {
   BOOST_TEST(first == 2u);
 }
 
+// copy_file_range(2): the same chunks, named twice.
+BOOST_AUTO_TEST_CASE(copies_share_chunks) {
+  TestVolume volume;
+  auto from = volume.make(kRootInode, "from", kFile), to = volume.make(kRootInode, "to", kFile);
+  std::string bytes(30'000, 'x');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 7 + i / 256);
+  volume.write(from, 0, bytes.substr(0, 20'000));
+  volume.write(from, 25'000, bytes.substr(25'000));  // with a hole between
+  bytes.replace(20'000, 5000, 5000, '\0');
+  const uint64_t stored = volume.usage().stored_bytes;
+  BOOST_TEST(volume.run(CopyRange{from, 100, to, 50, 1 << 20}).offset == 29'900u);
+  BOOST_TEST(volume.content(to) == std::string(50, '\0') + bytes.substr(100));
+  BOOST_TEST(volume.usage().stored_bytes == stored);
+  BOOST_TEST(volume.usage().bytes == 25'000u + 24'900u);
+  volume.run(size_of(from, 0));
+  BOOST_TEST(volume.content(to) == std::string(50, '\0') + bytes.substr(100));
+  // Within one file, over what is there; not onto itself.
+  std::string model = volume.content(to);
+  BOOST_TEST(volume.run(CopyRange{to, 0, to, 10'000, 5000}).offset == 5000u);
+  model.replace(10'000, 5000, model.substr(0, 5000));
+  BOOST_TEST(volume.content(to) == model);
+  BOOST_TEST(volume.run(CopyRange{to, 0, to, 1000, 5000}).code == Code::invalid_argument);
+  BOOST_TEST(volume.run(CopyRange{to, 50'000, to, 0, 10}).offset == 0u);  // behind the end
+  BOOST_TEST(volume.run(CopyRange{to, 0, kRootInode, 0, 10}).code == Code::is_directory);
+  BOOST_TEST(volume.run(CopyRange{kRootInode, 0, to, 0, 10}).code == Code::is_directory);
+  BOOST_TEST(volume.run(CopyRange{to, 0, from, kMaxFileSize, 10}).code == Code::too_large);
+  BOOST_TEST(volume.run(CopyRange{to, 0, from, 0, 10}, user(5)).code == Code::access_denied);
+  volume.run(size_of(to, 0));
+  BOOST_TEST(volume.usage().stored_bytes == 0u);
+  BOOST_TEST(volume.usage().bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(copies_of_small_content_and_many_extents) {
+  TestVolume volume;
+  auto small = volume.make(kRootInode, "small", kFile), to = volume.make(kRootInode, "to", kFile);
+  volume.write(small, 0, "0123456789");
+  BOOST_TEST(volume.run(CopyRange{small, 2, to, 0, 5}).offset == 5u);
+  BOOST_TEST(volume.run(CopyRange{small, 0, small, 10, 10}).offset == 10u);
+  BOOST_TEST(volume.content(to) == "23456");
+  BOOST_TEST(volume.content(small) == "01234567890123456789");
+  auto many = volume.make(kRootInode, "many", kFile);
+  for (size_t i = 0; i < kCopyExtents + 10; ++i) volume.write(many, 4096 * (i + 1), "x" + std::to_string(i));
+  const auto first = volume.run(CopyRange{many, 0, to, 0, UINT32_MAX});
+  BOOST_TEST(first.offset == 4096 * (kCopyExtents + 1));
+  const auto rest = volume.run(CopyRange{many, first.offset, to, first.offset, UINT32_MAX});
+  BOOST_TEST(first.offset + rest.offset == volume.attributes(many).size);
+  BOOST_TEST(volume.content(to) == volume.content(many));
+}
+
+BOOST_AUTO_TEST_CASE(reading_marks_the_time_as_relatime_has_it) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", 0100600);
+  const Attributes before = volume.attributes(file);
+  volume.run(MarkAccess{file});
+  const Attributes marked = volume.attributes(file);
+  BOOST_TEST(marked.atime_ns > before.atime_ns);
+  BOOST_TEST(marked.ctime_ns == before.ctime_ns);
+  BOOST_TEST(marked.change == before.change);
+  volume.run(MarkAccess{file});
+  BOOST_TEST(volume.attributes(file).atime_ns == marked.atime_ns);
+  volume.now_ns += int64_t(25) * 3600 * 1'000'000'000;
+  volume.run(MarkAccess{file});
+  BOOST_TEST(volume.attributes(file).atime_ns == volume.now_ns);
+  volume.write(file, 0, "x");
+  volume.run(MarkAccess{file});
+  BOOST_TEST(volume.attributes(file).atime_ns == volume.now_ns);
+  BOOST_TEST(volume.run(MarkAccess{file}, user(5)).code == Code::access_denied);
+}
+
+BOOST_AUTO_TEST_CASE(who_writes_clears_setuid) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", 0106777);
+  auto set = [&](uint32_t mode) {
+    SetAttributes request;
+    request.inode = file;
+    request.mode = mode;
+    return volume.run(request, user(5)).code;
+  };
+  BOOST_TEST(set(0700) == Code::not_permitted);
+  BOOST_TEST(set(07777) == Code::not_permitted);
+  BOOST_TEST(set(0777) == Code::ok);
+  BOOST_TEST((volume.attributes(file).mode & 07777) == 0777u);
+  SetAttributes closed;
+  closed.inode = file;
+  closed.mode = 04755;
+  volume.run(closed);
+  BOOST_TEST(set(0755) == Code::not_permitted);  // who may not write
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -65,8 +65,9 @@ BOOST_AUTO_TEST_CASE(create_refuses) {
   BOOST_TEST(code(file, "x", kFile) == Code::not_directory);
   BOOST_TEST(code(999, "x", kFile) == Code::stale);
   BOOST_TEST(code(dir, "x", kFile, user(5)) == Code::access_denied);
-  BOOST_TEST(code(kRootInode, "null", 0020666, user(5)) == Code::not_permitted);
-  BOOST_TEST(code(kRootInode, "null", 0020666) == Code::ok);
+  BOOST_TEST(code(kRootInode, "null", 0060666, user(5)) == Code::not_permitted);
+  BOOST_TEST(code(kRootInode, "null", 0060666) == Code::ok);
+  BOOST_TEST(code(kRootInode, "whiteout", 0020000, user(5)) == Code::ok);  // 0:0 is no device
   Create again;
   again.parent = kRootInode;
   again.name = "file";
@@ -368,6 +369,66 @@ BOOST_AUTO_TEST_CASE(the_register_grows_by_one) {
   BOOST_TEST(volume.run(append).code == Code::conflict);
   append.index = 1;
   BOOST_TEST(volume.run(append).code == Code::ok);
+}
+
+// O_TMPFILE: held by who made it, until it is closed or gets a name.
+BOOST_AUTO_TEST_CASE(files_without_a_name) {
+  TestVolume volume;
+  const SessionId session{9};
+  auto make = [&](bool exclusive) {
+    Operation operation;
+    Create create;
+    create.parent = kRootInode;
+    create.mode = kFile;
+    create.open = create.unnamed = true;
+    create.exclusive = exclusive;
+    operation.session = session;
+    operation.body = create;
+    Reply reply = volume.run(operation);
+    BOOST_REQUIRE(reply.code == Code::ok);
+    BOOST_TEST(reply.attributes.nlink == 0u);
+    BOOST_TEST(reply.attributes.rdev == 0u);
+    return reply.attributes.inode;
+  };
+  auto link = [&](InodeNumber inode, std::string name) {
+    Operation operation;
+    operation.session = session;
+    operation.body = Link{inode, kRootInode, std::move(name)};
+    return volume.run(operation).code;
+  };
+  const auto named = make(false), dropped = make(false), never = make(true);
+  BOOST_TEST(volume.ask(ReadDirectory{kRootInode}).entries.empty());
+  volume.write(named, 0, "content");
+  BOOST_TEST(link(named, "f") == Code::ok);
+  BOOST_TEST(volume.attributes(named).nlink == 1u);
+  BOOST_TEST(link(never, "g") == Code::not_found);
+  volume.run(ReleaseOrphans{session, {named, dropped, never}});
+  BOOST_TEST(volume.ask(GetAttributes{dropped}).code == Code::stale);
+  BOOST_TEST(volume.ask(GetAttributes{never}).code == Code::stale);
+  BOOST_TEST(volume.content(named) == "content");
+  BOOST_TEST(volume.usage().files == 2u);
+  volume.run(unlink_of(kRootInode, "f"));
+  BOOST_TEST(link(named, "again") == Code::stale);
+  BOOST_TEST(volume.usage().files == 1u);
+  Create closed;
+  closed.parent = kRootInode;
+  closed.mode = kFile;
+  closed.unnamed = true;
+  BOOST_TEST(volume.run(closed).code == Code::invalid_argument);  // nobody would hold it
+}
+
+BOOST_AUTO_TEST_CASE(a_rename_leaves_a_whiteout) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  Rename rename = rename_of(kRootInode, "f", kRootInode, "g");
+  rename.whiteout = true;
+  BOOST_TEST(volume.run(rename).code == Code::ok);
+  BOOST_TEST(volume.ask(Lookup{kRootInode, "g"}).attributes.inode == file);
+  const Attributes left = volume.ask(Lookup{kRootInode, "f"}).attributes;
+  BOOST_TEST(left.mode == 0020000u);
+  BOOST_TEST(left.rdev == 0u);
+  rename.exchange = true;
+  BOOST_TEST(volume.run(rename).code == Code::invalid_argument);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
