@@ -54,6 +54,7 @@ SetAttributes wanted(fuse_ino_t node, const struct stat& to, int valid, bool has
   if ((valid & FUSE_SET_ATTR_ATIME) && !body.atime_now) body.atime_ns = to_ns(to.st_atim);
   if ((valid & FUSE_SET_ATTR_MTIME) && !body.mtime_now) body.mtime_ns = to_ns(to.st_mtim);
   body.has_write_handle = has_handle;
+  body.clear_suid = (valid & FUSE_SET_ATTR_KILL_SUID) != 0;  // FATTR_KILL_SUIDGID
   return body;
 }
 

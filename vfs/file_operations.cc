@@ -195,22 +195,56 @@ void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, 
                });
 }
 
+struct Writing {
+  uint64_t offset = 0;
+  bool durable = false, through = false, to_end = false;
+};
+
+void write(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, const Writing& how) {
+  if (how.to_end) return append(request, handle, bytes, how.offset, how.durable);
+  if (how.durable || how.through || !handle->file->client()->local()) request->listen(nullptr);
+  const auto mode = how.durable   ? OpenFile::Mode::durable
+                    : how.through ? OpenFile::Mode::through
+                                  : OpenFile::Mode::buffered;
+  const size_t size = bytes.size();
+  handle->file->write(handle->who, how.offset, bytes, mode, [request, size](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+  });
+}
+
+bool has_suid(uint32_t mode) {  // setgid where the group may execute
+  return (mode & S_ISUID) != 0 || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+}
+
+// Setuid and setgid go before the bytes come.
+void clear_suid_and_write(const RequestPtr& request, const HandlePtr& handle, Bytes bytes, Writing how) {
+  SetAttributes clear;
+  clear.inode = handle->file->inode();
+  clear.clear_suid = true;
+  auto client = handle->file->client();
+  if (!client->local()) request->listen(nullptr);
+  client->call(handle->who, clear, {}, {},
+               [request, handle, bytes = std::move(bytes), how](VolumeAnswer answer) {
+                 if (answer.reply.code != Code::ok) return void(request->error(answer.reply.code));
+                 handle->file->own_change(answer.reply.attributes);
+                 request->session().notifier.inode(handle->file->node(), false);
+                 write(request, handle, bytes, how);
+               });
+}
+
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
-  const bool durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
-  const bool through = (info->flags & O_DIRECT) != 0;
-  const bool to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
-  if (to_end) return append(request, handle, bytes, uint64_t(offset), durable);
-  if (durable || through || !handle->file->client()->local()) request->listen(nullptr);
-  const auto mode = durable   ? OpenFile::Mode::durable
-                    : through ? OpenFile::Mode::through
-                              : OpenFile::Mode::buffered;
-  handle->file->write(handle->who, uint64_t(offset), bytes, mode, [request, size](Code code) {
-    if (code != Code::ok) return void(request->error(code));
-    request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
-  });
+  Writing how;
+  how.offset = uint64_t(offset);
+  how.durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
+  how.through = (info->flags & O_DIRECT) != 0;
+  how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
+  if (kills_suid() && has_suid(handle->file->mode()))
+    return clear_suid_and_write(request, handle, to_bytes(bytes), how);
+  write(request, handle, bytes, how);
 }
 
 // The result of a flush or sync, and what was lost of this handle's file before.

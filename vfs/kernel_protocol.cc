@@ -1,8 +1,15 @@
 #include "vfs/kernel_protocol.h"
 
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
+#endif
+#include <fuse_lowlevel.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
 #include "peer/runtime/clock.h"
 
@@ -10,7 +17,12 @@ namespace efs {
 
 namespace {
 
-constexpr uint32_t kGetattr = 3, kCreate = 35, kTmpfile = 51, kStatx = 52;
+constexpr uint32_t kGetattr = 3, kWrite = 16, kInit = 26, kCreate = 35, kTmpfile = 51, kStatx = 52;
+constexpr uint32_t kHandleKillpriv2 = 1u << 28;  // of struct fuse_init_in and fuse_init_out: flags, at 12
+constexpr size_t kInitFlagsAt = 12;
+constexpr uint32_t kWriteKillsSuid = 1u << 2;  // of struct fuse_write_in: write_flags, at 20
+constexpr size_t kWriteFlagsAt = 20;
+constexpr size_t kLeastBody = 16;    // of all of these
 constexpr size_t kHeaderBytes = 40;  // struct fuse_in_header; the opcode is at 4
 
 struct StatxTime {  // struct fuse_sx_time
@@ -35,6 +47,29 @@ struct StatxAnswer {  // struct fuse_statx_out
 static_assert(sizeof(StatxAnswer) == 288);
 
 thread_local bool serves_statx = false;
+thread_local bool serves_init = false;  // of a kernel that knows kHandleKillpriv2
+thread_local bool serves_killing_write = false;
+
+uint32_t get(const char* at) {
+  uint32_t value = 0;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
+ssize_t read_device(int fd, void* to, size_t size, void*) {
+  return read(fd, to, size);
+}
+
+// The answer to FUSE_INIT: struct fuse_out_header, then struct fuse_init_out.
+ssize_t write_device(int fd, iovec* parts, int count, void*) {
+  if (std::exchange(serves_init, false) && count == 2 &&
+      parts[1].iov_len >= kInitFlagsAt + sizeof(uint32_t)) {
+    char* const at = static_cast<char*>(parts[1].iov_base) + kInitFlagsAt;
+    const uint32_t flags = get(at) | kHandleKillpriv2;
+    std::memcpy(at, &flags, sizeof flags);
+  }
+  return writev(fd, parts, count);
+}
 
 StatxTime to_time(const timespec& time) {
   return {time.tv_sec, uint32_t(time.tv_nsec), 0};
@@ -43,22 +78,39 @@ StatxTime to_time(const timespec& time) {
 }  // namespace
 
 void translate_request(fuse_buf& buffer) {
-  serves_statx = false;
-  if (buffer.size < kHeaderBytes || (buffer.flags & FUSE_BUF_IS_FD) != 0) return;
-  char* const at = static_cast<char*>(buffer.mem) + 4;
-  uint32_t opcode = 0;
-  std::memcpy(&opcode, at, sizeof opcode);
+  serves_statx = serves_init = serves_killing_write = false;
+  if (buffer.size < kHeaderBytes + kLeastBody || (buffer.flags & FUSE_BUF_IS_FD) != 0) return;
+  char* const opcode_at = static_cast<char*>(buffer.mem) + 4;
+  const char* const body = static_cast<const char*>(buffer.mem) + kHeaderBytes;
+  uint32_t opcode = get(opcode_at);
+  if (opcode == kWrite && buffer.size >= kHeaderBytes + kWriteFlagsAt + sizeof(uint32_t))
+    serves_killing_write = (get(body + kWriteFlagsAt) & kWriteKillsSuid) != 0;
+  if (opcode == kInit) serves_init = (get(body + kInitFlagsAt) & kHandleKillpriv2) != 0;
   if (opcode != kTmpfile && opcode != kStatx) return;
   serves_statx = opcode == kStatx;
   opcode = serves_statx ? kGetattr : kCreate;
-  std::memcpy(at, &opcode, sizeof opcode);
+  std::memcpy(opcode_at, &opcode, sizeof opcode);
+}
+
+bool kills_suid() {
+  return serves_killing_write;
+}
+
+const fuse_custom_io& protocol_io() {
+  static const fuse_custom_io io = [] {
+    fuse_custom_io made{};
+    made.read = read_device;
+    made.writev = write_device;
+    return made;
+  }();
+  return io;
 }
 
 bool is_statx() {
   return serves_statx;
 }
 
-int reply_statx(fuse_req_t request, const struct stat& attributes, int64_t birth_ns, double timeout_seconds) {
+int reply_statx(fuse_req* request, const struct stat& attributes, int64_t birth_ns, double timeout_seconds) {
   StatxAnswer out;
   out.valid_seconds = uint64_t(timeout_seconds);
   out.valid_ns = uint32_t((timeout_seconds - double(out.valid_seconds)) * double(kSecond));

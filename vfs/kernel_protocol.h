@@ -4,15 +4,18 @@
 // FUSE_GETATTR and wants another answer: whoever serves the request finds out by is_statx(). The kernel sends
 // both whatever version was agreed on, and asks again without them where they are refused.
 //
-// Private to vfs/: includes libfuse.
+// FUSE_HANDLE_KILLPRIV_V2 (7.33): whoever serves a write clears setuid and setgid when kills_suid() says so,
+// and the kernel no longer asks for security.capability before each. Agreed on in the answer to FUSE_INIT, by
+// protocol_io(); without it (a mount by fusermount3) the kernel clears them by a SETATTR before the write.
+// Private to vfs/.
 #pragma once
 
-#ifndef FUSE_USE_VERSION
-#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 12)
-#endif
-#include <fuse_lowlevel.h>
-
 #include <cstdint>
+
+struct fuse_buf;
+struct fuse_custom_io;
+struct fuse_req;
+struct stat;
 
 namespace efs {
 
@@ -22,7 +25,11 @@ inline constexpr const char* kNameOfUnnamed = "/";
 void translate_request(fuse_buf& buffer);
 // The request that this thread serves came as FUSE_STATX.
 bool is_statx();
+// The write that this thread serves takes setuid and setgid away.
+bool kills_suid();
+// How a session of libfuse reads and writes /dev/fuse.
+const fuse_custom_io& protocol_io();
 // As fuse_reply_attr, with the time of birth.
-int reply_statx(fuse_req_t request, const struct stat& attributes, int64_t birth_ns, double timeout_seconds);
+int reply_statx(fuse_req* request, const struct stat& attributes, int64_t birth_ns, double timeout_seconds);
 
 }  // namespace efs

@@ -394,7 +394,8 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   }
   if (const auto* mark = std::get_if<MarkAccess>(&body)) {
     Node* node = nodes_.find(mark->inode);
-    if (done && node) node->attributes.atime_ns = std::max(node->attributes.atime_ns, reply.attributes.atime_ns);
+    if (done && node)
+      node->attributes.atime_ns = std::max(node->attributes.atime_ns, reply.attributes.atime_ns);
     return;
   }
   std::visit(

@@ -142,18 +142,20 @@ Status Mount::Impl::open(const MountOptions& options) {
   fuse_args args = FUSE_ARGS_INIT(own_mount ? 1 : 3, arguments);
   session->fuse = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), session.get());
   if (session->fuse == nullptr) return fail(Code::io, "cannot make a FUSE session");
-  std::string at = directory;
   if (own_mount) {
-    EFS_ASSIGN(const int fd,
+    EFS_ASSIGN(const int device,
                mount_as_root(directory, {options.read_only, options.allow_other, options.suid_and_devices}));
-    at = fmt::format("/dev/fd/{}", fd);
-  }
-  if (fuse_session_mount(session->fuse, at.c_str()) != 0)
+    if (fuse_session_custom_io(session->fuse, &protocol_io(), device) != 0) {
+      close(device);
+      return fail(Code::io, "cannot give a FUSE session its device");
+    }
+  } else if (fuse_session_mount(session->fuse, directory.c_str()) != 0) {
     return fail(
         Code::not_permitted,
         fmt::format("cannot mount at {}: fusermount3 refused (is the package fuse3 installed, and may "
                     "this user mount there?)",
                     directory));
+  }
   const int fd = fuse_session_fd(session->fuse);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -303,6 +303,11 @@ void OpenFile::tick() {
   pump();
 }
 
+uint32_t OpenFile::mode() const {
+  std::lock_guard lock(mutex_);
+  return latest_.mode;
+}
+
 bool OpenFile::clean() const {
   std::lock_guard lock(mutex_);
   return dirty_.empty() && queue_.empty();

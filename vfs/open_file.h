@@ -72,6 +72,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void stop_buffering(Done done);
   void sync(const Credentials& who, Done done);
   bool clean() const;
+  uint32_t mode() const;  // as the owner last said
 
   // ---- errors: each handle keeps the number that it has seen ----
   uint64_t error_mark() const;

@@ -8,6 +8,11 @@ namespace {
 constexpr uint64_t kMaxNewInodes = 512;  // that one operation may make (MakeJunction: its path)
 constexpr uint64_t kTerm = 1;
 
+bool makes_inodes(const OperationBody& body) {
+  const auto* rename = std::get_if<Rename>(&body);
+  return std::holds_alternative<Create>(body) || std::holds_alternative<MakeJunction>(body) ||
+         (rename && rename->whiteout);
+}
 bool may_unname(const OperationBody& body) {
   return std::holds_alternative<Unlink>(body) || std::holds_alternative<Rename>(body) ||
          std::holds_alternative<MakeJunction>(body);
@@ -69,8 +74,7 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects) {
   if (failed_.load())
     return error_reply(Code::io, "the volume takes no changes since a disk failed; restart the peer");
   auto transaction = rows_->begin();
-  if (std::holds_alternative<Create>(operation.body) ||
-      std::holds_alternative<MakeJunction>(operation.body)) {
+  if (makes_inodes(operation.body)) {
     auto state = read_state(*transaction);
     if (!state) return error_reply(std::move(state.error()));
     if (state->next_inode + kMaxNewInodes > reserved_durably_) {

@@ -328,11 +328,11 @@ using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, Re
 using ChangeRequest =
     std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
                  MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
-using RequestBody = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
-                                 SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye,
-                                 DropLeases, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate,
-                                 SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister,
-                                 MarkAccess, CopyRange>;
+using RequestBody =
+    std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read, SeekData,
+                 GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, DropLeases, Create, Link, Unlink,
+                 Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr, MakeJunction, RemoveJunction,
+                 AppendRegister, MarkAccess, CopyRange>;
 
 struct Request {
   VolumeId volume{};

@@ -47,6 +47,8 @@ Status OperationRun::apply(const SetAttributes& request) {
     return fail(Code::not_permitted);
   if ((request.atime_now || request.mtime_now) && !owner && !operation_.held && !allowed(row, who_, kWrite))
     return fail(Code::access_denied);
+  if (request.clear_suid && !owner && !request.size && !operation_.held && !allowed(row, who_, kWrite))
+    return fail(Code::access_denied);
   if (request.size) {
     if (row.is_directory()) return fail(Code::is_directory);
     if (!row.is_regular()) return fail(Code::invalid_argument);

@@ -240,6 +240,7 @@ Status OperationRun::apply(const Allocate& request) {
     EFS_TRY(fill(request.inode, row, request.offset, end));
     if (!request.keep_size) row.size = std::max(row.size, end);
   }
+  if (who_.uid != 0) drop_suid(row);
   touch_content(row);
   changed(request.inode, true);
   reply_.attributes = attributes(request.inode);
