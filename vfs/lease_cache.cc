@@ -169,7 +169,7 @@ void LeaseCache::list_ahead(const Credentials& who, InodeNumber directory) {
 }
 
 std::optional<VolumeAnswer> LeaseCache::known(const Lookup& lookup) {
-  if (lookup.name == "." || lookup.name == "..") return std::nullopt;
+  if (lookup.name == "." || lookup.name == ".." || lookup.name.size() > kMaxName) return std::nullopt;
   const InodeNumber* inode = entry_of(lookup.parent, lookup.name);
   VolumeAnswer answer;
   answer.reply.lease = kLeaseDirectory;
