@@ -83,8 +83,10 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // A change that `by` has asked for again was made before, and may still wait: runs `then` when what waits
   // for `by` has been answered.
   void join(const SessionId& by, Then then);
-  // Nobody is waited for any more, now and later: the owner stops.
+  // Nobody is waited for any more, now and later: the owner stops. What was to wait is then not to be
+  // answered to others: they ask again when the owner is back.
   void close();
+  bool closed() const { return closed_.load(); }
   // While it is on, changes are not answered: sessions of before a restart may believe what nobody here
   // knows.
   void hold(bool on);
@@ -150,7 +152,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   std::unordered_map<SessionId, uint64_t, SessionHash> lost_;
   std::vector<WaitPointer> waits_;
   std::vector<SessionId> watching_;  // sessions that know what they gave (`knows`)
-  bool closed_ = false;
+  std::atomic<bool> closed_{false};
   bool held_back_ = false;
   std::vector<Then> held_thens_;
   std::map<InodeNumber, unsigned> taking_;

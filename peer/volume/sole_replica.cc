@@ -74,6 +74,7 @@ SoleReplica::~SoleReplica() = default;
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   for (const InodeNumber inode : asks_about(request.body)) {
     if (inode == 0 || !leases_->owned_elsewhere(request.session, inode)) continue;
+    if (leases_->closed()) return done({error_reply(Code::not_owner), {}});
     auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
     return leases_->take_back(request.session, {inode},
                               [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
@@ -89,15 +90,21 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   out.reply.leases_lost = leases_->lost(request.session);
   if (changed.repeated && !leases_->alone(request.session)) {
     auto answered = std::make_shared<VolumeAnswer>(std::move(out));
-    return leases_->join(request.session, [answered, done = std::move(done)] { done(std::move(*answered)); });
+    return leases_->join(request.session, [this, self = weak_from_this().lock(), answered,
+                                           session = request.session, done = std::move(done)] {
+      if (stopped_for(session)) answered->reply = error_reply(Code::not_owner);
+      done(std::move(*answered));
+    });
   }
   if (changed.rows.empty() || leases_->alone(request.session)) return done(std::move(out));
   auto kept = std::make_shared<std::pair<VolumeAnswer, Changes>>(std::move(out), std::move(changed));
-  leases_->announce(request.session, kept->second.rows,
-                    [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
-                      release_presumed(kept->second);
-                      done(std::move(kept->first));
-                    });
+  leases_->announce(
+      request.session, kept->second.rows,
+      [this, self = weak_from_this().lock(), kept, session = request.session, done = std::move(done)] {
+        release_presumed(kept->second);
+        if (stopped_for(session)) kept->first = {error_reply(Code::not_owner), {}};
+        done(std::move(kept->first));
+      });
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.

@@ -124,6 +124,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
   VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
   bool grant(const Request& request, Reply& reply);
+  // The owner stops, and others were not waited for: its session is to ask again, and waits there.
+  bool stopped_for(const SessionId& session) const { return leases_->closed() && !is_own_session(session); }
   void release_presumed(const Changes& changed);
   Reply read_rows(const Request& request);
   VolumeAnswer read_file(const Request& request, const Read& read);

@@ -1,0 +1,229 @@
+// What one mount was answered to have changed, no mount is shown otherwise from then on: not by the owner,
+// not by what it was leased, not by its kernel's caches; whatever of messages, connections, hosts and the
+// owner fails meanwhile.
+//
+// Three mounts change and read a few names and files of one volume, all at once. After each answered change
+// every read that begins later, on any mount, is held against it. Mounts that change the same place at the
+// same time are answered before the others have forgotten (leases.h): that binds a moment later. Who is not
+// cut off himself is answered within a lease's length, and at the end, when all is well again, everybody is.
+#include <boost/test/unit_test.hpp>
+#include <cstdio>
+#include <random>
+
+#include "peer/volume/service.h"
+#include "test/sim/lease/mount.h"
+#include "test/unit/volume/fixture.h"
+
+using namespace efs;
+using namespace efs::test;
+
+namespace {
+
+constexpr size_t kMounts = 3;
+
+struct World {
+  explicit World(uint64_t seed)
+      : simulator(seed), random(seed + 7), environments(make_memory_environments()) {
+    for (size_t i = 0; i <= kMounts; ++i) {
+      disks.push_back(make_simulated_disk(seed * 10 + i));
+      keys.push_back(KeyPair::generate(random));
+      addresses.push_back("10.0.0." + std::to_string(i + 1));
+    }
+    id[0] = 1;
+    truth.settling_ns = 100 * kMillisecond;
+    start_owner();
+    BOOST_REQUIRE(set->create(id, 3, {0777, 0, 0}));
+    for (size_t i = 1; i <= kMounts; ++i) start_mount(i, seed);
+  }
+  ~World() {
+    for (auto& mount : mounts) mount.reset();
+    for (auto& remote : remotes) remote->close();
+    remotes.clear();
+    routers.clear();
+    stop_owner(false);
+    rpcs.clear();
+  }
+  std::unique_ptr<Rpc> make_rpc(Runtime& runtime, const KeyPair& key) {
+    return std::make_unique<Rpc>(runtime, key, Id{7}, Bytes(32, 5),
+                                 [](const PeerId&, const PublicKey&) { return Admission::admitted; });
+  }
+  void start_owner() {
+    Runtime& runtime = simulator.add_host(addresses[0], *disks[0]);
+    VolumeSetOptions options;
+    options.log_directory = "/data/log";
+    options.log.file_bytes = 4 << 20;
+    options.reserved_bytes = 0;
+    auto opened = VolumeSet::open(
+        {runtime.loop.clock(), runtime.random, disks[0]->files(), logger, chunks, *environments}, options);
+    BOOST_REQUIRE_MESSAGE(opened, test::why(opened));
+    set = std::move(*opened);
+    owner_rpc = make_rpc(runtime, keys[0]);
+    BOOST_REQUIRE(owner_rpc->listen(*Address::parse(addresses[0] + ":7400")));
+    VolumeAccess access;
+    access.may_act = [](const PeerId&, uint32_t) { return true; };
+    access.may_administer = [](const PeerId&, const Request&) { return false; };
+    service = std::make_unique<VolumeService>(runtime.loop, *owner_rpc, *set, access);
+  }
+  void stop_owner(bool cleanly) {
+    service.reset();
+    owner_rpc.reset();
+    if (cleanly) BOOST_REQUIRE(set->close());
+    set.reset();
+    simulator.remove_host(addresses[0]);
+    disks[0]->process_died();
+  }
+  void start_mount(size_t number, uint64_t seed) {
+    Runtime& runtime = simulator.add_host(addresses[number], *disks[number]);
+    simulator.set_drift(addresses[number], double(random.below(2001)) - 1000);
+    rpcs.push_back(make_rpc(runtime, keys[number]));
+    rpcs.back()->set_route(peer_id_of(keys[0].public_key()), {*Address::parse(addresses[0] + ":7400")});
+    VolumeLocator locator;
+    locator.locate = [this](const VolumeId&) {
+      return std::vector<PeerId>{peer_id_of(keys[0].public_key())};
+    };
+    routers.push_back(RecallRouter::make(runtime.loop, *rpcs.back()));
+    remotes.push_back(std::make_shared<RemoteVolume>(runtime.loop, *rpcs.back(), runtime.random, locator, id,
+                                                     3, 60 * kSecond, routers.back()));
+    mounts.push_back(
+        std::make_shared<Mount>(int(number), simulator, runtime, remotes.back(), truth, seed * 100 + number));
+    mounts.back()->owner_whole_since_ns = &owner_whole_since_ns;
+    mounts.back()->begin();
+  }
+  // One thing goes wrong for a while.
+  void trouble() {
+    truth.settling_ns = 2 * kLeaseTerm;
+    for (auto& mount : mounts) mount->calm = false;
+    const size_t victim = 1 + random.below(kMounts);
+    Mount& mount = *mounts[victim - 1];
+    const int64_t for_ns = int64_t(random.below(uint64_t(4 * kSecond)));
+    auto out = [&](bool paused) {
+      mount.whole_since_ns = INT64_MAX;
+      paused ? simulator.set_paused(addresses[victim], true) : simulator.set_partition(addresses[victim], 1);
+      simulator.run_for(for_ns);
+      paused ? simulator.set_paused(addresses[victim], false) : simulator.set_partition(addresses[victim], 0);
+      mount.whole_since_ns = simulator.now_ns() + 5 * kSecond;
+    };
+    const uint64_t kind = random.below(5);
+    if (kind < 2) {
+      out(kind == 1);
+    } else if (kind == 2) {
+      simulator.faults().break_chance = 0.02;
+      owner_whole_since_ns = INT64_MAX;
+      simulator.run_for(for_ns);
+      simulator.faults().break_chance = 0;
+      owner_whole_since_ns = simulator.now_ns() + 5 * kSecond;
+    } else if (kind == 3) {
+      owner_whole_since_ns = INT64_MAX;
+      stop_owner(random.below(2) == 0);
+      simulator.run_for(for_ns / 4);
+      start_owner();
+      for (auto& by : truth.buffered) by.second.clear();  // what was not sent is sent late
+      owner_whole_since_ns = simulator.now_ns() + 5 * kSecond;
+    } else {
+      simulator.faults().latency_max_ns = 100 * kMillisecond;
+      owner_whole_since_ns = INT64_MAX;
+      simulator.run_for(for_ns);
+      simulator.faults().latency_max_ns = 2 * kMillisecond;
+      owner_whole_since_ns = simulator.now_ns() + 2 * kSecond;
+    }
+    simulator.run_for(int64_t(random.below(uint64_t(2 * kSecond))));
+  }
+  void check(const std::string& when) {
+    for (const auto& one : truth.violations) BOOST_ERROR(when + ": " + one);
+    truth.violations.clear();
+  }
+
+  Simulator simulator;
+  SeededRandom random;
+  QuietLogger logger;
+  MemoryChunks chunks;
+  std::unique_ptr<VolumeEnvironments> environments;
+  VolumeId id{};
+  Truth truth;
+  std::vector<std::unique_ptr<SimulatedDisk>> disks;
+  std::vector<KeyPair> keys;
+  std::vector<std::string> addresses;
+  std::unique_ptr<VolumeSet> set;
+  std::unique_ptr<Rpc> owner_rpc;
+  std::unique_ptr<VolumeService> service;
+  std::vector<std::unique_ptr<Rpc>> rpcs;
+  std::vector<std::shared_ptr<RecallRouter>> routers;
+  std::vector<std::shared_ptr<RemoteVolume>> remotes;
+  std::vector<std::shared_ptr<Mount>> mounts;
+  int64_t owner_whole_since_ns = 0;
+};
+
+std::vector<uint64_t> seeds(size_t fixed) {
+  std::vector<uint64_t> all;
+  if (const char* one = std::getenv("EFS_SEED")) {
+    all.push_back(std::strtoull(one, nullptr, 10));
+  } else {
+    for (uint64_t seed = 1; seed <= fixed; ++seed) all.push_back(seed);
+    all.push_back(std::random_device()());
+  }
+  std::printf("seed %llu\n", static_cast<unsigned long long>(all.back()));
+  return all;
+}
+
+struct Total {
+  size_t reads = 0, kernel = 0, changes = 0, bound = 0, fences = 0;
+  void add(const Truth& truth) {
+    reads += truth.reads;
+    kernel += truth.kernel_reads;
+    changes += truth.changes;
+    bound += truth.bound;
+    fences += truth.fences;
+  }
+  void print(const char* what, size_t runs) const {
+    std::printf(
+        "figure %s: %zu runs, %zu reads (%zu by the kernel's caches), %zu changes (%zu alone in their "
+        "place), %zu fences\n",
+        what, runs, reads, kernel, changes, bound, fences);
+    std::fflush(stdout);
+  }
+};
+
+const bool kLong = std::getenv("EFS_LONG") != nullptr;
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(no_mount_sees_less_than_was_answered) {
+  Total total;
+  const auto all = seeds(kLong ? 500 : 8);
+  for (uint64_t seed : all) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      World world(seed);
+      world.simulator.run_for(30 * kSecond);
+      world.check("calm, seed " + std::to_string(seed));
+      BOOST_TEST(world.truth.reads > 100u);
+      BOOST_TEST(world.truth.kernel_reads > 10u);
+      BOOST_TEST(world.truth.bound > 10u);
+      total.add(world.truth);
+    }
+  }
+  total.print("calm", all.size());
+}
+
+BOOST_AUTO_TEST_CASE(no_mount_sees_less_than_was_answered_whatever_fails) {
+  Total total;
+  const auto all = seeds(kLong ? 1000 : 12);
+  for (uint64_t seed : all) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      World world(seed);
+      world.simulator.run_for(3 * kSecond);
+      for (int round = 0; round < 8; ++round) world.trouble();
+      world.check("faults, seed " + std::to_string(seed));
+      // All is well: whatever still waits is answered, and everybody goes on.
+      world.simulator.run_for(10 * kSecond);
+      for (auto& mount : world.mounts) mount->stop();
+      auto idle = [&] {
+        return std::all_of(world.mounts.begin(), world.mounts.end(), [](auto& one) { return one->idle(); });
+      };
+      BOOST_CHECK_MESSAGE(world.simulator.run_until(idle, 10 * kSecond),
+                          "seed " << seed << ": something never ends");
+      world.check("healed, seed " + std::to_string(seed));
+      total.add(world.truth);
+    }
+  }
+  total.print("faults", all.size());
+}

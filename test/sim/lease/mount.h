@@ -1,0 +1,135 @@
+// One mount as the owner of a volume meets it: the client, what it was leased, and a model of its kernel.
+//
+// The kernel's locks are those that matter to leases: a directory's is held from a create, an unlink or a
+// lookup until its answer is installed, and a notification about one of its names waits for it; a page's from
+// a write until its answer, and a notification about the file waits for it. Notifications go one after the
+// other. An answer takes a moment between being given and being installed.
+#pragma once
+
+#include <deque>
+#include <set>
+
+#include "peer/runtime/simulated.h"
+#include "peer/runtime/simulated_random.h"
+#include "peer/volume/remote_client.h"
+#include "vfs/lease_cache.h"
+
+namespace efs::test {
+
+// What has been answered, so what nobody may be shown anymore. Times are the simulation's.
+struct Truth {
+  struct Inode {
+    int64_t linked_at_ns = INT64_MAX;     // its create was answered, and binds everybody
+    int64_t unlinked_at_ns = INT64_MAX;   // likewise
+    bool unlinking = false;               // somebody may have removed it
+    std::map<uint64_t, int64_t> changes;  // version -> binds everybody from then on
+  };
+  struct Place {
+    std::set<int> busy;      // mounts with a change of it under way
+    int64_t settled_ns = 0;  // mounts that changed it at once were answered before each had forgotten
+  };
+  std::map<InodeNumber, Inode> inodes;
+  std::map<std::string, std::set<InodeNumber>> linked;  // what was ever made under a name
+  std::map<std::string, int> uncertain;                 // outcomes under this name that are not known
+  std::map<InodeNumber, Place> places;
+  std::map<InodeNumber, std::map<int, int64_t>> buffered;  // by mounts: answered then, not yet sent
+  std::vector<std::string> violations;
+  int64_t settling_ns = 0;  // for mounts that changed a place at once
+  size_t reads = 0, kernel_reads = 0, changes = 0, bound = 0, fences = 0;
+  int64_t longest_ns = 0;
+};
+
+class Mount : public std::enable_shared_from_this<Mount> {
+ public:
+  Mount(int number, Simulator& simulator, Runtime& runtime, std::shared_ptr<RemoteVolume> remote,
+        Truth& truth, uint64_t seed);
+  void begin();
+  void stop() { stopping_ = true; }
+  bool idle() const { return stopping_ && under_way_ == 0; }
+  // Times from which on nothing was wrong with it.
+  int64_t whole_since_ns = 0;
+  const int64_t* owner_whole_since_ns = nullptr;
+  bool calm = true;  // nobody is cut off
+  size_t done = 0;
+
+ private:
+  struct Cached {
+    InodeNumber inode = 0;
+    int64_t until_ns = 0;
+  };
+  struct CachedAttributes {
+    uint64_t change = 0;
+    int64_t until_ns = 0;
+  };
+  struct Lock {
+    bool held = false;
+    std::deque<Task> waiting;
+  };
+  struct File {
+    bool open = false, opening = false, buffering = false, sending = false;
+    bool dirty = false;
+    unsigned writing = 0;        // pages locked
+    std::vector<Task> unlocked;  // notifications that wait for them
+    std::vector<Task> clean;     // who waits for what is buffered to be at the owner
+  };
+  struct Notification {
+    InodeNumber inode = 0;
+    std::string name;
+    Task told;
+  };
+  using Then = std::function<void(VolumeAnswer)>;
+
+  void next();
+  void over(const char* what, int64_t begun_ns);
+  void look(const std::string& name);
+  void looked(const std::string& name, int64_t begun_ns, InodeNumber found);
+  void create(const std::string& name);
+  void unlink(const std::string& name);
+  void stat(InodeNumber inode);
+  void saw(InodeNumber inode, int64_t begun_ns, uint64_t change, const char* what, bool own = false);
+  void change_mode(InodeNumber inode);
+  void open_and_write(InodeNumber inode);
+  void write(InodeNumber inode, int64_t begun_ns);
+  void send_write(InodeNumber inode, bool locks, std::function<void(Code)> then);
+  void flush(InodeNumber inode, Task then);
+  void close(InodeNumber inode);
+  void read(InodeNumber inode);
+
+  void enter(InodeNumber of, bool& overlapped);
+  int64_t leave(InodeNumber place, bool overlapped);
+  void bind(InodeNumber inode, uint64_t change, int64_t from_ns);
+
+  void lock(Task then);
+  void unlock();
+  void notify(Notification one);
+  void tell_next();
+  void recalled(const Recall& recall, VolumeClient::Forgotten forgotten);
+  void lost(bool for_good);
+  int64_t believe(uint64_t since, uint64_t key, bool leased);
+  void ask(RequestBody body, Payload payload, Then then);
+  void later(int64_t at_most_ns, Task task);
+  uint64_t below(uint64_t bound) { return random_.next() % bound; }
+  int64_t now_ns() const { return simulator_.now_ns(); }
+  std::string name();
+  InodeNumber pick();
+
+  const int number_;
+  Simulator& simulator_;
+  Runtime& runtime_;
+  std::shared_ptr<RemoteVolume> remote_;
+  std::shared_ptr<LeaseCache> cache_;
+  Truth& truth_;
+  SimulatedRandom random_;
+  Given given_;
+  std::map<std::string, Cached> entries_;  // of the one directory
+  std::map<InodeNumber, CachedAttributes> attributes_;
+  std::map<InodeNumber, uint64_t> versions_;  // rises with each notification: what it overtook is not kept
+  Lock directory_;
+  std::map<InodeNumber, File> files_;
+  std::deque<Notification> notifications_;
+  bool telling_ = false;
+  bool stopping_ = false;
+  size_t under_way_ = 0;
+};
+
+}  // namespace efs::test
