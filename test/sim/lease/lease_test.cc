@@ -94,14 +94,13 @@ struct World {
     truth.settling_ns = 2 * kLeaseTerm;
     for (auto& mount : mounts) mount->calm = false;
     const size_t victim = 1 + random.below(kMounts);
-    Mount& mount = *mounts[victim - 1];
     const int64_t for_ns = int64_t(random.below(uint64_t(4 * kSecond)));
     auto out = [&](bool paused) {
-      mount.whole_since_ns = INT64_MAX;
+      truth.whole_since_ns[int(victim)] = INT64_MAX;
       paused ? simulator.set_paused(addresses[victim], true) : simulator.set_partition(addresses[victim], 1);
       simulator.run_for(for_ns);
       paused ? simulator.set_paused(addresses[victim], false) : simulator.set_partition(addresses[victim], 0);
-      mount.whole_since_ns = simulator.now_ns() + 5 * kSecond;
+      truth.whole_since_ns[int(victim)] = simulator.now_ns() + 5 * kSecond;
     };
     const uint64_t kind = random.below(5);
     if (kind < 2) {

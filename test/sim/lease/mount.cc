@@ -56,10 +56,14 @@ std::string Mount::name() {
   return std::string(1, char('a' + below(kNames)));
 }
 
-// A file that was made, and perhaps is gone.
+// A file that was made; one that may be without a name only if it is open here.
 InodeNumber Mount::pick() {
-  const auto& all = truth_.linked[name()];
-  return all.empty() ? 0 : *all.rbegin();
+  const std::string of = name();
+  const auto& all = truth_.linked[of];
+  if (all.empty()) return 0;
+  const InodeNumber inode = *all.rbegin();
+  const bool named = !truth_.inodes[inode].unlinking && truth_.uncertain[of] == 0;
+  return named || files_[inode].open ? inode : 0;
 }
 
 void Mount::next() {
@@ -93,7 +97,7 @@ void Mount::next() {
 // Whoever is not cut off himself waits for others for the length of a lease, and no longer.
 void Mount::over(const char* what, int64_t begun_ns) {
   const int64_t took_ns = now_ns() - begun_ns;
-  const bool whole = begun_ns >= whole_since_ns && begun_ns >= *owner_whole_since_ns;
+  const bool whole = begun_ns >= truth_.whole_since_ns[number_] && begun_ns >= *owner_whole_since_ns;
   if (whole) truth_.longest_ns = std::max(truth_.longest_ns, took_ns);
   const int64_t limit_ns = kLeaseTerm + (calm ? 500 * kMillisecond : 3 * kSecond);
   if (whole && took_ns > limit_ns)
@@ -144,7 +148,9 @@ void Mount::saw(InodeNumber inode, int64_t begun_ns, uint64_t change, const char
   }
   if (own) return;
   for (const auto& [mount, at_ns] : truth_.buffered[inode]) {
-    if (mount != number_ && at_ns < begun_ns)
+    // One that was cut off while it kept them was perhaps fenced: then they come late.
+    const bool whole = at_ns >= truth_.whole_since_ns[mount] && at_ns >= *owner_whole_since_ns;
+    if (mount != number_ && whole && at_ns < begun_ns)
       truth_.violations.push_back(
           fmt::format("{:.3f} mount {}: {} of inode {} without what mount {} had written {:.3f} before",
                       double(now_ns()) / 1e9, number_, what, inode, mount, double(begun_ns - at_ns) / 1e9));

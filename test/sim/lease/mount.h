@@ -33,6 +33,7 @@ struct Truth {
   std::map<std::string, int> uncertain;                 // outcomes under this name that are not known
   std::map<InodeNumber, Place> places;
   std::map<InodeNumber, std::map<int, int64_t>> buffered;  // by mounts: answered then, not yet sent
+  std::map<int, int64_t> whole_since_ns;                   // mounts with which nothing was wrong from then on
   std::vector<std::string> violations;
   int64_t settling_ns = 0;  // for mounts that changed a place at once
   size_t reads = 0, kernel_reads = 0, changes = 0, bound = 0, fences = 0;
@@ -46,8 +47,6 @@ class Mount : public std::enable_shared_from_this<Mount> {
   void begin();
   void stop() { stopping_ = true; }
   bool idle() const { return stopping_ && under_way_ == 0; }
-  // Times from which on nothing was wrong with it.
-  int64_t whole_since_ns = 0;
   const int64_t* owner_whole_since_ns = nullptr;
   bool calm = true;  // nobody is cut off
   size_t done = 0;
