@@ -41,7 +41,8 @@ void set_caching(MountSession& session, OpenFile& file, const Attributes& attrib
                  int flags) {
   const bool current = file.opened(attributes, session.files->version_of(file.node()));
   info.keep_cache = current && !session.notifier.pending(file.node());
-  info.noflush = (flags & O_ACCMODE) == O_RDONLY;
+  // A close of a file that programs lock has to be heard of (op_flush).
+  info.noflush = (flags & O_ACCMODE) == O_RDONLY && !session.locks.was_locked(file.node());
 }
 
 fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> file,
@@ -256,8 +257,13 @@ void answer_with_errors(const RequestPtr& request, const HandlePtr& handle, Code
 void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
+  const uint64_t owner = info->lock_owner;
   listen_unless_clean(request, *handle->file);
-  handle->file->flush([request, handle](Code code) { answer_with_errors(request, handle, code); });
+  handle->file->flush([request, handle, owner](Code code) {
+    auto unlocked = [request, handle, code](Code) { answer_with_errors(request, handle, code); };
+    if (flush_locks(request, *handle, owner, unlocked)) return;
+    answer_with_errors(request, handle, code);
+  });
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* info) {
@@ -270,6 +276,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* info) {
 
 void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   auto request = begin(req);
+  release_locks(request->session(), *handle_of(info), *info);
   drop_handle(request->session(), *info);
   request->error(0);
 }

@@ -71,8 +71,8 @@ void op_init(void*, fuse_conn_info* connection) {
   set(FUSE_CAP_ATOMIC_O_TRUNC, false);
   // Off: the kernel then clears setuid itself, by a SETATTR before the write.
   set(FUSE_CAP_HANDLE_KILLPRIV, false);
-  set(FUSE_CAP_POSIX_LOCKS, false);
-  set(FUSE_CAP_FLOCK_LOCKS, false);
+  set(FUSE_CAP_POSIX_LOCKS, true);
+  set(FUSE_CAP_FLOCK_LOCKS, true);
   set(FUSE_CAP_POSIX_ACL, false);
   set(FUSE_CAP_SPLICE_READ, false);  // bytes are copied into the buffers anyway
   set(FUSE_CAP_SPLICE_WRITE, false);
@@ -93,6 +93,7 @@ const fuse_lowlevel_ops& operations() {
     set_directory_operations(made);
     set_attribute_operations(made);
     set_range_operations(made);
+    set_lock_operations(made);
     return made;
   }();
   return all;
@@ -259,6 +260,7 @@ void Mount::Impl::supervise() {
   if (const uint64_t lost = session->context.dirty_bytes.load(); lost != 0)
     session->log.warning("unmounting {}: {} bytes that were written could not be sent to their owner",
                          directory, lost);
+  session->end_locks();
   session->background.stop();
   session->notifier.stop();
   fuse_session_unmount(session->fuse);

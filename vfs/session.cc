@@ -70,6 +70,12 @@ void KernelRequest::listen(std::shared_ptr<VolumeClient> client) {
   fuse_req_interrupt_func(request_, on_interrupt, this);
 }
 
+void KernelRequest::listen_with(std::function<void()> give_up, bool at_once) {
+  give_up_ = std::move(give_up);
+  at_once_ = at_once;
+  listen(nullptr);
+}
+
 VolumeClient::Options KernelRequest::options() const {
   VolumeClient::Options options;
   options.timeout_ns = session_->options.unreachable_timeout_ns;
@@ -88,7 +94,7 @@ void KernelRequest::interrupt() {
 void KernelRequest::consider(int64_t interrupted_ns) {
   if (claimed_.load()) return;
   const int64_t waited_ns = session_->background.clock().now_ns() - interrupted_ns;
-  if (waited_ns >= kInterruptPatience || is_being_killed(thread_)) return give_up();
+  if (at_once_ || waited_ns >= kInterruptPatience || is_being_killed(thread_)) return give_up();
   session_->background.after(kInterruptCheck, [weak = weak_from_this(), interrupted_ns] {
     if (auto self = weak.lock()) self->consider(interrupted_ns);
   });
@@ -99,7 +105,9 @@ void KernelRequest::give_up() {
   session_->background.post([weak = weak_from_this()] {
     auto self = weak.lock();
     if (!self) return;
-    if (self->client_) {
+    if (self->give_up_) {
+      self->give_up_();
+    } else if (self->client_) {
       self->client_->poke();
     } else {
       self->error(Code::interrupted);

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -17,6 +18,7 @@
 #include "vfs/files.h"
 #include "vfs/kernel_protocol.h"
 #include "vfs/lease_cache.h"
+#include "vfs/lock_book.h"
 #include "vfs/mount.h"
 #include "vfs/notifier.h"
 #include "vfs/recalls.h"
@@ -45,6 +47,8 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   // without one: answered EINTR, whatever it waits for goes on. At once when its program is being killed,
   // else after kInterruptPatience: programs expect no EINTR from files, and the kernel tells of every signal.
   void listen(std::shared_ptr<VolumeClient> client);
+  // Or through `give_up`; `at_once` for what programs expect EINTR of.
+  void listen_with(std::function<void()> give_up, bool at_once);
   VolumeClient::Options options() const;
   void interrupt();  // the kernel says so
   void give_up();    // now
@@ -72,6 +76,8 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   bool listening_ = false;
   std::shared_ptr<VolumeClient> client_;
   std::shared_ptr<std::atomic<bool>> interrupted_;
+  std::function<void()> give_up_;
+  bool at_once_ = false;
 };
 using RequestPtr = std::shared_ptr<KernelRequest>;
 
@@ -82,6 +88,7 @@ struct FileHandle {
   std::mutex mutex;
   uint64_t errors_seen = 0;
   std::atomic<bool> marks_access{false};  // the next read does (relatime)
+  std::set<uint64_t> lock_owners;  // of POSIX locks that were asked for through it, and not flushed since
   Code take_error() {
     std::lock_guard lock(mutex);
     return file->take_error(errors_seen);
@@ -139,6 +146,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   std::shared_ptr<Files> files;
   Given given;
   RemovedInodes removed;
+  LockBook locks;
   fuse_session* fuse = nullptr;
   std::atomic<uint64_t> requests{0};
 
@@ -183,6 +191,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
   void track(KernelRequest* request, bool waiting);
   void interrupt_all();
+  // Unmounting: the owners hear that nothing is locked or waited for any more.
+  void end_locks();
 
  private:
   struct News;
@@ -211,5 +221,11 @@ void set_file_operations(fuse_lowlevel_ops& operations);
 void set_directory_operations(fuse_lowlevel_ops& operations);
 void set_attribute_operations(fuse_lowlevel_ops& operations);
 void set_range_operations(fuse_lowlevel_ops& operations);
+void set_lock_operations(fuse_lowlevel_ops& operations);
+// What a process's close lets go of: false when it has no locks of that file, else `then` runs when the owner
+// has heard. And what the last close of an open file does.
+bool flush_locks(const RequestPtr& request, FileHandle& handle, uint64_t owner,
+                 std::function<void(Code)> then);
+void release_locks(MountSession& session, FileHandle& handle, const fuse_file_info& info);
 
 }  // namespace efs

@@ -130,6 +130,7 @@ Status SoleReplica::after_unclean_stop() {
 Status SoleReplica::load_sessions() {
   const int64_t heard_ns = parts_.clock.now_ns() - kSessionSilence + kSessionGrace;
   EndSessions own;  // this process's of before
+  std::vector<SessionId> others;
   auto note = [&](std::string_view key, std::string_view) {
     SessionId session;
     if (key.size() < session.size()) return true;
@@ -138,6 +139,7 @@ Status SoleReplica::load_sessions() {
       if (own.sessions.empty() || own.sessions.back() != session) own.sessions.push_back(session);
     } else {
       open_.begin(session, heard_ns);
+      others.push_back(session);
       old_leases_until_ns_ = parts_.opened_ns + kLeaseTerm;
       if (key.size() == session.size() + 8) open_.open(session, trailing_number(key));
     }
@@ -149,6 +151,7 @@ Status SoleReplica::load_sessions() {
     return key.size() != sizeof(SessionId) || note(key, value);
   }));
   rows.reset();
+  if (!others.empty()) locks_.expect(others);
   if (own.sessions.empty()) return {};
   std::lock_guard lock(apply_mutex_);
   Reply reply = propose_house(std::move(own));

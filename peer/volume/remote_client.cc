@@ -8,6 +8,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "peer/volume/lock_table.h"
 #include "peer/volume/service.h"
 
 namespace efs {
@@ -20,6 +21,8 @@ constexpr int64_t kRetryMin = 50 * kMillisecond, kRetryMax = kSecond;
 constexpr int64_t kLeaseMargin = kLeaseTerm / 1000;  // clocks may drift apart by so much
 constexpr int64_t kLeaseIdle = kMinute;              // leases that nobody used for so long are let go
 constexpr size_t kInodesPerHello = 50'000;           // 9 bytes each: below kMaxBody
+constexpr size_t kLocksPerHello = 5'000;             // below 64 bytes each
+constexpr int64_t kLockWait = 10 * kMinute;          // then it is asked again
 
 struct Call {
   Credentials who;
@@ -30,11 +33,17 @@ struct Call {
   int64_t deadline_ns = 0;  // 0: none
   int64_t interrupted_ns = 0;
   uint64_t sequence = 0;
+  uint64_t number = 0;  // in the order in which they came
   int64_t sent_ns = 0;
   bool maybe_run = false;  // an earlier attempt may have reached the owner
   CallId flight = 0;
 };
 using CallPointer = std::shared_ptr<Call>;
+
+bool waits_for_lock(const Call& call) {
+  const auto* set = std::get_if<SetLock>(&call.body);
+  return set != nullptr && set->wait;
+}
 }  // namespace
 
 struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
@@ -71,6 +80,15 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void new_session();
   void finish(const CallPointer& call, VolumeAnswer answer);
   void note(const Call& call, const Reply& reply);
+  void note_lock(const SetLock& set, Code code);
+  // The owner is there, and the lock another's: for as long as it takes.
+  void wait_on(Call& call) const {
+    if (call.deadline_ns != 0) call.deadline_ns = loop.clock().now_ns() + timeout_of(call);
+  }
+  bool keeps_something() const { return !open.empty() || !locks.empty(); }
+  int64_t timeout_of(const Call& call) const {
+    return call.options.timeout_ns != 0 ? call.options.timeout_ns : timeout_ns;
+  }
   void see_verifier(uint64_t verifier);
   void tick();
   void shut();
@@ -105,8 +123,13 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   std::set<uint64_t> outstanding;  // sequences that are not answered
   std::deque<CallPointer> waiting;
   std::unordered_set<CallPointer> flying;
+  std::vector<CallPointer> parked;  // locks that the owner would not wait for: asked again
   std::unordered_set<InodeNumber> open;
+  uint64_t last_number = 0;
+  size_t lock_calls = 0;  // unanswered
+  LockTable locks;        // that are held, under SessionId{}
   std::vector<InodeNumber> to_greet;
+  std::vector<FileLock> locks_to_greet;
   uint64_t attempt = 0;
   uint64_t verifier = 0;
   int64_t backoff_ns = kRetryMin;
@@ -162,7 +185,7 @@ void RemoteVolume::call(const Credentials& who, RequestBody body, Payload payloa
   one->payload = std::move(payload);
   one->options = options;
   one->done = std::move(done);
-  const int64_t timeout = options.timeout_ns != 0 ? options.timeout_ns : impl_->timeout_ns;
+  const int64_t timeout = impl_->timeout_of(*one);
   if (timeout > 0) one->deadline_ns = impl_->loop.clock().now_ns() + timeout;
   Code refused = Code::ok;
   bool post = false;
@@ -202,12 +225,14 @@ void RemoteVolume::Impl::admit(CallPointer call) {
   if (const auto* close = std::get_if<Close>(&call->body)) {
     for (InodeNumber inode : close->inodes) open.erase(inode);
   }
+  if (std::holds_alternative<SetLock>(call->body)) ++lock_calls;
+  call->number = ++last_number;
   waiting.push_back(std::move(call));
 }
 
 // Sends what waits, or sees to a session first.
 void RemoteVolume::Impl::pump() {
-  if (state == State::none && !waiting.empty() && !retry.running()) greet();
+  if (state == State::none && (!waiting.empty() || keeps_something()) && !retry.running()) greet();
   while (state == State::ready && !waiting.empty()) {
     CallPointer call = std::move(waiting.front());
     waiting.pop_front();
@@ -223,6 +248,7 @@ void RemoteVolume::Impl::greet() {
   owner = owners[owner_index % owners.size()];
   state = State::greeting;
   to_greet.assign(open.begin(), open.end());
+  locks_to_greet = locks.of({});
   hello_answered(++attempt, Answer{});
 }
 
@@ -236,7 +262,7 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
     if (!reply) return lost_owner("its answer cannot be read");
     if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
     see_verifier(reply->verifier);
-    if (to_greet.empty()) {
+    if (to_greet.empty() && locks_to_greet.empty()) {
       state = State::ready;
       backoff_ns = kRetryMin;
       last_hello_ns = loop.clock().now_ns();
@@ -251,6 +277,10 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
   const size_t count = std::min(kInodesPerHello, to_greet.size());
   hello.open.assign(to_greet.end() - ptrdiff_t(count), to_greet.end());
   to_greet.resize(to_greet.size() - count);
+  const size_t held = std::min(kLocksPerHello, locks_to_greet.size());
+  hello.locks.assign(locks_to_greet.end() - ptrdiff_t(held), locks_to_greet.end());
+  locks_to_greet.resize(locks_to_greet.size() - held);
+  hello.more = !to_greet.empty() || !locks_to_greet.empty();
   request.body = std::move(hello);
   rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
            [self = weak_from_this(), of_attempt](Result<Answer> next) {
@@ -400,6 +430,7 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   options.timeout_ns = kCallTimeout;
   if (call->deadline_ns != 0)
     options.timeout_ns = std::clamp(call->deadline_ns - loop.clock().now_ns(), kTick, kCallTimeout);
+  if (waits_for_lock(*call)) options.timeout_ns = kLockWait;
   if (call->payload.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
     options.priority = Priority::bulk;
   flying.insert(call);
@@ -424,6 +455,7 @@ void RemoteVolume::Impl::answered(const CallPointer& call, Result<Answer> result
   const bool broken = code == Code::unreachable || code == Code::closed || code == Code::timed_out ||
                       code == Code::overloaded || code == Code::not_owner;
   if (!broken) return finish(call, {error_reply(std::move(result.error())), {}});
+  if (code == Code::timed_out && waits_for_lock(*call)) return again(call);
   if (code == Code::closed || code == Code::timed_out) call->maybe_run = true;
   if (state == State::ready) lost_owner(to_text(result.error()));
   again(call);
@@ -441,6 +473,15 @@ void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload pa
         lose_leases();
       }
       return again(call);
+    case Code::conflict:
+      if (waits_for_lock(*call)) {
+        wait_on(*call);
+        return parked.push_back(call);
+      }
+      [[fallthrough]];
+    default:
+      note(*call, reply);
+      return finish(call, {std::move(reply), std::move(payload)});
     case Code::expired:
       if (!call->maybe_run) {
         call->sequence = 0;
@@ -448,15 +489,13 @@ void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload pa
       waiting.push_front(call);
       new_session();
       return pump();
-    default:
-      note(*call, reply);
-      return finish(call, {std::move(reply), std::move(payload)});
   }
 }
 
-// In the order of sequences, so that what was first asked is first sent again.
+// In the order of sequences, so that what was first asked is first sent again; what changes nothing before.
 void RemoteVolume::Impl::again(const CallPointer& call) {
   auto at = std::find_if(waiting.begin(), waiting.end(), [&](const CallPointer& other) {
+    if (call->sequence == 0 && other->sequence == 0) return other->number > call->number;
     return other->sequence == 0 || other->sequence > call->sequence;
   });
   waiting.insert(at, call);
@@ -472,6 +511,7 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
     lapsed = false;
     lease_until_ns = std::max(lease_until_ns.load(), call.sent_ns + kLeaseTerm - kLeaseMargin);
   }
+  if (const auto* set = std::get_if<SetLock>(&call.body)) note_lock(*set, reply.code);
   if (reply.code != Code::ok) return;
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
   if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
@@ -479,8 +519,20 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (const auto* told = std::get_if<Hello>(&call.body)) open.insert(told->open.begin(), told->open.end());
 }
 
+// What is held is said again to an owner that has started anew.
+void RemoteVolume::Impl::note_lock(const SetLock& set, Code code) {
+  FileLock lock = set.lock;
+  if (code == Code::conflict && lock.flock) {
+    lock.type = kUnlocked;  // what was to be converted is gone
+  } else if (code != Code::ok) {
+    return;
+  }
+  locks.note({}, lock);
+}
+
 void RemoteVolume::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
   outstanding.erase(call->sequence);
+  if (std::holds_alternative<SetLock>(call->body)) --lock_calls;
   --pending;
   if (auto done = std::exchange(call->done, nullptr)) done(std::move(answer));
 }
@@ -497,6 +549,7 @@ void RemoteVolume::Impl::tick() {
   auto look = [&](const CallPointer& call) {
     const auto& flag = call->options.interrupted;
     if (flag && flag->load() && call->interrupted_ns == 0) call->interrupted_ns = now_ns;
+    if (call->flight != 0 && waits_for_lock(*call)) wait_on(*call);
     const bool may_run = call->sequence != 0 && call->flight != 0;
     if (call->interrupted_ns != 0 && (!may_run || now_ns - call->interrupted_ns > kInterruptGrace))
       over.emplace_back(call, error_reply(Code::interrupted));
@@ -506,6 +559,8 @@ void RemoteVolume::Impl::tick() {
   };
   for (const auto& call : waiting) look(call);
   for (const auto& call : flying) look(call);
+  waiting.insert(waiting.end(), parked.begin(), parked.end());
+  parked.clear();
   for (auto& [call, reply] : over) {
     if (flying.erase(call) > 0) {
       rpc.cancel(std::exchange(call->flight, 0));
@@ -515,21 +570,25 @@ void RemoteVolume::Impl::tick() {
     finish(call, {std::move(reply), {}});
   }
   renew(now_ns);
+  pump();
 }
 
 void RemoteVolume::Impl::renew(int64_t now_ns) {
   if (last_lease_ns != 0 && !lapsed && now_ns >= lease_until_ns.load()) tell_lost(false);
   if (state != State::ready) return;
   if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) lose_leases();
-  const int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
-                                            : last_hello_ns + kSessionRenewal;
+  int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
+                                      : last_hello_ns + kSessionRenewal;
+  if (!locks.empty() || lock_calls > 0) due_ns = std::min(due_ns, last_hello_ns + kLeaseRenewal);
   if (now_ns < std::max(due_ns, last_hello_ns + kLeaseRenewal / 2)) return;
   last_hello_ns = now_ns;
   Request request;
   request.volume = id;
   request.session = session;
   request.leases = leases.load();
-  request.body = Hello{};
+  Hello hello;
+  hello.renew = true;
+  request.body = std::move(hello);
   rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
            [self = weak_from_this(), of_attempt = attempt, now_ns](Result<Answer> answer) {
              auto impl = self.lock();
@@ -537,6 +596,11 @@ void RemoteVolume::Impl::renew(int64_t now_ns) {
              auto reply = answer ? decode<Reply>(answer->body) : Result<Reply>(fail(answer.error()));
              if (!reply || reply->code == Code::not_owner) return impl->lost_owner("its session broke");
              impl->see_verifier(reply->verifier);
+             if (reply->code == Code::recalled) {  // it has started anew since
+               impl->state = State::none;
+               impl->lose_leases();
+               return impl->pump();
+             }
              Call greeting;
              greeting.sent_ns = now_ns;
              impl->note(greeting, *reply);
@@ -561,6 +625,8 @@ void RemoteVolume::Impl::shut() {
     rpc.cancel(std::exchange(call->flight, 0));
     left.push_back(call);
   }
+  left.insert(left.end(), parked.begin(), parked.end());
+  parked.clear();
   waiting.clear();
   flying.clear();
   if (state == State::ready) {

@@ -8,6 +8,8 @@
 //   leases                   renewed every kLeaseRenewal as long as some were given and used lately; lost
 //   with
 //                            the session, the owner, or its restart
+//   locks                    said again to an owner that has restarted; renewed as leases are. Waiting for
+//                            one ends with its deadline only while the owner does not answer
 //   interrupted              at once what is not sent or only reads; a change on its way is given
 //                            kInterruptGrace for its answer
 //

@@ -132,10 +132,36 @@ inline constexpr int64_t kSessionRenewal = int64_t(20) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionSilence = int64_t(300) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionGrace = int64_t(60) * 1000 * 1000 * 1000;
 inline constexpr size_t kMaxOpenInodes = 1 << 20;  // of one session
-struct Hello {                                     // -> verifier
+// A lock of a file, as its mount tells of it. POSIX ones (fcntl, open file descriptions' too) and those of
+// flock(2) know nothing of each other. Within a session `owner` is who the kernel says: locks of one owner
+// never conflict.
+inline constexpr uint8_t kUnlocked = 0, kReadLock = 1, kWriteLock = 2;
+inline constexpr uint64_t kLockEnd = kMaxFileSize;  // as `end`: however long the file grows
+struct FileLock {
+  InodeNumber inode = 0;
+  bool flock = false;
+  uint64_t owner = 0;
+  uint8_t type = kUnlocked;
+  uint64_t start = 0, end = kLockEnd;  // bytes, both included
+  uint32_t pid = 0;                    // for F_GETLK; 0: unknown
+  static constexpr auto fields() {
+    return std::tuple{field("i", &FileLock::inode), field("f", &FileLock::flock),
+                      field("o", &FileLock::owner), field("t", &FileLock::type),
+                      field("s", &FileLock::start), field("e", &FileLock::end),
+                      field("p", &FileLock::pid)};
+  }
+};
+
+struct Hello {  // -> verifier
   static constexpr uint16_t kKind = 15;
   std::vector<InodeNumber> open;
-  static constexpr auto fields() { return std::tuple{field("o", &Hello::open)}; }
+  std::vector<FileLock> locks = {};  // held before: they are again, unless somebody else has them by now
+  bool more = false;                 // another Hello follows, with more of both
+  bool renew = false;                // says nothing new: Code::recalled when the owner has started anew
+  static constexpr auto fields() {
+    return std::tuple{field("o", &Hello::open), field("l", &Hello::locks), field("m", &Hello::more),
+                      field("r", &Hello::renew)};
+  }
 };
 struct Goodbye {  // ends the session
   static constexpr uint16_t kKind = 16;
@@ -150,6 +176,37 @@ struct DropLeases {
   static constexpr auto fields() {
     return std::tuple{field("i", &DropLeases::inodes), field("m", &DropLeases::mark)};
   }
+};
+
+// Locks last as long as the session. One that was silent for kLockTerm loses them to whoever asks for what
+// conflicts; after the owner's restart none is granted until those who were there have said what they held,
+// for kLockGrace at most. In memory: they are not logged.
+//
+// Code::conflict: another holds it; with `wait` the answer comes when it is granted, or Code::conflict when
+// too many of the session wait already (ask again). Code::loop: waiting would be a deadlock.
+// Code::interrupted: CancelLock came. Repeated under the same ticket it is the same request.
+inline constexpr int64_t kLockTerm = int64_t(2000) * 1000 * 1000;
+inline constexpr int64_t kLockGrace = int64_t(10) * 1000 * 1000 * 1000;
+struct SetLock {
+  static constexpr uint16_t kKind = 18;
+  FileLock lock;  // kUnlocked lets go of the range
+  bool wait = false;
+  uint64_t ticket = 0;  // drawn by the session
+  static constexpr auto fields() {
+    return std::tuple{field("l", &SetLock::lock), field("w", &SetLock::wait), field("k", &SetLock::ticket)};
+  }
+};
+// Who keeps this lock from being granted.
+struct GetLock {  // -> lock, when there is one
+  static constexpr uint16_t kKind = 19;
+  FileLock lock;
+  static constexpr auto fields() { return std::tuple{field("l", &GetLock::lock)}; }
+};
+// A SetLock that waits is answered Code::interrupted; one that was granted stays so.
+struct CancelLock {
+  static constexpr uint16_t kKind = 20;
+  uint64_t ticket = 0;
+  static constexpr auto fields() { return std::tuple{field("k", &CancelLock::ticket)}; }
 };
 
 // ---- changing ----
@@ -330,9 +387,9 @@ using ChangeRequest =
                  MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
 using RequestBody =
     std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read, SeekData,
-                 GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, DropLeases, Create, Link, Unlink,
-                 Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr, MakeJunction, RemoveJunction,
-                 AppendRegister, MarkAccess, CopyRange>;
+                 GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, DropLeases, SetLock, GetLock,
+                 CancelLock, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
+                 RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
 
 struct Request {
   VolumeId volume{};
@@ -349,6 +406,10 @@ struct Request {
                       field("l", &Request::leases)};
   }
 };
+inline bool concerns_locks(const RequestBody& body) {
+  return std::holds_alternative<SetLock>(body) || std::holds_alternative<GetLock>(body) ||
+         std::holds_alternative<CancelLock>(body);
+}
 inline bool changes(const RequestBody& body) {
   return std::visit([](const auto& one) { return std::decay_t<decltype(one)>::kKind >= 32; }, body);
 }
@@ -414,10 +475,11 @@ struct Reply {
   uint64_t available_bytes = 0;
   uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
                           // new one must send again what was not durable
-  uint32_t payload_crc = 0;  // CRC-32C of the payload, from another peer: checked where it arrives
-  uint8_t lease = 0;         // kLease...: what of this may be believed without asking again
-  uint64_t lease_mark = 0;   // of the owner's grants, at this one
-  uint64_t leases_lost = 0;  // a session that sees another number than before has lost its leases
+  uint32_t payload_crc = 0;      // CRC-32C of the payload, from another peer: checked where it arrives
+  uint8_t lease = 0;             // kLease...: what of this may be believed without asking again
+  uint64_t lease_mark = 0;       // of the owner's grants, at this one
+  uint64_t leases_lost = 0;      // a session that sees another number than before has lost its leases
+  std::optional<FileLock> lock;  // GetLock
   static constexpr auto fields() {
     return std::tuple{field("c", &Reply::code),
                       field("m", &Reply::message),
@@ -440,7 +502,8 @@ struct Reply {
                       field("h", &Reply::payload_crc),
                       field("l", &Reply::lease),
                       field("lm", &Reply::lease_mark),
-                      field("ll", &Reply::leases_lost)};
+                      field("ll", &Reply::leases_lost),
+                      field("lk", &Reply::lock)};
   }
 };
 

@@ -16,9 +16,11 @@ SessionId session_of(const PeerId& caller, const SessionId& named) {
 }
 // A mount's accounts and the volume's figures: no user asks for them.
 bool of_the_session(const RequestBody& body) {
+  if (const auto* set = std::get_if<SetLock>(&body)) return set->lock.type == kUnlocked;
   return std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
          std::holds_alternative<Close>(body) || std::holds_alternative<DropLeases>(body) ||
-         std::holds_alternative<Usage>(body) || std::holds_alternative<Sync>(body);
+         std::holds_alternative<CancelLock>(body) || std::holds_alternative<Usage>(body) ||
+         std::holds_alternative<Sync>(body);
 }
 void answer(const Responder& responder, VolumeAnswer&& result) {
   result.reply.payload_crc = crc32c(result.payload);
@@ -78,8 +80,10 @@ VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAcc
       jobs_(loop),
       access_(std::move(access)),
       recalls_(std::make_shared<Recalls>(loop, rpc)),
-      old_leases_(loop) {
+      old_leases_(loop),
+      lock_tick_(loop) {
   wait_out_old_leases();
+  tick_locks();
   rpc_.handle(kVolumeCall, Access::admitted,
               [this](const Caller& caller, Bytes body, Bytes payload, Responder responder) {
                 serve(caller, body, std::move(payload), std::move(responder));
@@ -91,7 +95,11 @@ VolumeService::~VolumeService() {
 void VolumeService::close(Task closed) {
   recalls_->rpc = nullptr;
   old_leases_.stop();
-  for (const auto& replica : volumes_.all()) replica->leases().close();
+  lock_tick_.stop();
+  for (const auto& replica : volumes_.all()) {
+    replica->leases().close();
+    replica->locks().close(Code::not_owner);
+  }
   rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
     responder.fail({Code::not_owner, "this peer serves no volumes now"});
   });
@@ -106,6 +114,17 @@ void VolumeService::wait_out_old_leases() {
     left_ns = its_ns > 0 && (left_ns == 0 || its_ns < left_ns) ? its_ns : left_ns;
   }
   if (left_ns > 0) old_leases_.start(left_ns, [this] { wait_out_old_leases(); });
+}
+
+// Holders that are gone are noticed here, on the thread that hears them.
+void VolumeService::tick_locks() {
+  bool busy = false;
+  for (const auto& replica : volumes_.all()) {
+    if (!replica->locks().busy()) continue;
+    replica->locks().tick();
+    busy = true;
+  }
+  if (busy) lock_tick_.start(kLockTick, [this] { tick_locks(); });
 }
 
 void VolumeService::attach(const PeerId& caller, const SessionId& named, const Request& request,
@@ -159,6 +178,9 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload
     set->has_write_handle = false;
   if (request->leases && std::holds_alternative<Hello>(request->body))
     attach(caller.id, named, *request, replica);
+  const auto* hello = std::get_if<Hello>(&request->body);
+  const bool locks = std::holds_alternative<SetLock>(request->body) || (hello && !hello->locks.empty());
+  if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
   auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
   if (replica->executes_inline(request->body)) {

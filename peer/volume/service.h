@@ -5,7 +5,8 @@
 // with `may_administer`. A caller's session ids are its own: another peer that learns one cannot use it.
 // A session that said Hello and can be asked to forget is asked over its peer's connection; one that does not
 // answer is fenced once its leases must have ended. After a restart no change is answered before the leases
-// of before must have ended. A volume that is not owned here answers Code::not_owner.
+// of before must have ended. Locks of mounts that are gone are freed for others (Locks::tick). A volume that
+// is not owned here answers Code::not_owner.
 //
 // The loop's thread only. What must not block the loop runs on its pool: VolumeSet outlives such work, which
 // close() waits for.
@@ -39,6 +40,7 @@ class VolumeService {
   void attach(const PeerId& caller, const SessionId& named, const Request& request,
               const std::shared_ptr<SoleReplica>& replica);
   void wait_out_old_leases();
+  void tick_locks();
 
   Loop& loop_;
   Rpc& rpc_;
@@ -47,7 +49,7 @@ class VolumeService {
   const VolumeAccess access_;
   struct Recalls;
   std::shared_ptr<Recalls> recalls_;
-  Timer old_leases_;
+  Timer old_leases_, lock_tick_;
 };
 
 }  // namespace efs

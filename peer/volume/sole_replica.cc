@@ -72,6 +72,7 @@ SoleReplica::~SoleReplica() = default;
 // What others may have buffered is called back first; what they may believe is called back after. What waits
 // for that keeps this replica.
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
+  if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
   for (const InodeNumber inode : asks_about(request.body)) {
     if (inode == 0 || !leases_->owned_elsewhere(request.session, inode)) continue;
     if (leases_->closed()) return done({error_reply(Code::not_owner), {}});
@@ -137,23 +138,27 @@ bool SoleReplica::executes_inline(const RequestBody& body) const {
 }
 
 void SoleReplica::retire() {
+  locks_.close(Code::not_owner);
   std::scoped_lock lock(checkpoint_mutex_, apply_mutex_);
   retired_ = true;
   failed_ = true;
 }
 
+// What is asked before the session has said what it holds.
+std::optional<Reply> SoleReplica::not_greeted(const Request& request) {
+  if (is_own_session(request.session)) return std::nullopt;
+  std::lock_guard lock(open_mutex_);
+  open_.heard(request.session, parts_.clock.now_ns());
+  const auto* hello = std::get_if<Hello>(&request.body);
+  const bool greets = (hello != nullptr && !hello->renew) || std::holds_alternative<Goodbye>(request.body);
+  if (greets || open_.greeted(request.session)) return std::nullopt;
+  const bool gone = changes(request.body) && !open_.known(request.session);
+  return error_reply(gone ? Code::expired : Code::recalled);
+}
+
 VolumeAnswer SoleReplica::answer(const Request& request, Payload payload, Changes& changed) {
   if (retired_.load()) return {error_reply(Code::not_owner), {}};
-  if (!is_own_session(request.session)) {
-    std::lock_guard lock(open_mutex_);
-    open_.heard(request.session, parts_.clock.now_ns());
-    const bool greets =
-        std::holds_alternative<Hello>(request.body) || std::holds_alternative<Goodbye>(request.body);
-    if (!greets && !open_.greeted(request.session)) {
-      const bool gone = changes(request.body) && !open_.known(request.session);
-      return {error_reply(gone ? Code::expired : Code::recalled), {}};
-    }
-  }
+  if (auto refused = not_greeted(request)) return {std::move(*refused), {}};
   if (changes(request.body)) return {change(request, std::move(payload), changed), {}};
   if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body);
   if (const auto* body = std::get_if<Open>(&request.body)) return {open_inode(request, *body), {}};
@@ -346,6 +351,9 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
       if (reply.code != Code::ok) return reply;
     }
   }
+  if (const size_t lost = locks_.claim(request.session, body.locks); lost > 0)
+    parts_.logger.warning("volume {}: {} locks that a mount held are others' by now", charter_.number, lost);
+  if (!body.more) locks_.claimed(request.session);
   std::lock_guard lock(open_mutex_);
   auto rows = rows_->read();
   open_.greet(request.session);
@@ -357,6 +365,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
 }
 
 Reply SoleReplica::goodbye(const Request& request) {
+  locks_.end(request.session);
   std::lock_guard lock(apply_mutex_);
   {
     std::lock_guard open_lock(open_mutex_);

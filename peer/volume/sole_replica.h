@@ -5,7 +5,8 @@
 // durable before they are answered; the rest when Sync, a durable Write, or the checkpointer says so.
 //
 // Threads: any. apply_mutex_ orders changes; reads take no lock of it. Then, inside it: open_mutex_ (who
-// holds what), pin_mutex_ (chunks stored and not yet named). checkpoint_mutex_ stands before all of them.
+// holds what), pin_mutex_ (chunks stored and not yet named). Locks has a mutex of its own. checkpoint_mutex_
+// stands before all of them.
 #pragma once
 
 #include <atomic>
@@ -15,6 +16,7 @@
 #include "peer/runtime/clock.h"
 #include "peer/store/chunk_store.h"
 #include "peer/store/log.h"
+#include "peer/volume/locks.h"
 #include "peer/volume/open_table.h"
 #include "peer/volume/replica.h"
 #include "peer/volume/state/machine.h"
@@ -65,6 +67,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   VolumeNumber number() const override { return charter_.number; }
   uint64_t verifier() const override { return verifier_; }
   Leases& leases() override { return *leases_; }
+  Locks& locks() { return locks_; }
   Result<std::vector<Bytes>> register_entries(uint64_t from, size_t limit) const override;
 
   // For removal: refuses changes from now on, until reopen(). Code::not_empty when anything but the root is
@@ -123,6 +126,12 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   };
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
   VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
+  // lock_requests.cc
+  void execute_lock(const Request& request, Done done);
+  Status may_lock(const Request& request, const FileLock& lock);
+  void take_locks(const SessionId& session);
+
+  std::optional<Reply> not_greeted(const Request& request);
   bool grant(const Request& request, Reply& reply);
   // The owner stops, and others were not waited for: its session is to ask again, and waits there.
   bool stopped_for(const SessionId& session) const { return leases_->closed() && !is_own_session(session); }
@@ -194,6 +203,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::optional<ChunkId> sweep_after_;
 
   const std::shared_ptr<Leases> leases_;
+  Locks locks_{parts_.clock, [this](const SessionId& session) { return heard_ns(session); },
+               [this](const SessionId& session) { take_locks(session); }};
 };
 
 }  // namespace efs

@@ -57,18 +57,21 @@ bool SoleReplica::upkeep() {
 
 bool SoleReplica::expire_sessions() {
   EndSessions end;
-  std::lock_guard lock(apply_mutex_);
   {
-    std::lock_guard open_lock(open_mutex_);
-    end.sessions = open_.silent(parts_.clock.now_ns() - kSessionSilence);
-    for (const SessionId& session : end.sessions) open_.end(session);
+    std::lock_guard lock(apply_mutex_);
+    {
+      std::lock_guard open_lock(open_mutex_);
+      end.sessions = open_.silent(parts_.clock.now_ns() - kSessionSilence);
+      for (const SessionId& session : end.sessions) open_.end(session);
+    }
+    for (const SessionId& session : end.sessions) leases_->detach(session);
+    if (!end.sessions.empty()) {
+      parts_.logger.info("volume {}: {} sessions were silent and have ended", charter_.number,
+                         end.sessions.size());
+      propose_house(end);
+    }
   }
-  for (const SessionId& session : end.sessions) leases_->detach(session);
-  if (!end.sessions.empty()) {
-    parts_.logger.info("volume {}: {} sessions were silent and have ended", charter_.number,
-                       end.sessions.size());
-    propose_house(std::move(end));
-  }
+  for (const SessionId& session : end.sessions) locks_.end(session);
   return false;
 }
 

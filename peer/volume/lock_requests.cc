@@ -1,0 +1,55 @@
+// Requests about locks: who may, then Locks. None of it is logged.
+#include <unistd.h>
+
+#include "peer/volume/session_trust.h"
+#include "peer/volume/sole_replica.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+// As for opening: a POSIX read lock needs the file readable, a write lock writable, one of flock(2) either;
+// who has it open, or a lease on it (a mount then opens it without asking), was let in before.
+Status SoleReplica::may_lock(const Request& request, const FileLock& lock) {
+  auto rows = rows_->read();
+  EFS_ASSIGN(const InodeRow row, RowsView(*rows).inode(lock.inode));
+  const bool reads = check_open(row, request.who, R_OK).has_value();
+  const bool writes = check_open(row, request.who, W_OK).has_value();
+  const bool may = lock.flock ? reads || writes : lock.type == kWriteLock ? writes : reads;
+  if (may || holds(request, lock.inode)) return {};
+  if (!is_limited(request.session)) {
+    for (const SessionId& session : leases_->holders(lock.inode)) {
+      if (session == request.session) return {};
+    }
+  }
+  return fail(Code::access_denied);
+}
+
+void SoleReplica::execute_lock(const Request& request, Done done) {
+  auto answer = [this, session = request.session, done = std::move(done)](Reply reply) {
+    reply.verifier = verifier_;
+    reply.leases_lost = leases_->lost(session);
+    done({std::move(reply), {}});
+  };
+  if (retired_.load()) return answer(error_reply(Code::not_owner));
+  if (auto refused = not_greeted(request)) return answer(std::move(*refused));
+  if (const auto* cancel = std::get_if<CancelLock>(&request.body)) {
+    locks_.cancel(request.session, cancel->ticket);
+    return answer({});
+  }
+  const auto* set = std::get_if<SetLock>(&request.body);
+  const auto* get = std::get_if<GetLock>(&request.body);
+  const FileLock& lock = set ? set->lock : get->lock;
+  if (lock.type != kUnlocked) {
+    if (auto may = may_lock(request, lock); !may) return answer(error_reply(std::move(may.error())));
+  }
+  if (set) return locks_.set(request.session, *set, std::move(answer));
+  locks_.get(request.session, *get, std::move(answer));
+}
+
+void SoleReplica::take_locks(const SessionId& session) {
+  parts_.logger.warning("volume {}: a mount was silent for {} s; its locks are free for others",
+                        charter_.number, kLockTerm / kSecond);
+  leases_->fence(session);
+}
+
+}  // namespace efs

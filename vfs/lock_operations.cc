@@ -1,0 +1,205 @@
+// FUSE: locks. getlk, setlk (fcntl; open file descriptions' locks come here too, with another owner), flock,
+// and what a close lets go of.
+//
+// Asked -> the volume's owner answers when it is granted; no thread waits. A signal ends a wait at once
+// (fcntl(2), flock(2): EINTR): the owner is asked to forget the request, and its answer decides. When it
+// cannot be reached, the program is answered EINTR after kInterruptGrace, and what may be granted to it then
+// is given back.
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "vfs/limits.h"
+#include "vfs/session.h"
+
+namespace efs {
+
+namespace {
+
+constexpr int64_t kForever = INT64_MAX / 4;
+
+uint8_t type_of(int type) {
+  return type == F_RDLCK ? kReadLock : type == F_WRLCK ? kWriteLock : kUnlocked;
+}
+
+// libfuse: l_whence is SEEK_SET, a length of 0 reaches to the end, however far.
+FileLock to_lock(uint64_t node, uint64_t owner, const struct flock& from) {
+  FileLock lock;
+  lock.inode = inode_of(node);
+  lock.owner = owner;
+  lock.type = type_of(from.l_type);
+  lock.start = uint64_t(from.l_start);
+  lock.end = from.l_len == 0 ? kLockEnd : uint64_t(from.l_start) + uint64_t(from.l_len) - 1;
+  lock.pid = uint32_t(from.l_pid);
+  return lock;
+}
+
+int errno_of(Code code) {
+  if (code == Code::loop) return EDEADLK;
+  if (code == Code::overloaded) return ENOLCK;
+  return to_errno(code);
+}
+
+// Until it is done, or its volume is gone. `then` runs at the first answer.
+void unlock(const std::shared_ptr<MountSession>& session, const std::shared_ptr<VolumeClient>& client,
+            const FileLock& lock, std::function<void(Code)> then) {
+  SetLock request;
+  request.lock = lock;
+  request.lock.type = kUnlocked;
+  VolumeClient::Options options;
+  options.timeout_ns = kForever;
+  client->call({}, request, {}, options,
+               [weak = std::weak_ptr(session), client, lock, then = std::move(then)](VolumeAnswer answer) {
+                 const Code code = answer.reply.code;
+                 if (then) then(code);
+                 auto self = weak.lock();
+                 if (!self || code != Code::overloaded) return;
+                 self->background.after(kRetryAfter, [weak, client, lock] {
+                   if (auto again = weak.lock()) unlock(again, client, lock, {});
+                 });
+               });
+}
+
+FileLock all_of(const LockBook::Holder& holder) {
+  FileLock lock;
+  lock.inode = inode_of(holder.node);
+  lock.flock = holder.flock;
+  lock.owner = holder.owner;
+  return lock;
+}
+
+void give_up(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, uint64_t ticket) {
+  VolumeClient::Options options;
+  options.timeout_ns = kForever;
+  client->call({}, CancelLock{ticket}, {}, options, [](VolumeAnswer) {});
+  request->session().background.after(kInterruptGrace, [weak = std::weak_ptr(request)] {
+    if (auto self = weak.lock()) self->error(Code::interrupted);
+  });
+}
+
+void set_lock(const RequestPtr& request, const std::shared_ptr<FileHandle>& handle, const FileLock& lock,
+              bool wait) {
+  const auto client = handle->file->client();
+  const auto session = request->session().shared_from_this();
+  const LockBook::Holder holder{handle->file->node(), lock.flock, lock.owner};
+  SetLock body{lock, wait, 0};
+  if (lock.type != kUnlocked) {
+    body.ticket = session->locks.ask(holder, client);
+    std::lock_guard guard(handle->mutex);
+    if (!lock.flock) handle->lock_owners.insert(lock.owner);
+  }
+  if (wait || !client->local())
+    request->listen_with(
+        [weak = std::weak_ptr(request), client, ticket = body.ticket] {
+          if (auto self = weak.lock()) give_up(self, client, ticket);
+        },
+        wait);
+  VolumeClient::Options options;
+  options.timeout_ns = session->options.unreachable_timeout_ns;
+  client->call(handle->who, body, {}, options, [request, session, client, body](VolumeAnswer answer) {
+    const Code code = answer.reply.code;
+    if (body.ticket != 0) session->locks.answered(body.ticket);
+    const bool taken = request->error(code == Code::ok ? 0 : errno_of(code));
+    // Nobody knows of it, or nobody knows whether it was granted.
+    const bool undo = code == Code::ok ? !taken : code == Code::unreachable || code == Code::closed;
+    if (undo && body.lock.type != kUnlocked) unlock(session, client, body.lock, {});
+  });
+}
+
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+std::shared_ptr<FileHandle> handle_of(const fuse_file_info* info) {
+  return *reinterpret_cast<std::shared_ptr<FileHandle>*>(info->fh);
+}
+
+void op_getlk(fuse_req_t req, fuse_ino_t node, fuse_file_info* info, struct flock* asked) {
+  auto request = begin(req);
+  const auto handle = handle_of(info);
+  const auto client = handle->file->client();
+  if (!client->local()) request->listen(client);
+  client->call(handle->who, GetLock{to_lock(node, info->lock_owner, *asked)}, {}, request->options(),
+               [request](VolumeAnswer answer) {
+                 if (answer.reply.code != Code::ok) return void(request->error(errno_of(answer.reply.code)));
+                 struct flock found {};
+                 found.l_type = F_UNLCK;
+                 if (const auto& lock = answer.reply.lock) {
+                   found.l_type = lock->type == kWriteLock ? F_WRLCK : F_RDLCK;
+                   found.l_start = off_t(lock->start);
+                   found.l_len = lock->end >= kLockEnd ? 0 : off_t(lock->end - lock->start + 1);
+                   found.l_pid = pid_t(lock->pid);
+                 }
+                 request->reply([&](fuse_req_t to) { return fuse_reply_lock(to, &found); });
+               });
+}
+
+void op_setlk(fuse_req_t req, fuse_ino_t node, fuse_file_info* info, struct flock* asked, int wait) {
+  set_lock(begin(req), handle_of(info), to_lock(node, info->lock_owner, *asked), wait != 0);
+}
+
+void op_flock(fuse_req_t req, fuse_ino_t node, fuse_file_info* info, int operation) {
+  auto request = begin(req);
+  FileLock lock;
+  lock.inode = inode_of(node);
+  lock.flock = true;
+  lock.owner = info->lock_owner;
+  lock.type = (operation & LOCK_EX) ? kWriteLock : (operation & LOCK_SH) ? kReadLock : kUnlocked;
+  lock.pid = uint32_t(fuse_req_ctx(req)->pid);
+  set_lock(request, handle_of(info), lock, (operation & LOCK_NB) == 0 && lock.type != kUnlocked);
+}
+
+}  // namespace
+
+// A close by a process: its POSIX locks of the file go, whichever descriptor they came by.
+bool flush_locks(const RequestPtr& request, FileHandle& handle, uint64_t owner,
+                 std::function<void(Code)> then) {
+  {
+    std::lock_guard guard(handle.mutex);
+    handle.lock_owners.erase(owner);
+  }
+  MountSession& session = request->session();
+  const auto client = handle.file->client();
+  const LockBook::Holder holder{handle.file->node(), false, owner};
+  if (!session.locks.take(holder)) return false;
+  if (!client->local()) {
+    request->listen(nullptr);
+    auto unreachable = [weak = std::weak_ptr(request)] {
+      if (auto self = weak.lock()) self->error(Code::unreachable);
+    };
+    const int64_t timeout_ns = session.options.unreachable_timeout_ns;
+    if (timeout_ns != 0) session.background.after(timeout_ns, unreachable);
+  }
+  unlock(session.shared_from_this(), client, all_of(holder), std::move(then));
+  return true;
+}
+
+// The last close of an open file: what flock(2) locked by it, and open file descriptions' locks (and what was
+// not flushed: see set_caching).
+void release_locks(MountSession& session, FileHandle& handle, const fuse_file_info& info) {
+  std::set<uint64_t> owners;
+  {
+    std::lock_guard guard(handle.mutex);
+    owners.swap(handle.lock_owners);
+  }
+  std::vector<LockBook::Holder> holders;
+  for (uint64_t owner : owners) holders.push_back({handle.file->node(), false, owner});
+  if (info.flock_release) holders.push_back({handle.file->node(), true, info.lock_owner});
+  for (const auto& holder : holders) {
+    if (session.locks.take(holder))
+      unlock(session.shared_from_this(), handle.file->client(), all_of(holder), {});
+  }
+}
+
+void MountSession::end_locks() {
+  for (const auto& [client, ticket] : locks.take_waits())
+    client->call({}, CancelLock{ticket}, {}, {}, [](VolumeAnswer) {});
+  for (const auto& [holder, client] : locks.take_all())
+    unlock(shared_from_this(), client, all_of(holder), {});
+}
+
+void set_lock_operations(fuse_lowlevel_ops& operations) {
+  operations.getlk = op_getlk;
+  operations.setlk = op_setlk;
+  operations.flock = op_flock;
+}
+
+}  // namespace efs
