@@ -522,7 +522,7 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
 // What is held is said again to an owner that has started anew.
 void RemoteVolume::Impl::note_lock(const SetLock& set, Code code) {
   FileLock lock = set.lock;
-  if (code == Code::conflict && lock.flock) {
+  if ((code == Code::conflict || code == Code::interrupted) && lock.flock) {
     lock.type = kUnlocked;  // what was to be converted is gone
   } else if (code != Code::ok) {
     return;

@@ -3,7 +3,7 @@
 flock(2), fcntl(2)'s POSIX and open file descriptions' locks: they exclude, are handed over at once, wait without
 holding up the mount, are interrupted by signals, are named by F_GETLK, go with the program that held them and with
 its peer (SIGKILL: within 3 s), and outlive a kill and restart of the owner. SQLite from two mounts at once.
-Every lock is taken by a process of its own (locker()), as programs do. EFS_LONG=1: more rounds.
+Every lock is taken by a process of its own (Program), as programs do. EFS_LONG=1: more rounds.
 """
 import ctypes
 import errno
@@ -91,10 +91,7 @@ class Inside:
 
     def alarm(self, seconds):
         """From now on a signal ends a call (no SA_RESTART)."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
-        libc.signal(signal.SIGALRM, self.handler)
-        libc.siginterrupt(signal.SIGALRM, 1)
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def wait_raw(self, name, kind):

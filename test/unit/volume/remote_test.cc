@@ -185,4 +185,82 @@ BOOST_AUTO_TEST_CASE(calls_end_when_nobody_answers) {
   BOOST_TEST((*dropped)->reply.code == Code::closed);
 }
 
+namespace {
+SetLock lock_of(InodeNumber inode, uint64_t owner, uint8_t type, uint64_t ticket, bool wait = false) {
+  SetLock request;
+  request.lock = {inode, false, owner, type, 0, 9, 0};
+  request.ticket = ticket;
+  request.wait = wait;
+  return request;
+}
+}  // namespace
+
+// Asked once, answered when it is free, over broken connections; the deadline is for the owner's silence.
+BOOST_AUTO_TEST_CASE(a_lock_is_waited_for) {
+  RemotePair pair;
+  const InodeNumber inode = pair.owner.make("f");
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kWriteLock, 1)).reply.code == Code::ok);
+  BOOST_TEST(pair.call(lock_of(inode, 1, kWriteLock, 1)).reply.code == Code::conflict);
+  VolumeClient::Options options;
+  options.timeout_ns = 5 * kSecond;
+  auto waiting = pair.begin(lock_of(inode, 1, kWriteLock, 2, true), {}, options);
+  pair.simulator.faults().break_chance = 0.02;
+  pair.simulator.run_for(40 * kSecond);
+  pair.simulator.faults().break_chance = 0;
+  BOOST_TEST(!waiting->has_value());
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
+  BOOST_TEST(pair.wait(waiting).reply.code == Code::ok);
+  auto seen = pair.owner.call(GetLock{{inode, false, 1, kReadLock, 5, 5, 0}}).reply;
+  BOOST_REQUIRE(seen.lock);
+  BOOST_TEST(seen.lock->end == 9u);
+  // Given up: the owner forgets it.
+  auto other = pair.begin(lock_of(inode, 2, kWriteLock, 3, true), {}, options);
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(pair.call(CancelLock{3}).reply.code == Code::ok);
+  BOOST_TEST(pair.wait(other).reply.code == Code::interrupted);
+  auto late = pair.begin(lock_of(inode, 2, kWriteLock, 4, true), {}, options);
+  pair.stop_owner();
+  BOOST_TEST(pair.wait(late).reply.code == Code::unreachable);
+}
+
+BOOST_AUTO_TEST_CASE(more_than_the_owner_lets_wait_get_their_turn) {
+  RemotePair pair;
+  const InodeNumber inode = pair.owner.make("f");
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kWriteLock, 1)).reply.code == Code::ok);
+  std::vector<std::shared_ptr<std::optional<VolumeAnswer>>> calls;
+  for (uint64_t i = 0; i < 2 * kMaxLockWaits; ++i)
+    calls.push_back(pair.begin(lock_of(inode, i, kReadLock, 10 + i, true)));
+  pair.simulator.run_for(3 * kSecond);
+  for (auto& one : calls) BOOST_TEST(!one->has_value());
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
+  for (auto& one : calls) BOOST_TEST(pair.wait(one).reply.code == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(locks_outlive_their_owners_restart) {
+  RemotePair pair;
+  auto made = pair.call(pair.create("f", true)).reply;
+  const InodeNumber inode = made.attributes.inode;
+  BOOST_TEST(pair.call(lock_of(inode, 1, kWriteLock, 1)).reply.code == Code::ok);
+  pair.stop_owner();
+  pair.owner.kill();
+  // Somebody at the owner asks first: he is not answered before the mount has said what it holds.
+  std::optional<Code> first;
+  pair.owner.client->call(user(0), lock_of(inode, 1, kWriteLock, 1), {}, {},
+                          [&](VolumeAnswer answer) { first = answer.reply.code; });
+  BOOST_TEST(!first);
+  pair.start_owner();
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return first.has_value(); }, 30 * kSecond));
+  BOOST_TEST((*first == Code::conflict));
+  BOOST_TEST(pair.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kWriteLock, 2)).reply.code == Code::ok);
+  // The mount goes: what it held and waited for goes too.
+  auto waits = pair.begin(lock_of(inode, 7, kWriteLock, 9, true));
+  pair.simulator.run_for(kSecond);
+  pair.remote.reset();
+  BOOST_TEST((*waits)->reply.code == Code::closed);
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
+  BOOST_TEST(pair.owner.call(lock_of(inode, 2, kWriteLock, 3)).reply.code == Code::ok);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
