@@ -3,7 +3,7 @@
 //
 // Asked -> the volume's owner answers when it is granted; no thread waits. A signal ends a wait at once
 // (fcntl(2), flock(2): EINTR): the owner is asked to forget the request, and its answer decides. When it
-// cannot be reached, the program is answered EINTR after kInterruptGrace, and what may be granted to it then
+// cannot be reached, the program is answered EINTR after kCancelPatience, and what may be granted to it then
 // is given back.
 #include <fcntl.h>
 #include <sys/file.h>
@@ -16,6 +16,7 @@ namespace efs {
 namespace {
 
 constexpr int64_t kForever = INT64_MAX / 4;
+constexpr int64_t kCancelPatience = 2 * kSecond;  // for the owner to take a request back
 
 uint8_t type_of(int type) {
   return type == F_RDLCK ? kReadLock : type == F_WRLCK ? kWriteLock : kUnlocked;
@@ -71,7 +72,7 @@ void give_up(const RequestPtr& request, const std::shared_ptr<VolumeClient>& cli
   VolumeClient::Options options;
   options.timeout_ns = kForever;
   client->call({}, CancelLock{ticket}, {}, options, [](VolumeAnswer) {});
-  request->session().background.after(kInterruptGrace, [weak = std::weak_ptr(request)] {
+  request->session().background.after(kCancelPatience, [weak = std::weak_ptr(request)] {
     if (auto self = weak.lock()) self->error(Code::interrupted);
   });
 }
