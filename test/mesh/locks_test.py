@@ -280,6 +280,8 @@ class Locks(unittest.TestCase):
             b.kill()
             self.programs.remove(b)
             self.assertIsNone(a.end())
+            for one in (a, c):
+                self.assertIsNone(one("posix", "f", UNLOCK))
 
     def test_many_wait(self):
         """More than requests without an answer may be: none hangs, each gets it."""
@@ -310,7 +312,7 @@ class Locks(unittest.TestCase):
         b("posix", "f", WRITE, 1, 1)
         a.begin("posix", "f", WRITE, 1, 1, True)
         time.sleep(0.2)
-        self.assertEqual(b("posix", "f", WRITE, 0, 1, True), "EDEADLK")
+        self.assertEqual(b("posix", "f", WRITE, 0, 1, True), "EDEADLOCK")  # the same number
         b("posix", "f", UNLOCK)
         self.assertIsNone(a.end())
 

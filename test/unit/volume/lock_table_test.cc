@@ -14,7 +14,7 @@ SessionId session_of(uint8_t number) {
   return id;
 }
 
-struct Table {
+struct Locked {
   // The answer, or nothing while it waits.
   using Answer = std::shared_ptr<std::optional<Code>>;
   Answer set(uint8_t session, uint64_t owner, uint8_t type, uint64_t start, uint64_t end, bool wait = false,
@@ -43,7 +43,7 @@ struct Table {
   void unlock(uint8_t session, uint64_t owner, uint64_t start = 0, uint64_t end = kLockEnd) {
     BOOST_REQUIRE(now(session, owner, kUnlocked, start, end) == Code::ok);
   }
-  Table::Answer flock(uint8_t session, uint64_t owner, uint8_t type, bool wait = false) {
+  Locked::Answer flock(uint8_t session, uint64_t owner, uint8_t type, bool wait = false) {
     return set(session, owner, type, 0, kLockEnd, wait, true);
   }
   // "r0-4 w5-9": what a session has of inode 7, by place.
@@ -69,7 +69,7 @@ constexpr uint8_t R = kReadLock, W = kWriteLock, U = kUnlocked;
 BOOST_AUTO_TEST_SUITE(lock_table)
 
 BOOST_AUTO_TEST_CASE(ranges_split_join_and_change_their_type) {
-  Table t;
+  Locked t;
   BOOST_TEST(t.now(1, 1, W, 0, 99) == Code::ok);
   t.unlock(1, 1, 40, 59);
   BOOST_TEST(t.held(1) == "w0-39 w60-99");
@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(ranges_split_join_and_change_their_type) {
 }
 
 BOOST_AUTO_TEST_CASE(what_conflicts_is_refused_and_named) {
-  Table t;
+  Locked t;
   BOOST_TEST(t.now(1, 1, R, 0, 9) == Code::ok);
   BOOST_TEST(t.now(2, 1, R, 5, 20) == Code::ok);  // the same number, another session: another owner
   BOOST_TEST(t.now(2, 1, W, 0, 4) == Code::conflict);
@@ -112,7 +112,7 @@ BOOST_AUTO_TEST_CASE(what_conflicts_is_refused_and_named) {
 }
 
 BOOST_AUTO_TEST_CASE(who_waits_is_served_in_turn) {
-  Table t;
+  Locked t;
   t.set(1, 1, W, 0, kLockEnd);
   auto a = t.set(2, 1, W, 0, 9, true), b = t.set(3, 1, R, 5, 9, true), c = t.set(4, 1, R, 0, 4, true);
   auto d = t.set(5, 1, W, 50, 59, true);
@@ -124,7 +124,7 @@ BOOST_AUTO_TEST_CASE(who_waits_is_served_in_turn) {
   t.unlock(2, 1);
   BOOST_TEST((*c == Code::ok));
   // A whole convoy of writers: each gets it once, in order.
-  std::vector<Table::Answer> convoy;
+  std::vector<Locked::Answer> convoy;
   t.set(1, 9, W, 100, 100);
   for (uint8_t i = 0; i < 50; ++i) convoy.push_back(t.set(uint8_t(10 + i), 1, W, 100, 100, true));
   t.unlock(1, 9);
@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(who_waits_is_served_in_turn) {
 }
 
 BOOST_AUTO_TEST_CASE(a_wait_is_cancelled_repeated_and_ended) {
-  Table t;
+  Locked t;
   t.set(1, 1, W, 0, 9);
   auto a = t.set(2, 1, W, 0, 9, true, false, 7, 100);
   LockTable::Ready ready;
@@ -163,7 +163,7 @@ BOOST_AUTO_TEST_CASE(a_wait_is_cancelled_repeated_and_ended) {
 }
 
 BOOST_AUTO_TEST_CASE(a_deadlock_is_refused) {
-  Table t;
+  Locked t;
   for (uint8_t i = 1; i <= 3; ++i) t.set(i, 1, W, i, i);
   auto a = t.set(1, 1, W, 2, 2, true), b = t.set(2, 1, W, 3, 3, true);
   BOOST_TEST((*t.set(3, 1, W, 1, 1, true) == Code::loop));
@@ -174,12 +174,12 @@ BOOST_AUTO_TEST_CASE(a_deadlock_is_refused) {
   t.unlock(2, 1);
   BOOST_TEST((*a == Code::ok));
   // Over two files, and of two who want to upgrade.
-  Table files;
+  Locked files;
   files.set(1, 1, W, 0, 0, false, false, 1);
   files.set(2, 1, W, 0, 0, false, false, 2);
   auto over = files.set(1, 1, R, 0, 0, true, false, 2);
   BOOST_TEST((*files.set(2, 1, R, 0, 0, true, false, 1) == Code::loop));
-  Table upgrade;
+  Locked upgrade;
   upgrade.set(1, 1, R, 0, 9);
   upgrade.set(2, 1, R, 0, 9);
   auto first = upgrade.set(1, 1, W, 0, 9, true);
@@ -189,7 +189,7 @@ BOOST_AUTO_TEST_CASE(a_deadlock_is_refused) {
 }
 
 BOOST_AUTO_TEST_CASE(flock_is_of_the_whole_file_and_apart) {
-  Table t;
+  Locked t;
   BOOST_TEST(t.now(1, 1, W, 0, kLockEnd) == Code::ok);
   BOOST_TEST((*t.flock(2, 1, R) == Code::ok));
   BOOST_TEST((*t.flock(3, 1, R) == Code::ok));
@@ -206,9 +206,9 @@ BOOST_AUTO_TEST_CASE(flock_is_of_the_whole_file_and_apart) {
 }
 
 BOOST_AUTO_TEST_CASE(bounds) {
-  Table t;
+  Locked t;
   t.set(1, 1, W, 0, kLockEnd);
-  std::vector<Table::Answer> waits;
+  std::vector<Locked::Answer> waits;
   for (size_t i = 0; i < kMaxLockWaits; ++i) waits.push_back(t.set(2, i, W, 0, 0, true));
   BOOST_TEST((*t.set(2, 99'999, W, 0, 0, true) == Code::conflict));
   BOOST_TEST(!*t.set(3, 1, W, 0, 0, true));
@@ -220,7 +220,7 @@ BOOST_AUTO_TEST_CASE(as_a_model_of_bytes) {
   constexpr uint64_t kBytes = 24;
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SeededRandom random(seed);
-    Table t;
+    Locked t;
     std::array<std::array<uint8_t, kBytes>, 3> model{};
     for (int step = 0; step < 500; ++step) {
       const auto who = uint8_t(random.below(3)), type = uint8_t(random.below(3));
