@@ -226,6 +226,7 @@ uint64_t OpenFile::pages_version() const {
 
 void OpenFile::pages_are_stale() {
   std::lock_guard lock(mutex_);
+  read_ahead_.reset();
   base_version_ = own_changes_ = own_version_ = 0;
 }
 

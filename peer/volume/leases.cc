@@ -169,7 +169,8 @@ void Leases::remove(const SessionId& session, InodeNumber inode, uint64_t mark) 
   if (holder != found->second.end() && holder->mark <= mark) erase(found, holder);
 }
 
-// News of the inode has arrived: what the session held of it until `mark` is over.
+// News of the inode's bytes has arrived: what the session held of it until `mark` is over. With news of its
+// attributes alone the kernel keeps its pages, so the lease stays.
 void Leases::told(const SessionId& session, InodeNumber inode, uint64_t mark) {
   const Holder* holder = find(session, inode);
   if (holder != nullptr && !holder->exclusive && !holder->names) remove(session, inode, mark);
@@ -403,7 +404,7 @@ void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t 
     for (const RecallItem& item : recall.items) {
       if (item.flush) {
         give_back(session, item.inode);
-      } else if (item.name.empty()) {
+      } else if (item.content) {
         told(session, item.inode, mark);
       }
     }

@@ -6,8 +6,8 @@
 // never less.
 //
 // A change is applied first; then every other session that holds a lease on what changed is asked to forget
-// just that (a Recall), and the change is answered when they have; an inode's lease goes with that, a
-// directory's for its names and an exclusive one stay. What an exclusive lease covers is called back before
+// just that (a Recall), and the change is answered when they have; an inode's lease goes with news of its
+// bytes, else it stays. What an exclusive lease covers is called back before
 // anybody else is answered about its bytes or size. A session that does not answer is waited for until its
 // leases must have ended (kLeaseTerm after it was last heard: VolumeService), then fenced.
 //
