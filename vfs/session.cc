@@ -301,14 +301,12 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
 }
 
 fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
-                                        const Attributes& attributes, const Shown& shown,
-                                        OpenFile::Elsewhere* elsewhere) {
+                                        const Attributes& attributes, const Shown& shown) {
   fuse_entry_param entry{};
   entry.ino = global_inode(client->number(), attributes.inode);
   entry.generation = attributes.generation;
   auto file = files->find(entry.ino);
-  auto changed = OpenFile::Elsewhere::none;
-  entry.attr = to_stat(client->number(), file ? file->seen(attributes, &changed) : attributes);
+  entry.attr = to_stat(client->number(), file ? file->seen(attributes) : attributes);
   const bool settled = !file || file->clean();  // else its times and blocks change when it is sent
   const auto seconds = [](int64_t ns) { return double(ns) / double(kSecond); };
   if (settled)
@@ -321,12 +319,6 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
     const VolumeClient& directory = shown.directory ? *shown.directory : *client;
     entry.entry_timeout = seconds(
         believe(since, directory, entry_key(shown.parent, shown.name), (shown.lease & kLeaseDirectory) != 0));
-  }
-  if (client->local()) changed = OpenFile::Elsewhere::none;  // the notifier was told
-  if (elsewhere) {
-    *elsewhere = changed;
-  } else if (changed == OpenFile::Elsewhere::same_size) {
-    notifier.inode(entry.ino, true);
   }
   return entry;
 }
@@ -347,25 +339,16 @@ void MountSession::reply_absent(const RequestPtr& request, const VolumeClient& c
   request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
 }
 
-// When others changed a file that is open here, its pages are dropped before the answer: whoever sees the new
-// times then reads the new bytes. But the kernel ignores the attributes in an answer that a notification
-// overtook, and would keep the old size, again and again while the file grows. So an answer with another size
-// goes without one: the kernel drops the pages itself as it takes it. Whoever asks for attributes holds no
-// lock that the notification waits for.
+// Without a notification beside it: the kernel ignores attributes that one overtakes, and would keep an old
+// size. Pages that others have changed were dropped when that was recalled.
 void MountSession::reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                                     const Attributes& attributes, uint8_t lease) {
-  auto elsewhere = OpenFile::Elsewhere::none;
-  const fuse_entry_param entry =
-      entry_of(request->since(), client, attributes, {0, {}, lease, nullptr}, &elsewhere);
+  const fuse_entry_param entry = entry_of(request->since(), client, attributes, {0, {}, lease, nullptr});
   const int64_t birth_ns = attributes.btime_ns;
-  auto answer = [request, entry, birth_ns] {
-    request->reply([&](fuse_req_t to) {
-      return request->wants_birth_time() ? reply_statx(to, entry.attr, birth_ns, entry.attr_timeout)
-                                         : fuse_reply_attr(to, &entry.attr, entry.attr_timeout);
-    });
-  };
-  if (elsewhere == OpenFile::Elsewhere::same_size) return notifier.inode(entry.ino, true, answer);
-  answer();
+  request->reply([&](fuse_req_t to) {
+    return request->wants_birth_time() ? reply_statx(to, entry.attr, birth_ns, entry.attr_timeout)
+                                       : fuse_reply_attr(to, &entry.attr, entry.attr_timeout);
+  });
 }
 
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {

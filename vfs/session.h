@@ -178,8 +178,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void reply_attributes(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                         const Attributes& attributes, uint8_t lease);
   fuse_entry_param entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
-                            const Attributes& attributes, const Shown& shown,
-                            OpenFile::Elsewhere* elsewhere = nullptr);
+                            const Attributes& attributes, const Shown& shown);
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
   // Somebody read it, and relatime wants that marked. Nobody waits for it.

@@ -378,9 +378,11 @@ void hand_over_a_lock(Round& r, bool record) {
     });
   }
   for (auto& thread : threads) thread.join();
-  for (unsigned mount = 0; mount < r.mounts(); ++mount)
-    r.expect(r.get(mount, "counter") == std::to_string(kEach * r.mounts()),
-             "two had the lock, or saw old bytes");
+  for (unsigned mount = 0; mount < r.mounts(); ++mount) {
+    const std::string counted = r.get(mount, "counter");
+    r.expect(counted == std::to_string(kEach * r.mounts()),
+             "two had the lock, or saw old bytes: " + counted + " through mount " + std::to_string(mount));
+  }
 }
 
 void pass_it_round(Round& r) {  // one writes, the next sees it and writes: through all mounts
