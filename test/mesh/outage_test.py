@@ -54,8 +54,8 @@ def interrupted_after(name, *words):
 
 
 class Case(unittest.TestCase):
-    def unreachable(self, action, longest=PATIENCE * 2 + 2):
-        """The kernel asks twice for a name that it knows: to hear that it is still there, then anew."""
+    def unreachable(self, action, longest=PATIENCE * 3 + 2):
+        """The kernel asks up to three times: whether a name that it knows is still there, for the name anew, for the file."""
         seconds, number = took(action)
         self.assertIn(number, UNREACHABLE)
         self.assertLess(seconds, longest)

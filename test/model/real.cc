@@ -157,6 +157,14 @@ std::string Real::copy(const Operation& operation, int from) {
   if (fstat(from, &info) != 0) return failed();
   size_t length = operation.length;  // of what is there now: copied within a file, it may grow meanwhile
   if (in < info.st_size) length = std::min(length, size_t(info.st_size - in));
+  // One file through two mounts is two files to the kernel: it cannot see that they overlap.
+  struct stat target {};
+  if (slots_[operation.slot].mount != to.mount && in < info.st_size && fstat(to.fd, &target) == 0 &&
+      (fcntl(to.fd, F_GETFL) & O_APPEND) == 0 && target.st_ino == info.st_ino && out + off64_t(length) > in &&
+      out < in + off64_t(length)) {
+    errno = EINVAL;
+    return failed();
+  }
   size_t done = 0;
   while (done < length) {
     const ssize_t now = copy_file_range(from, &in, to.fd, &out, length - done, 0);
