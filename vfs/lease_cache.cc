@@ -59,6 +59,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
   {
     std::lock_guard lock(mutex_);
     if (leased_) here = known(body);
+    if (const auto* mark = std::get_if<MarkAccess>(&body)) forget_attributes(mark->inode);  // asked after it
     if (const auto* close = std::get_if<Close>(&body)) {
       Close rest;
       for (InodeNumber inode : close->inodes) {
