@@ -5,6 +5,7 @@ Bits are flipped, files cut short or emptied in copies of one peer's data direct
 import contextlib
 import errno
 import os
+import tempfile
 import random
 import re
 import shutil
@@ -269,9 +270,9 @@ class Damage(unittest.TestCase):
 
 
 class FullDisks(unittest.TestCase):
-    def disk(self, m, size):
-        path = os.path.join(m.base, "disk")
-        os.mkdir(path)
+    def disk(self, size):
+        path = tempfile.mkdtemp(prefix="efs-test-")  # not below the mesh, which is deleted while this is mounted
+        self.addCleanup(os.rmdir, path)
         run("mount", "-t", "tmpfs", "-o", f"size={size}M", "efs-test", path)
         self.addCleanup(run, "umount", "-l", path)
         return path
@@ -324,7 +325,7 @@ class FullDisks(unittest.TestCase):
     def test_a_full_store(self):
         """A small disk for chunks: its one segment is not full when the disk is."""
         with Mesh(1, start=False) as m:
-            m[0].extra = ["--store", os.path.join(self.disk(m, 40), "chunks")]
+            m[0].extra = ["--store", os.path.join(self.disk(40), "chunks")]
             m.start()
             m[0].extra = []
             self.use(m[0], 3_000_000)
@@ -340,7 +341,7 @@ class FullDisks(unittest.TestCase):
         """Log, metadata and chunks on one small disk; somebody else fills the rest of it."""
         with Mesh(1, start=False) as m:
             peer = m[0]
-            disk = self.disk(m, 400)
+            disk = self.disk(400)
             peer.data = os.path.join(disk, "data")
             m.start()
             kept = CHANCE.randbytes(2_000_000)
