@@ -12,37 +12,14 @@ import time
 import unittest
 
 import mesh
-from mesh import BUILD, TOP, Mesh, run
+from mesh import BUILD, TOP, Mesh, NearAndFar, run
 
 PROGRAM = os.path.join(BUILD, "test", "conformance")
 KNOWN = os.path.join(TOP, "test", "conformance", "known.txt")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Conformance(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.mesh = Mesh(3)
-        try:
-            cls.mesh[0].efs("volume", "create", "/near", "--on", "peer1", "--yes")
-            cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
-        except BaseException:
-            cls.mesh.close()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            for peer in cls.mesh.peers:
-                peer.stop()
-            for peer in cls.mesh.peers:
-                peer.check()
-        except BaseException:
-            cls.mesh.show_logs()
-            raise
-        finally:
-            cls.mesh.close()
-
+class Conformance(NearAndFar):
     def conforms(self, where, here, there=None, known=True):
         name = f"conformance-{where}"
         os.mkdir(os.path.join(here, name))

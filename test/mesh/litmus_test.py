@@ -4,40 +4,16 @@ Two mounts and three, one of them at the owner. Each case runs 50 rounds (EFS_LO
 answer and the longest wait for a call, which must stay under 1 s. Cases that are known to fail are named below, with why.
 """
 import os
-import unittest
 
 import mesh
-from mesh import BUILD, LONG, Mesh, run
+from mesh import BUILD, LONG, NearAndFar, run
 
 PROGRAM = os.path.join(BUILD, "test", "litmus")
 ROUNDS = 10_000 if LONG else 50
 KNOWN = {}
 
 
-class Litmus(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.mesh = Mesh(3)
-        try:
-            cls.mesh[0].efs("volume", "create", "/near", "--on", "peer1", "--yes")
-            cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
-        except BaseException:
-            cls.mesh.close()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            for peer in cls.mesh.peers:
-                peer.stop()
-            for peer in cls.mesh.peers:
-                peer.check()
-        except BaseException:
-            cls.mesh.show_logs()
-            raise
-        finally:
-            cls.mesh.close()
-
+class Litmus(NearAndFar):
     def coherent(self, where, *directories):
         failed, known = [], 0
         for case in run(PROGRAM, "1", "--list").stdout.split():

@@ -303,6 +303,28 @@ class Mesh:
 
 
 
+class NearAndFar(unittest.TestCase):
+    """Cases that share three peers: /near is the first one's volume, /far the third one's. In the end all are checked."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.mesh = Mesh(3)
+        cls.addClassCleanup(cls.mesh.close)
+        cls.mesh[0].efs("volume", "create", "/near", "--on", "peer1", "--yes")
+        cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            for peer in cls.mesh.peers:
+                peer.stop()
+            for peer in cls.mesh.peers:
+                peer.check()
+        except BaseException:
+            cls.mesh.show_logs()
+            raise
+
+
 
 def main():
     """Runs the test cases of the calling module and ends with the line that test/run reads."""

@@ -7,41 +7,21 @@ import os
 import random
 import shutil
 import tempfile
-import unittest
 
 import mesh
-from mesh import BUILD, LONG, Mesh, fresh_seed, run
+from mesh import BUILD, LONG, NearAndFar, fresh_seed, run
 
 PROGRAM = os.path.join(BUILD, "test", "model")
 FIXED = [1, 2]
 STEPS = {"owner": 1_000_000, "elsewhere": 100_000, "two": 200_000} if LONG else {"owner": 2000, "elsewhere": 700, "two": 700}
 
 
-class Model(unittest.TestCase):
+class Model(NearAndFar):
     @classmethod
     def setUpClass(cls):
         cls.ext4 = tempfile.mkdtemp(prefix="efs-test-")
-        cls.mesh = Mesh(3)
-        try:
-            cls.mesh[0].efs("volume", "create", "/near", "--on", "peer1", "--yes")
-            cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
-        except BaseException:
-            cls.mesh.close()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            for peer in cls.mesh.peers:
-                peer.stop()
-            for peer in cls.mesh.peers:
-                peer.check()
-        except BaseException:
-            cls.mesh.show_logs()
-            raise
-        finally:
-            cls.mesh.close()
-            shutil.rmtree(cls.ext4, ignore_errors=True)
+        cls.addClassCleanup(shutil.rmtree, cls.ext4, ignore_errors=True)
+        super().setUpClass()
 
     def agrees(self, where, *directories):
         for seed in [random.Random(fresh_seed()).randrange(1 << 32)] + ([] if LONG else FIXED):

@@ -22,7 +22,7 @@ import time
 import unittest
 
 import mesh
-from mesh import LONG, TOP, Mesh, run
+from mesh import LONG, TOP, Mesh, NearAndFar, run
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
@@ -63,27 +63,8 @@ class Work:
 
     @classmethod
     def setUpClass(cls):
-        cls.mesh = Mesh(3)
-        try:
-            cls.mesh[0].efs("volume", "create", "/near", "--on", "peer1", "--yes")
-            cls.mesh[0].efs("volume", "create", "/far", "--on", "peer3", "--yes")
-            os.chmod(cls.mesh[0].path(cls.prefix), 0o777)
-        except BaseException:
-            cls.mesh.close()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        try:
-            for peer in cls.mesh.peers:
-                peer.stop()
-            for peer in cls.mesh.peers:
-                peer.check()
-        except BaseException:
-            cls.mesh.show_logs()
-            raise
-        finally:
-            cls.mesh.close()
+        super().setUpClass()
+        os.chmod(cls.mesh[0].path(cls.prefix), 0o777)
 
     def setUp(self):
         name = self._testMethodName
@@ -570,13 +551,13 @@ class Work:
         self.assertEqual(as_user(f"os.unlink({mine!r})", 1001, 1002), "")
 
 
-class AtTheOwner(Work, unittest.TestCase):
+class AtTheOwner(Work, NearAndFar):
     where, prefix = "owner", "near"
     if not LONG:
         test_build = None  # once is enough
 
 
-class Elsewhere(Work, unittest.TestCase):
+class Elsewhere(Work, NearAndFar):
     where, prefix = "elsewhere", "far"
 
 

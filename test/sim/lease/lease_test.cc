@@ -8,9 +8,9 @@
 // cut off himself is answered within a lease's length, and at the end, when all is well again, everybody is.
 #include <boost/test/unit_test.hpp>
 #include <cstdio>
-#include <random>
 
 #include "peer/volume/service.h"
+#include "test/seeds.h"
 #include "test/sim/lease/mount.h"
 #include "test/unit/volume/fixture.h"
 
@@ -151,18 +151,6 @@ struct World {
   std::vector<std::shared_ptr<Mount>> mounts;
   int64_t owner_whole_since_ns = 0;
 };
-
-std::vector<uint64_t> seeds(size_t fixed) {
-  std::vector<uint64_t> all;
-  if (const char* one = std::getenv("EFS_SEED")) {
-    all.push_back(std::strtoull(one, nullptr, 10));
-  } else {
-    for (uint64_t seed = 1; seed <= fixed; ++seed) all.push_back(seed);
-    all.push_back(std::random_device()());
-  }
-  std::printf("seed %llu\n", static_cast<unsigned long long>(all.back()));
-  return all;
-}
 
 struct Total {
   size_t reads = 0, kernel = 0, changes = 0, bound = 0, fences = 0;

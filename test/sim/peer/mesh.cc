@@ -3,7 +3,6 @@
 #include <boost/test/unit_test.hpp>
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 #include <set>
 #include <stdexcept>
 
@@ -27,18 +26,6 @@ T need(Result<T> result, const std::string& what) {
 }
 }  // namespace
 
-std::vector<uint64_t> seeds(size_t fixed) {
-  std::vector<uint64_t> all;
-  if (const char* one = std::getenv("EFS_SEED")) {
-    all.push_back(std::strtoull(one, nullptr, 10));
-  } else {
-    for (uint64_t seed = 1; seed <= fixed; ++seed) all.push_back(seed);
-    all.push_back(std::random_device()());
-  }
-  std::printf("seed %llu\n", static_cast<unsigned long long>(all.back()));
-  std::fflush(stdout);
-  return all;
-}
 bool long_form() {
   return std::getenv("EFS_LONG") != nullptr;
 }

@@ -18,6 +18,7 @@
 #include "peer/peer.h"
 #include "peer/runtime/simulated.h"
 #include "peer/runtime/simulated_random.h"
+#include "test/seeds.h"
 
 namespace efs::test {
 
@@ -103,8 +104,6 @@ class Mesh {
   std::vector<std::unique_ptr<Host>> hosts_;
 };
 
-// Fixed seeds and a fresh one, or the one in EFS_SEED; each is printed as "seed N".
-std::vector<uint64_t> seeds(size_t fixed);
 bool long_form();
 // Ends the test case with what went wrong.
 void check_ok(const Status& status);
