@@ -3,8 +3,13 @@
 // A position is the cookie of the entry before it: stable while the directory changes. "." and ".." have 1
 // and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar kListingPage entries
 // come at a time and wait in the handle.
+//
+// What is made after the reading began is left out, as POSIX lets us: its cookies are larger than all others,
+// and who renames (or copies) each file that a listing shows would never come to its end.
 #include <fcntl.h>
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "vfs/limits.h"
 #include "vfs/session.h"
@@ -71,6 +76,17 @@ void Listing::reply() {
 
 void list(const ListingPtr& listing);
 
+// Leaves out what was made after the reading began. Returns whether anything was.
+bool cut(DirectoryHandle& handle, const Reply& reply, std::vector<DirectoryEntry>& entries) {
+  if (handle.until == 0) handle.until = reply.offset;
+  if (handle.until == 0) return false;
+  const auto late = std::find_if(entries.begin(), entries.end(),
+                                 [&](const DirectoryEntry& entry) { return entry.cookie >= handle.until; });
+  const bool any = late != entries.end();
+  entries.erase(late, entries.end());
+  return any;
+}
+
 // From the handle's page; false when it does not begin at `position`.
 bool list_from_page(Listing& listing) {
   std::lock_guard lock(listing.handle->mutex);
@@ -114,6 +130,10 @@ void fetch(const ListingPtr& listing) {
       listing->request, listing->client, body, [listing, local](VolumeAnswer& answer) {
         mark_read(*listing, answer.reply.attributes);
         if (local) {
+          {
+            std::lock_guard lock(listing->handle->mutex);
+            cut(*listing->handle, answer.reply, answer.reply.entries);
+          }
           listing->lease = answer.reply.lease;
           for (const DirectoryEntry& entry : answer.reply.entries) {
             if (!listing->add(entry)) break;
@@ -125,8 +145,9 @@ void fetch(const ListingPtr& listing) {
           listing->handle->cookie = listing->position;
           listing->handle->since = listing->since;
           listing->handle->lease = answer.reply.lease;
+          const bool last = cut(*listing->handle, answer.reply, answer.reply.entries) || answer.reply.end;
           listing->handle->entries = std::move(answer.reply.entries);
-          listing->handle->end = answer.reply.end || listing->handle->entries.empty();
+          listing->handle->end = last || listing->handle->entries.empty();
           listing->handle->with_attributes = listing->plus;
         }
         list_from_page(*listing);
@@ -140,7 +161,11 @@ void list(const ListingPtr& listing) {
     fuse_entry_param entry{};
     entry.attr.st_mode = S_IFDIR;
     entry.attr.st_ino = listing->node;
-    if (listing->position == 0) listing->add(".", entry, 1);
+    if (listing->position == 0) {
+      listing->add(".", entry, 1);
+      std::lock_guard lock(listing->handle->mutex);
+      listing->handle->until = 0;
+    }
     entry.attr.st_ino = parent;
     listing->add("..", entry, 2);
     listing->position = 2;

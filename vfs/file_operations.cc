@@ -214,24 +214,18 @@ void write(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, c
   });
 }
 
-bool has_suid(uint32_t mode) {  // setgid where the group may execute
-  return (mode & S_ISUID) != 0 || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
-}
-
-// Setuid and setgid go before the bytes come.
+// Setuid and setgid go before the bytes come. (Setgid may stay, of who is in the group: the owner knows.)
 void clear_suid_and_write(const RequestPtr& request, const HandlePtr& handle, Bytes bytes, Writing how) {
   SetAttributes clear;
   clear.inode = handle->file->inode();
   clear.clear_suid = true;
   auto client = handle->file->client();
-  if (!client->local()) request->listen(nullptr);
-  client->call(handle->who, clear, {}, {},
-               [request, handle, bytes = std::move(bytes), how](VolumeAnswer answer) {
-                 if (answer.reply.code != Code::ok) return void(request->error(answer.reply.code));
-                 handle->file->own_change(answer.reply.attributes);
-                 request->session().notifier.inode(handle->file->node(), false);
-                 write(request, handle, bytes, how);
-               });
+  request->session().call(request, client, clear,
+                          [request, handle, bytes = std::move(bytes), how](VolumeAnswer& answer) {
+                            handle->file->own_change(answer.reply.attributes);
+                            request->session().notifier.inode(handle->file->node(), false);
+                            write(request, handle, bytes, how);
+                          });
 }
 
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
@@ -243,7 +237,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   how.durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
   how.through = (info->flags & O_DIRECT) != 0;
   how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
-  if (kills_suid() && has_suid(handle->file->mode()))
+  if (kills_suid() && (handle->file->mode() & (S_ISUID | S_ISGID)) != 0)
     return clear_suid_and_write(request, handle, to_bytes(bytes), how);
   write(request, handle, bytes, how);
 }

@@ -1,4 +1,6 @@
 // FUSE: copy_file_range.
+#include <sys/stat.h>
+
 #include "vfs/session.h"
 
 namespace efs {
@@ -40,6 +42,10 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t offset_in, fus
   copy->from = from->file;
   copy->to = to->file;
   copy->who = to->who;
+  if ((copy->to->mode() & S_ISGID) != 0 && copy->request->fetch_groups()) {  // who keeps it
+    copy->who.groups = copy->request->who().groups;
+    copy->who.groups_known = true;
+  }
   copy->body = {inode_of(node_in), uint64_t(offset_in), inode_of(node_out), uint64_t(offset_out), length};
   if (!copy->from->clean() || !copy->to->clean()) copy->request->listen(nullptr);
   copy->from->flush([copy](Code code) {

@@ -55,7 +55,7 @@ struct Close {
 // "." and ".." are not among the entries, whose cookies begin at kFirstCookie: 1 and 2 are left to the
 // caller for these two.
 inline constexpr uint64_t kFirstCookie = 3;
-struct ReadDirectory {  // -> entries, `end`
+struct ReadDirectory {  // -> entries, `end`, `offset`: the cookie of the next entry that is made
   static constexpr uint16_t kKind = 6;
   InodeNumber inode = 0;
   uint64_t cookie = 0;  // 0: from the start; else a DirectoryEntry::cookie
@@ -467,7 +467,7 @@ struct Reply {
   std::vector<InodeNumber> parents;     // MakeJunction
   std::vector<ExtentLayout> extents;    // Layout
   std::string text;                     // ReadLink, GetXattr
-  uint64_t offset = 0;                  // Write, SeekData
+  uint64_t offset = 0;                  // Write, SeekData, ReadDirectory
   uint32_t walked = 0;                  // Resolve
   bool end = false;                     // ReadDirectory: nothing follows
   bool created = false;                 // Create: it was not there

@@ -89,6 +89,34 @@ TEST(readdir, adding_while_reading) {  // what was there before comes exactly on
   EQ(std::set<std::string>(found.begin(), found.end()).size(), 500u);
 }
 
+TEST(readdir, renaming_while_reading_ends) {  // what a reader itself makes is not shown to it for ever
+  constexpr int kFiles = 400;
+  for (int i = 0; i < kFiles; ++i) make_file("f" + std::to_string(i));
+  for (const char* added : {"", "x"}) {
+    DIR* stream = opendir(".");
+    int shown = 0;
+    while (const dirent* entry = readdir(stream)) {
+      if (entry->d_name[0] == '.') continue;
+      const std::string name = entry->d_name;
+      OK(rename(name.c_str(), "moving"));
+      OK(rename("moving", (name + added).c_str()));
+      if (++shown > 3 * kFiles) break;
+    }
+    closedir(stream);
+    TRUE(shown >= kFiles);
+    TRUE(shown < 3 * kFiles);
+    EQ(names_in(seen("")).size(), size_t(kFiles));
+  }
+  DIR* stream = opendir(".");
+  readdir(stream);
+  make_file("late");
+  rewinddir(stream);  // reads anew
+  bool found = false;
+  while (const dirent* entry = readdir(stream)) found |= std::string(entry->d_name) == "late";
+  closedir(stream);
+  TRUE(found);
+}
+
 TEST(readdir, positions) {
   OK(mkdir("d", 0755));
   for (int i = 0; i < 300; ++i) make_file("d/" + std::to_string(i));

@@ -113,6 +113,18 @@ TEST(chown, clears_setuid_and_setgid) {
   EQ(mode_of(seen("d")), 06755u);
 }
 
+TEST(chown, to_nobody_else) {  // -1, -1
+  make_file("f", "", 0755);
+  as_user([] { OK(chown("f", uid_t(-1), gid_t(-1))); });
+  OK(chmod("f", 06755));
+  EQ(times_risen("f", [] { OK(chown("f", uid_t(-1), gid_t(-1))); }), "c");
+  EQ(mode_of(seen("f")), 0755u);
+  OK(mkdir("d", 0755));
+  OK(chmod("d", 06755));
+  OK(chown("d", uid_t(-1), gid_t(-1)));
+  EQ(mode_of(seen("d")), 06755u);
+}
+
 TEST(setuid, cleared_by_what_others_write) {
   OK(chmod(".", 0777));
   const auto after = [](mode_t mode, const std::function<void(int)>& action) {
@@ -138,6 +150,41 @@ TEST(setuid, cleared_by_what_others_write) {
      0755u);
   EQ(after(06755, [](int fd) { EQ(pwrite(fd, "x", 1, 100), 1); }), 0755u);
   EQ(after(06755, [](int fd) { read_at(fd, 3, 0); }), 06755u);
+}
+
+TEST(setgid, without_group_execute_is_the_groups) {  // since Linux 6.2: who is not in the group loses it
+  OK(chmod(".", 0777));
+  const auto after = [](std::vector<gid_t> groups, const std::function<void(int)>& action) {
+    make_file("f", "content");
+    make_file("g", "content");
+    OK(chown("f", kUser, kGroup));
+    OK(chmod("f", 06666));
+    as(kOther, kOtherGroup, groups, [&] {
+      Fd fd(OK(open("f", O_RDWR)));
+      action(fd);
+    });
+    return mode_of(seen("f"));
+  };
+  const std::vector<std::function<void(int)>> actions = {
+      [](int fd) { EQ(write(fd, "x", 1), 1); },
+      [](int fd) { OK(ftruncate(fd, 3)); },
+      [](int) { OK(truncate("f", 3)); },
+      [](int) { Fd fd(OK(open("f", O_WRONLY | O_TRUNC))); },
+      [](int fd) { OK(fallocate(fd, 0, 0, 10000)); },
+      [](int fd) { OK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4)); },
+      [](int fd) {
+        Fd from(OK(open("g", O_RDONLY)));
+        EQ(copy_file_range(from, nullptr, fd, nullptr, 5, 0), 5);
+      }};
+  for (const auto& action : actions) {
+    EQ(after({}, action), 0666u);
+    EQ(after({kGroup}, action), 02666u);
+  }
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  OK(chmod("f", 06666));
+  as(kUser, kOtherGroup, {}, [] { OK(chown("f", uid_t(-1), kGroup)); });
+  EQ(mode_of(seen("f")), 0666u);
 }
 
 TEST(setuid, kept_when_root_writes) {

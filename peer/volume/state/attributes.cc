@@ -11,11 +11,18 @@ constexpr std::string_view kAccessAcl = "system.posix_acl_access";
 constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
 }  // namespace
 
-// As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking).
-void OperationRun::drop_suid(InodeRow& row) {
-  if (row.is_directory()) return;
+// As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking), or
+// of who is not in that group (since Linux 6.2).
+Status OperationRun::drop_suid(InodeRow& row) const {
+  if (row.is_directory()) return {};
+  bool group = (row.mode & kGroupExecute) != 0;
+  if ((row.mode & kSetGid) && !group && who_.uid != 0 && !in_group(who_, row.gid)) {
+    if (!who_.groups_known) return fail(Code::not_permitted);
+    group = true;
+  }
   row.mode &= ~kSetUid;
-  if (row.mode & kGroupExecute) row.mode &= ~kSetGid;
+  if (group) row.mode &= ~kSetGid;
+  return {};
 }
 
 Status OperationRun::set_mode(InodeRow& row, uint32_t mode) {
@@ -35,6 +42,13 @@ bool OperationRun::only_clears_suid(const SetAttributes& request, const InodeRow
          (operation_.held || allowed(row, who_, kWrite));
 }
 
+namespace {
+bool asks_for_nothing(const SetAttributes& request) {
+  return !request.mode && !request.uid && !request.gid && !request.size && !request.atime_ns &&
+         !request.mtime_ns && !request.atime_now && !request.mtime_now && !request.clear_suid;
+}
+}  // namespace
+
 Status OperationRun::apply(const SetAttributes& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
@@ -49,6 +63,9 @@ Status OperationRun::apply(const SetAttributes& request) {
     return fail(Code::access_denied);
   if (request.clear_suid && !owner && !request.size && !operation_.held && !allowed(row, who_, kWrite))
     return fail(Code::access_denied);
+  // What FUSE makes of chown(-1, -1), which takes the bits away. Linux says the same before others write;
+  // then the write itself does.
+  if (asks_for_nothing(request) && owner) EFS_TRY(drop_suid(row));
   if (request.size) {
     if (row.is_directory()) return fail(Code::is_directory);
     if (!row.is_regular()) return fail(Code::invalid_argument);
@@ -57,9 +74,9 @@ Status OperationRun::apply(const SetAttributes& request) {
     EFS_TRY(resize(request.inode, row, *request.size));
     row.mtime_ns = stamp_.time_ns;
   }
+  if (request.clear_suid || request.uid || request.gid) EFS_TRY(drop_suid(row));
   if (request.uid) row.uid = *request.uid;
   if (request.gid) row.gid = *request.gid;
-  if (request.clear_suid || request.uid || request.gid) drop_suid(row);
   if (request.mode) EFS_TRY(set_mode(row, *request.mode));
   if (request.atime_ns) row.atime_ns = *request.atime_ns;
   if (request.mtime_ns) row.mtime_ns = *request.mtime_ns;

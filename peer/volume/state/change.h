@@ -80,7 +80,7 @@ class OperationRun {
   Status spill(InodeNumber inode, InodeRow& row);
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
   Status write_access(const InodeRow& row) const;
-  void drop_suid(InodeRow& row);
+  Status drop_suid(InodeRow& row) const;
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc

@@ -209,7 +209,7 @@ Status OperationRun::apply(const WriteExtents& request) {
     }
   }
   row.size = std::max(row.size, end);
-  if (request.clear_suid) drop_suid(row);
+  if (request.clear_suid) EFS_TRY(drop_suid(row));
   const int64_t before_ns = row.mtime_ns;
   touch_content(row);
   if (request.mtime_ns != 0) row.mtime_ns = std::max(before_ns, request.mtime_ns);
@@ -240,7 +240,7 @@ Status OperationRun::apply(const Allocate& request) {
     EFS_TRY(fill(request.inode, row, request.offset, end));
     if (!request.keep_size) row.size = std::max(row.size, end);
   }
-  if (who_.uid != 0) drop_suid(row);
+  if (who_.uid != 0) EFS_TRY(drop_suid(row));
   touch_content(row);
   changed(request.inode, true);
   reply_.attributes = attributes(request.inode);

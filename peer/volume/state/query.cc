@@ -156,6 +156,7 @@ Status Query::answer(const ReadDirectory& request) {
     EFS_ASSIGN(auto described, describe(entry, entry.name, with_attributes));
     reply.entries.push_back(std::move(described));
   }
+  reply.offset = row.next_cookie;
   reply.attributes = attributes_of(request.inode, row);
   return {};
 }

@@ -156,6 +156,32 @@ BOOST_AUTO_TEST_CASE(permissions_of_content) {
   BOOST_TEST(volume.run(handle, user(6)).code == Code::ok);
 }
 
+BOOST_AUTO_TEST_CASE(setgid_that_the_group_may_not_execute_is_kept_by_who_is_in_it) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile, user(5, {77}));
+  SetAttributes group;
+  group.inode = file;
+  group.gid = 77;
+  volume.run(group, user(5, {77}));
+  SetAttributes mode, clear, nothing;
+  mode.inode = clear.inode = nothing.inode = file;
+  mode.mode = 06666;
+  clear.clear_suid = true;
+  const auto cleared = [&](const SetAttributes& request, const Credentials& who) {
+    BOOST_TEST(volume.run(mode, user(0)).code == Code::ok);
+    return volume.run(request, who);
+  };
+  BOOST_TEST(cleared(clear, user(6)).attributes.mode == 0100666u);
+  BOOST_TEST(cleared(clear, user(6, {77})).attributes.mode == 0102666u);
+  auto unknown = user(6);
+  unknown.groups_known = false;  // asked again with them
+  BOOST_TEST(cleared(clear, unknown).code == Code::not_permitted);
+  BOOST_TEST(volume.attributes(file).mode == 0106666u);
+  BOOST_TEST(cleared(nothing, user(6)).attributes.mode ==
+             0106666u);  // chown(-1, -1), of who is not the owner
+  BOOST_TEST(cleared(nothing, user(5)).attributes.mode == 0100666u);
+}
+
 BOOST_AUTO_TEST_CASE(chmod_chown_utimens) {
   TestVolume volume;
   auto file = volume.make(kRootInode, "f", kFile, user(5));
