@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <sstream>
@@ -437,7 +438,9 @@ bool run(const Case& one, const std::vector<std::string>& directories, unsigned 
     one.body(round);
     if (round.failures != 0 && stale++ == 0) first = round.first;
     longest = std::max(longest, round.longest.load());
-    [[maybe_unused]] const int status = system(("rm -rf '" + at[0] + "'").c_str());
+    std::error_code removed;
+    std::filesystem::remove_all(at[0], removed);
+    if (removed && stale++ == 0) first = "removing " + at[0] + ": " + removed.message();
   }
   const bool good = stale == 0 && longest < kLongestWait;
   std::cout << (good ? "ok      " : "FAILED  ") << one.name << ": " << rounds << " rounds, " << stale
