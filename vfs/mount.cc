@@ -12,8 +12,10 @@
 
 #include <condition_variable>
 #include <fstream>
+#include <semaphore>
 #include <thread>
 
+#include "peer/runtime/wakefulness.h"
 #include "vfs/limits.h"
 #include "vfs/mount_point.h"
 #include "vfs/session.h"
@@ -23,6 +25,8 @@ namespace efs {
 namespace {
 
 constexpr unsigned kBacklog = 16;
+constexpr unsigned kInTurn = 4;  // requests for other peers' volumes, each awaited, before the loop receives
+constexpr auto kLoopPatience = std::chrono::seconds(1);
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
 // What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_write_in).
@@ -101,13 +105,21 @@ const fuse_lowlevel_ops& operations() {
 
 }  // namespace
 
-struct Mount::Impl {
+// Who holds `receiving` looks for requests, and serves the short ones itself: one of the workers, or the
+// loop, as long as one program after another asks for what other peers own. Then the thread that asks the
+// owner is the one that gets its answer, and that is awake when the program asks for the next.
+struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   std::string directory;
   std::shared_ptr<MountSession> session;
   Ended ended;
   bool own_mount = false;  // made by mount(2) here, not by fusermount3
 
-  std::mutex receive_mutex;  // who holds it looks for requests
+  std::binary_semaphore receiving{1};
+  fuse_buf for_loop{};          // `receiving`: a request that the loop is to serve first
+  fuse_buf for_worker{};        // `receiving`: one that the loop received and a worker is to serve
+  bool worker_has_one = false;  // `receiving`
+  bool loop_receives = false;   // the loop's
+  unsigned loops_backlog = 0;   // the loop's
   int wake_fd = -1;
   std::atomic<bool> last_was_local{true};
   std::atomic<bool> stopping{false};
@@ -120,14 +132,20 @@ struct Mount::Impl {
   bool gone = false;   // the kernel ended it
   std::string reason;
 
-  ~Impl() {
+  ~Impl() override {
     if (wake_fd >= 0) close(wake_fd);
+    free(for_loop.mem);
+    free(for_worker.mem);
   }
   Status open(const MountOptions& options);
   void tune_read_ahead();
   void work();
   int receive(fuse_buf& buffer);
-  void wait_for_request(int fd);
+  void serve(fuse_buf& buffer);
+  void wait_for_request(int fd, Wakefulness& wakefulness);
+  void give_to_loop(fuse_buf& buffer);
+  bool look() override;
+  void leave() override;
   void supervise();
   void flush_all(int64_t until_ns);
 };
@@ -171,15 +189,15 @@ void Mount::Impl::tune_read_ahead() {
   std::ofstream("/sys/class/bdi/" + device + "/read_ahead_kb") << kMaxWrite / 1024;
 }
 
-void Mount::Impl::wait_for_request(int fd) {
+void Mount::Impl::wait_for_request(int fd, Wakefulness& wakefulness) {
   pollfd wait[2] = {{fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
   const Clock& clock = session->background.clock();
   // What other peers answer leaves time: the processor is theirs, or the loop's.
-  if (session->options.poll_ns > 0 && last_was_local.load(std::memory_order_relaxed)) {
-    const int64_t until_ns = clock.now_ns() + session->options.poll_ns;
-    do {
+  if (last_was_local.load(std::memory_order_relaxed)) {
+    wakefulness.found(clock.now_ns());
+    while (wakefulness.awake(clock.now_ns())) {
       if (poll(wait, 2, 0) != 0) return;
-    } while (clock.now_ns() < until_ns);
+    }
   }
   poll(wait, 2, -1);
 }
@@ -191,36 +209,94 @@ int Mount::Impl::receive(fuse_buf& buffer) {
   return result <= 0 ? -1 : result;
 }
 
+void Mount::Impl::serve(fuse_buf& buffer) {
+  translate_request(buffer);
+  fuse_session_process_buf(session->fuse, &buffer);
+}
+
 void Mount::Impl::work() {
   fuse_buf buffer{};
   unsigned backlog = 0;  // requests that this thread took without having to wait
+  unsigned in_turn = 0;  // short ones about what others own, the last so many
+  bool receives = false;
   const int fd = fuse_session_fd(session->fuse);
-  std::unique_lock receiving(receive_mutex, std::defer_lock);
+  Wakefulness wakefulness(session->options.poll_ns);
   while (true) {
-    if (!receiving.owns_lock()) receiving.lock();
+    if (!receives) receiving.acquire();
+    receives = true;
     if (stopping.load()) break;
-    int result = receive(buffer);
+    const bool given = std::exchange(worker_has_one, false);
+    if (given) std::swap(buffer, for_worker);
+    const int result = given ? 1 : receive(buffer);
     if (result == 0) {
       backlog = 0;
-      wait_for_request(fd);
+      wait_for_request(fd, wakefulness);
       continue;
     }
     if (result < 0 || fuse_session_exited(session->fuse)) break;
-    // Short requests are served with the lock held: waking another thread would cost more than they do,
+    // Short requests are served with `receiving` held: waking another thread would cost more than they do,
     // unless so many wait that there is work for two.
     const Asked question(buffer);
     const auto client = session->tree.client(question.node);
-    last_was_local.store(!client || client->local(), std::memory_order_relaxed);
-    if (++backlog > kBacklog || takes_long(question, last_was_local, session->context.dirty_bytes.load()))
-      receiving.unlock();
-    translate_request(buffer);
-    fuse_session_process_buf(session->fuse, &buffer);
+    const bool local = !client || client->local();
+    last_was_local.store(local, std::memory_order_relaxed);
+    const bool is_long = takes_long(question, local, session->context.dirty_bytes.load());
+    in_turn = !local && !is_long && !given ? in_turn + 1 : 0;
+    if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr) {
+      in_turn = 0;
+      receives = false;
+      give_to_loop(buffer);
+      continue;
+    }
+    if (++backlog > kBacklog || is_long) {
+      receives = false;
+      receiving.release();
+    }
+    serve(buffer);
   }
-  if (receiving.owns_lock()) receiving.unlock();
+  if (receives) receiving.release();
   free(buffer.mem);
   std::lock_guard lock(mutex);
   gone = true;
   changed.notify_all();
+}
+
+void Mount::Impl::give_to_loop(fuse_buf& buffer) {
+  std::swap(buffer, for_loop);
+  session->options.loop->post([self = shared_from_this()] {
+    self->loop_receives = true;
+    self->loops_backlog = 0;
+    self->serve(self->for_loop);
+    self->session->options.loop->watch(self);
+  });
+}
+
+bool Mount::Impl::look() {
+  if (!loop_receives) return false;
+  const int result = stopping.load() ? -1 : receive(for_loop);
+  if (result == 0) {
+    loops_backlog = 0;
+    return false;
+  }
+  if (result < 0) {  // a worker finds out, too
+    leave();
+    return false;
+  }
+  const Asked question(for_loop);
+  const auto client = session->tree.client(question.node);
+  if (++loops_backlog > kBacklog || !client || client->local() ||
+      takes_long(question, false, session->context.dirty_bytes.load())) {
+    std::swap(for_worker, for_loop);
+    worker_has_one = true;
+    leave();
+  } else {
+    serve(for_loop);
+  }
+  return true;
+}
+
+void Mount::Impl::leave() {
+  if (std::exchange(loop_receives, false)) receiving.release();
 }
 
 void Mount::Impl::flush_all(int64_t until_ns) {
@@ -255,6 +331,7 @@ void Mount::Impl::supervise() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t woken = write(wake_fd, &one, sizeof one);
   for (auto& worker : workers) worker.join();
+  (void)receiving.try_acquire_for(kLoopPatience);  // the loop has ended, too
   session->interrupt_all();
   flush_all(until_ns);  // what the last releases brought
   if (const uint64_t lost = session->context.dirty_bytes.load(); lost != 0)
@@ -277,7 +354,7 @@ void Mount::Impl::supervise() {
   if (ended) ended(reason);
 }
 
-Mount::Mount(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Mount::Mount(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Mount::~Mount() {
   unmount();
@@ -287,7 +364,7 @@ Mount::~Mount() {
 Result<std::unique_ptr<Mount>> Mount::start(const MountOptions& options, VolumeDirectory& directory,
                                             const Clock& clock, Logger& log, Ended ended) {
   EFS_ASSIGN(const std::string path, prepare_mount_point(options.directory));
-  auto impl = std::make_unique<Impl>();
+  auto impl = std::make_shared<Impl>();
   impl->directory = path;
   impl->ended = std::move(ended);
   impl->session = std::make_shared<MountSession>(options, directory, clock, log);

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "peer/runtime/logger.h"
+#include "peer/runtime/loop.h"
 #include "vfs/tree.h"
 
 namespace efs {
@@ -29,6 +30,8 @@ struct MountOptions {
   // How long the kernel may believe entries and attributes of volumes that this process owns: it is notified
   // of changes, so this is the backstop. Of other volumes it believes nothing without asking.
   int64_t owner_timeout_ns = 5 * kSecond;
+  // Where the answers of other peers come: while it is awake it looks for requests, too. Outlives the mount.
+  Loop* loop = nullptr;
 };
 
 struct MountCounters {
@@ -61,8 +64,8 @@ class Mount {
 
  private:
   struct Impl;
-  explicit Mount(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Mount(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace efs

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "peer/runtime/clock.h"
 
@@ -14,6 +15,14 @@ namespace efs {
 
 using Task = std::function<void()>;
 using TimerId = uint64_t;  // 0: none
+
+// What a busy loop looks for beside its own events.
+class Watched {
+ public:
+  virtual ~Watched() = default;
+  virtual bool look() = 0;   // true: there was something, and it is done
+  virtual void leave() = 0;  // the loop sleeps now: it looks no more
+};
 
 class Loop {
  public:
@@ -34,6 +43,10 @@ class Loop {
   virtual void work(Task job, Task done) = 0;
 
   virtual bool on_thread() const = 0;
+
+  // The loop's thread only. look() is called again and again between events, until there was nothing to do
+  // for so long that the loop sleeps: then leave(), once. Here: it sleeps at once.
+  virtual void watch(const std::shared_ptr<Watched>& other) { other->leave(); }
 };
 
 // A timer that is cancelled with its owner. The loop's thread only.

@@ -1,15 +1,20 @@
 #include "peer/runtime/real_loop.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cassert>
 #include <limits>
 #include <memory>
+
+#include "peer/runtime/wakefulness.h"
 
 namespace efs {
 
 namespace {
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr size_t kReadBufferBytes = 256 << 10;
+constexpr int64_t kAwake = 50 * kMicrosecond;
 }  // namespace
 
 struct RealLoop::Job {
@@ -70,11 +75,43 @@ void RealLoop::drop_tasks() {
 
 void RealLoop::run() {
   assert(on_thread());
-  uv_run(&uv_, UV_RUN_DEFAULT);
+  Wakefulness wakefulness(kAwake);
+  while (!stopped_) {
+    const bool awake = wakefulness.awake(clock_.now_ns());
+    if (!awake) leave_watched();
+    uv_run(&uv_, awake ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    found_ |= look_at_watched();
+    if (std::exchange(found_, false)) {
+      wakefulness.found(clock_.now_ns());
+    } else if (awake) {
+      sched_yield();
+    }
+  }
+  stopped_ = false;
+  leave_watched();
 }
 
 void RealLoop::stop() {
-  post([this] { uv_stop(&uv_); });
+  post([this] { stopped_ = true; });
+}
+
+void RealLoop::watch(const std::shared_ptr<Watched>& other) {
+  assert(on_thread());
+  if (std::find(watched_.begin(), watched_.end(), other) == watched_.end()) watched_.push_back(other);
+}
+
+bool RealLoop::look_at_watched() {
+  if (watched_.empty()) return false;
+  bool found = false;
+  looking_ = true;
+  for (size_t i = 0; i < watched_.size(); ++i) found |= watched_[i]->look();
+  looking_ = false;
+  run_posted();
+  return found;
+}
+
+void RealLoop::leave_watched() {
+  for (const auto& other : std::exchange(watched_, {})) other->leave();
 }
 
 void RealLoop::post(Task task) {
@@ -85,7 +122,7 @@ void RealLoop::post(Task task) {
     first = posted_.empty();
     posted_.push_back(std::move(task));
   }
-  if (first) uv_async_send(&wake_);
+  if (first && !(on_thread() && looking_)) uv_async_send(&wake_);
 }
 
 void RealLoop::run_posted() noexcept {
@@ -93,6 +130,7 @@ void RealLoop::run_posted() noexcept {
     std::lock_guard lock(mutex_);
     batch_.swap(posted_);
   }
+  found_ |= !batch_.empty();
   for (Task& task : batch_) {
     task();
     task = nullptr;

@@ -3,6 +3,9 @@
 // post() from anywhere: one short lock, and one write to an eventfd when nothing was waiting. All timers of a
 // loop share one uv_timer, armed for the earliest before the loop sleeps; it is as fine as epoll: about 1 ms,
 // never early. Constructed, run and destroyed on one thread.
+//
+// After something came, the loop looks for more without sleeping for kAwake, leaving the processor to whoever
+// else wants it: to be woken costs more than most of what it is woken for, most of all on a virtual machine.
 #pragma once
 
 #include <uv.h>
@@ -32,14 +35,19 @@ class RealLoop final : public Loop {
   void cancel(TimerId timer) override;
   void work(Task job, Task done) override;
   bool on_thread() const override { return std::this_thread::get_id() == thread_; }
+  void watch(const std::shared_ptr<Watched>& other) override;
 
   uv_loop_t* uv() { return &uv_; }
   // What all streams read into: on_data consumes it before the next read.
   std::span<char> read_buffer() { return read_buffer_; }
+  // Something came from outside: perhaps more does soon.
+  void stay_awake() { found_ = true; }
 
  private:
   struct Job;
   void run_posted() noexcept;  // exceptions stop here: libuv is C
+  bool look_at_watched();
+  void leave_watched();
   void arm_timer();
   void run_timers() noexcept;
   void drop_tasks();
@@ -54,6 +62,10 @@ class RealLoop final : public Loop {
   EventQueue<Task> timers_;
   std::vector<Task> batch_;  // being run
   std::vector<char> read_buffer_;
+  std::vector<std::shared_ptr<Watched>> watched_;
+  bool found_ = false;
+  bool looking_ = false;  // at what is watched: what is posted meanwhile runs without being woken for
+  bool stopped_ = false;
 
   std::mutex mutex_;
   std::vector<Task> posted_;  // mutex_
