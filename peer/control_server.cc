@@ -23,7 +23,9 @@ Status check_for_programs(const RequestBody& body) {
   if (for_peers) return fail(Code::unauthorized, "this request is for peers only");
   const auto* create = std::get_if<Create>(&body);
   const auto* set = std::get_if<SetAttributes>(&body);
-  if ((create != nullptr && create->open) || (set != nullptr && set->has_write_handle))
+  const auto* write = std::get_if<Write>(&body);
+  if ((create != nullptr && create->open) || (set != nullptr && set->has_write_handle) ||
+      (write != nullptr && write->attributes))
     return fail(Code::unauthorized, "only a mount holds files open");
   return {};
 }

@@ -70,6 +70,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
       request->session().reply_attributes(request, client, answer.reply.attributes, answer.reply.lease);
     });
   };
+  if (Attributes shown; file && file->set_attributes(request->who(), body, shown))
+    return request->session().reply_attributes(request, file->client(), shown, 0);
   if (!file || file->clean()) return apply();
   // What was written before must not come after: it would bring back bytes, or times.
   request->listen(nullptr);

@@ -88,12 +88,15 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
-  request->session().files->acquire(client, inode_of(node), [request, flags](std::shared_ptr<OpenFile> file) {
+  auto acquired = [request, flags](std::shared_ptr<OpenFile> file) {
     open_at_owner(request, file, access_wanted(flags), [request, file, flags](const Attributes& attributes) {
       const fuse_file_info opened = new_handle(request, file, attributes, flags);
       if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
         drop_handle(request->session(), opened);
     });
+  };
+  request->session().settle_attributes(request, [request, client, node, acquired = std::move(acquired)] {
+    request->session().files->acquire(client, inode_of(node), acquired);
   });
 }
 

@@ -58,6 +58,7 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
       lock.unlock();
       return done(Code::unreachable);
     }
+    if (pending_) cut_all();  // these bytes come after them
     const uint64_t before = dirty_.bytes();
     if (dirty_.empty()) dirty_since_ns_ = context_.background.clock().now_ns();
     dirty_.write(offset, bytes);
@@ -116,11 +117,28 @@ void OpenFile::cut_piece(Extents::Map::iterator extent) {
   item.number = next_number_++;
   item.offset = offset;
   item.bytes = dirty_.take(extent);
+  item.who = writer_;
+  item.mtime_ns = last_write_wall_ns_;
   queued_bytes_ += item.bytes.size();
 }
 
 void OpenFile::cut_all() {
   while (!dirty_.empty()) cut_piece(dirty_.begin());
+  if (pending_) cut_attributes();
+}
+
+// With the last bytes before them, if those are still here and the same user's.
+void OpenFile::cut_attributes() {
+  Item* last = queue_.empty() ? nullptr : &queue_.back();
+  const bool alone = last == nullptr || last->in_flight || last->attributes ||
+                     last->who.uid != pending_who_.uid || last->who.gid != pending_who_.gid;
+  if (alone) {
+    last = &queue_.emplace_back();
+    last->number = next_number_++;
+  }
+  last->who = pending_who_;
+  last->attributes = *std::exchange(pending_, std::nullopt);
+  last->attributes->inode = inode_;
 }
 
 void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
@@ -158,9 +176,10 @@ OpenFile::Item* OpenFile::next_sendable(int64_t now_ns) {
   if (in_flight_ >= kWritesInFlight) return nullptr;
   for (auto item = queue_.begin(); item != queue_.end(); ++item) {
     if (item->in_flight || item->retry_at_ns > now_ns) continue;
+    if (item->attributes && item != queue_.begin()) return nullptr;
     const bool free = std::none_of(queue_.begin(), item, [&](const Item& earlier) {
-      return earlier.offset < item->offset + item->bytes.size() &&
-             item->offset < earlier.offset + earlier.bytes.size();
+      return earlier.attributes || (earlier.offset < item->offset + item->bytes.size() &&
+                                    item->offset < earlier.offset + earlier.bytes.size());
     });
     if (free) return &*item;
   }
@@ -178,17 +197,22 @@ void OpenFile::pump() {
 void OpenFile::send(Item& item, std::unique_lock<std::mutex>& lock) {
   item.in_flight = true;
   ++in_flight_;
-  Write request;
-  request.inode = inode_;
-  request.offset = item.offset;
-  request.durable = item.durable;
-  request.mtime_ns = last_write_wall_ns_;
+  RequestBody body = item.attributes.value_or(SetAttributes{});
+  if (!item.bytes.empty()) {
+    Write write;
+    write.inode = inode_;
+    write.offset = item.offset;
+    write.durable = item.durable;
+    write.mtime_ns = item.mtime_ns;
+    write.attributes = item.attributes;
+    body = write;
+  }
   Bytes payload = item.bytes;
-  const Credentials who = writer_;
+  const Credentials who = item.who;
   const uint64_t number = item.number;
   lock.unlock();
-  request.crc = crc32c(payload);
-  client_->call(who, request, std::move(payload), {},
+  if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(payload);
+  client_->call(who, std::move(body), std::move(payload), {},
                 [self = shared_from_this(), number](VolumeAnswer answer) {
                   Ready ready;
                   {
@@ -218,6 +242,7 @@ void OpenFile::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) 
   }
   queued_bytes_ -= item->bytes.size();
   context_.dirty_bytes.fetch_sub(item->bytes.size());
+  if (item->attributes) context_.pending_attributes.fetch_sub(1);
   if (code == Code::ok) {
     write_through_ = false;
     note_verifier(answer.reply.verifier);
@@ -229,6 +254,12 @@ void OpenFile::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) 
     write_through_ = true;
     base_version_ = own_version_ = 0;  // the kernel's pages have bytes that the file will never have
     if (context_.notifier) context_.notifier->inode(node(), true);
+    if (item->attributes && !item->bytes.empty()) {  // there may be no room for the bytes: they are set alone
+      context_.pending_attributes.fetch_add(1);
+      item->bytes.clear();
+      item->in_flight = item->durable = false;
+      return;
+    }
   }
   queue_.erase(item);
   finish_waiters(ready);
@@ -292,8 +323,9 @@ void OpenFile::tick() {
     const int64_t now_ns = context_.background.clock().now_ns();
     expire_kept(now_ns);
     fail_waiters(now_ns, ready);
-    if (!dirty_.empty() && now_ns - dirty_since_ns_ >= kDirtyAge) cut_all();
-    if (!dirty_.empty()) {
+    const bool buffered = !dirty_.empty() || pending_;
+    if (buffered && now_ns - dirty_since_ns_ >= kDirtyAge) cut_all();
+    if (!dirty_.empty() || pending_) {
       arm(std::max<int64_t>(dirty_since_ns_ + kDirtyAge - now_ns, kMillisecond));
     } else if (!queue_.empty() || !kept_.empty()) {
       arm(kRetryAfter);
@@ -310,7 +342,7 @@ uint32_t OpenFile::mode() const {
 
 bool OpenFile::clean() const {
   std::lock_guard lock(mutex_);
-  return dirty_.empty() && queue_.empty();
+  return dirty_.empty() && queue_.empty() && !pending_;
 }
 
 uint64_t OpenFile::error_mark() const {

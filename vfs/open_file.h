@@ -11,6 +11,9 @@
 // dropped, and each handle that is open learns of it once, at its next fsync or close (as errseq_t does for
 // ext4); later writes are sent before they are answered, until one succeeds.
 //
+// Attributes that a program sets while the bytes are still here wait with them and go in one operation (tar
+// sets owner, mode and times of every file that it has just written).
+//
 // An owner that restarts may lose what it answered and had not synced: it says so by a new verifier. Bytes
 // that were written stay here (bounded, kKeptAge) until they are known to be durable and are sent again; what
 // could not be kept fails the next fsync with EIO.
@@ -36,6 +39,7 @@ struct FileContext {
   Notifier* notifier = nullptr;
   int64_t unreachable_timeout_ns = 60 * kSecond;  // what a flush waits for the owner; 0: for ever
   std::atomic<uint64_t> dirty_bytes{0};
+  std::atomic<uint64_t> pending_attributes{0};  // files with attributes that the owner does not know yet
   std::atomic<uint64_t> kept_bytes{0};
   std::atomic<uint64_t> read_ahead_bytes{0};
 };
@@ -72,6 +76,10 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void stop_buffering(Done done);
   void sync(const Credentials& who, Done done);
   bool clean() const;
+  // Mode, owner and times, kept here under the exclusive lease and sent with the bytes that they come after:
+  // true, and `shown` is what the file looks like now. False: it is for the owner to do.
+  bool holds_attributes() const;
+  bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);
   uint32_t mode() const;  // as the owner last said
 
   // ---- errors: each handle keeps the number that it has seen ----
@@ -105,7 +113,10 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   struct Item {
     uint64_t number = 0;
     uint64_t offset = 0;
-    Bytes bytes;
+    Bytes bytes;                              // none: only the attributes
+    std::optional<SetAttributes> attributes;  // set after the bytes; alone in flight
+    Credentials who;
+    int64_t mtime_ns = 0;
     bool in_flight = false;
     bool durable = false;
     int64_t retry_at_ns = 0;
@@ -122,6 +133,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     Bytes bytes;
     int64_t written_at_ns = 0;
     uint64_t verifier = 0;
+    std::optional<SetAttributes> attributes;
+    Credentials who;
   };
   using Ready = std::vector<std::function<void()>>;
   struct PlannedRead;
@@ -129,6 +142,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // All with mutex_ held.
   void cut_piece(Extents::Map::iterator extent);
   void cut_all();
+  void cut_attributes();
+  Attributes with_buffered() const;
   Item* next_sendable(int64_t now_ns);
   void finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready);
   void finish_waiters(Ready& ready);
@@ -169,6 +184,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   int64_t dirty_since_ns_ = 0;
   int64_t last_write_wall_ns_ = 0;
   Credentials writer_;
+  std::optional<SetAttributes> pending_;  // to be set after all bytes that are here
+  Credentials pending_who_;
+  int64_t attributes_wall_ns_ = 0;  // when the last of them was set here
   std::list<Item> queue_;
   uint64_t queued_bytes_ = 0;
   uint64_t next_number_ = 1;

@@ -2,6 +2,8 @@
 //
 // fsync: everything queued is written, then Sync; if the owner restarted in between, what was kept is
 // written again and Sync repeated.
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "vfs/limits.h"
@@ -9,9 +11,41 @@
 
 namespace efs {
 
+namespace {
+bool is_empty(const SetAttributes& change) {
+  return !change.mode && !change.uid && !change.gid && !change.atime_ns && !change.mtime_ns;
+}
+void merge(SetAttributes& into, const SetAttributes& later) {
+  if (later.mode) into.mode = later.mode;
+  if (later.uid) into.uid = later.uid;
+  if (later.gid) into.gid = later.gid;
+  if (later.atime_ns) into.atime_ns = later.atime_ns;
+  if (later.mtime_ns) into.mtime_ns = later.mtime_ns;
+}
+// Of what is repeated, what a later change has set.
+void leave_out(SetAttributes& from, const SetAttributes& later) {
+  if (later.mode || later.uid || later.gid) from.mode = from.uid = from.gid = std::nullopt;
+  if (later.atime_ns) from.atime_ns.reset();
+  if (later.mtime_ns) from.mtime_ns.reset();
+}
+// chown(2): the set-id bits go.
+uint32_t without_set_id(uint32_t mode) {
+  if (S_ISDIR(mode)) return mode;
+  return mode & ~((mode & S_IXGRP) != 0 ? S_ISUID | S_ISGID : uint32_t(S_ISUID));
+}
+void show(const SetAttributes& change, Attributes& shown) {
+  if (change.uid) shown.uid = *change.uid;
+  if (change.gid) shown.gid = *change.gid;
+  if (change.uid || change.gid) shown.mode = without_set_id(shown.mode);
+  if (change.mode) shown.mode = (shown.mode & ~07777u) | (*change.mode & 07777);
+  if (change.atime_ns) shown.atime_ns = *change.atime_ns;
+  if (change.mtime_ns) shown.mtime_ns = *change.mtime_ns;
+}
+}  // namespace
+
 void OpenFile::keep(Item& item, uint64_t verifier) {
   ++answered_;
-  if (!keeps_ || item.bytes.empty()) return;
+  if (!keeps_ || (item.bytes.empty() && !item.attributes)) return;
   const int64_t now_ns = context_.background.clock().now_ns();
   expire_kept(now_ns);
   if (context_.kept_bytes.load() + item.bytes.size() > kKeptMountBytes) {
@@ -19,7 +53,8 @@ void OpenFile::keep(Item& item, uint64_t verifier) {
     return;
   }
   context_.kept_bytes.fetch_add(item.bytes.size());
-  kept_.push_back({item.number, item.offset, std::move(item.bytes), now_ns, verifier});
+  kept_.push_back(
+      {item.number, item.offset, std::move(item.bytes), now_ns, verifier, item.attributes, item.who});
   arm(kKeptAge);
 }
 
@@ -43,25 +78,46 @@ void OpenFile::note_verifier(uint64_t verifier) {
 void OpenFile::send_kept_again(uint64_t verifier) {
   if (context_.background.clock().now_ns() < unkept_until_ns_) lost_ = true;
   Extents again;
+  SetAttributes attributes;
+  Credentials who;
   for (auto kept = kept_.begin(); kept != kept_.end();) {
     if (kept->verifier == verifier) {
       again.cut(kept->offset, kept->bytes.size());
       ++kept;
       continue;
     }
-    again.write(kept->offset, kept->bytes);
+    if (!kept->bytes.empty()) again.write(kept->offset, kept->bytes);
+    if (kept->attributes) {
+      merge(attributes, *kept->attributes);
+      who = kept->who;
+    }
     context_.kept_bytes.fetch_sub(kept->bytes.size());
     kept = kept_.erase(kept);
   }
   for (const Item& item : queue_) again.cut(item.offset, item.bytes.size());
   for (const auto& [offset, bytes] : dirty_.map()) again.cut(offset, bytes.size());
+  if (!dirty_.empty() || !queue_.empty()) attributes.mtime_ns.reset();
+  for (const Item& item : queue_) {
+    if (item.attributes) leave_out(attributes, *item.attributes);
+  }
+  if (pending_) leave_out(attributes, *pending_);
   context_.dirty_bytes.fetch_add(again.bytes());
   while (!again.empty()) {
     Item& item = queue_.emplace_back();
     item.number = next_number_++;
     item.offset = again.begin()->first;
     item.bytes = again.take(again.begin());
+    item.who = writer_;
+    item.mtime_ns = last_write_wall_ns_;
     queued_bytes_ += item.bytes.size();
+  }
+  if (!is_empty(attributes)) {
+    Item& item = queue_.emplace_back();
+    item.number = next_number_++;
+    item.who = who;
+    item.attributes = attributes;
+    item.attributes->inode = inode_;
+    context_.pending_attributes.fetch_add(1);
   }
   resent_upto_ = next_number_ - 1;
   latest_ = {};  // the owner may be a moment younger than what it said before
@@ -89,7 +145,10 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
     left.write(kept.offset, kept.bytes);
     left.cut(offset, end - offset);
     for (const auto& [at, bytes] : left.map())
-      rest.push_back({kept.number, at, bytes, kept.written_at_ns, kept.verifier});
+      rest.push_back({kept.number, at, bytes, kept.written_at_ns, kept.verifier, {}, {}});
+    if (kept.attributes)
+      rest.push_back(
+          {kept.number, 0, {}, kept.written_at_ns, kept.verifier, kept.attributes, std::move(kept.who)});
     context_.kept_bytes.fetch_sub(kept.bytes.size());
     context_.kept_bytes.fetch_add(left.bytes());
   }
@@ -100,9 +159,9 @@ void OpenFile::sync(const Credentials& who, Done done) {
   {
     std::lock_guard lock(mutex_);
     // One piece, and nothing else that is not durable: the Write itself is asked to be.
-    const bool alone = queue_.empty() && dirty_.map().size() == 1 && answered_ == durable_ && !lost_;
+    const bool first = queue_.empty() && answered_ == durable_ && !lost_;
     cut_all();
-    if (alone) queue_.back().durable = true;
+    if (first && queue_.size() == 1 && !queue_.front().bytes.empty()) queue_.front().durable = true;
     for (Item& item : queue_) item.retry_at_ns = 0;
   }
   sync_round(who, 0, std::move(done));
@@ -186,13 +245,66 @@ Attributes OpenFile::seen(const Attributes& attributes, Elsewhere* elsewhere) {
     const bool resized = std::max(latest_.size, end) != size_before;
     if (elsewhere) *elsewhere = resized ? Elsewhere::resized : Elsewhere::same_size;
   }
+  return with_buffered();
+}
+
+Attributes OpenFile::with_buffered() const {
   Attributes shown = latest_;
-  if (end != 0) {
-    shown.size = std::max(shown.size, end);
-    shown.mtime_ns = std::max(shown.mtime_ns, last_write_wall_ns_);
-    shown.ctime_ns = std::max(shown.ctime_ns, last_write_wall_ns_);
+  const auto wrote = [&](const Bytes& bytes, uint64_t offset, int64_t at_ns) {
+    if (bytes.empty()) return;
+    shown.size = std::max<uint64_t>(shown.size, offset + bytes.size());
+    shown.mtime_ns = std::max(shown.mtime_ns, at_ns);
+    shown.ctime_ns = std::max(shown.ctime_ns, at_ns);
+  };
+  const auto set = [&](const SetAttributes& change) {
+    show(change, shown);
+    shown.ctime_ns = std::max(shown.ctime_ns, attributes_wall_ns_);
+  };
+  for (const Item& item : queue_) {
+    wrote(item.bytes, item.offset, item.mtime_ns);
+    if (item.attributes) set(*item.attributes);
   }
+  for (const auto& [offset, bytes] : dirty_.map()) wrote(bytes, offset, last_write_wall_ns_);
+  if (pending_) set(*pending_);
   return shown;
+}
+
+bool OpenFile::holds_attributes() const {
+  std::lock_guard lock(mutex_);
+  return pending_ ||
+         std::any_of(queue_.begin(), queue_.end(), [](const Item& item) { return bool(item.attributes); });
+}
+
+bool OpenFile::set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown) {
+  if (change.size || !ask_to_buffer()) return false;
+  std::lock_guard lock(mutex_);
+  if (!may_buffer_ || write_through_ || latest_.inode == 0) return false;
+  const int64_t now_ns = context_.background.clock().wall_ns();
+  Attributes now = with_buffered();
+  // What the owner would look at more closely is for the owner.
+  const bool root = who.uid == 0;
+  if (!root && (who.uid != now.uid || (change.uid && *change.uid != now.uid) ||
+                (change.gid && *change.gid != now.gid) || (change.mode && (*change.mode & S_ISGID) != 0)))
+    return false;
+  if (pending_ && (pending_who_.uid != who.uid || pending_who_.gid != who.gid)) cut_all();
+  SetAttributes set = change;
+  if (set.atime_now) set.atime_ns = now_ns;
+  if (set.mtime_now) set.mtime_ns = now_ns;
+  set.atime_now = set.mtime_now = set.has_write_handle = set.clear_suid = false;
+  if (change.clear_suid && !set.mode && without_set_id(now.mode) != now.mode)
+    set.mode = without_set_id(now.mode) & 07777;
+  if (!pending_) {
+    context_.pending_attributes.fetch_add(1);
+    if (dirty_.empty()) dirty_since_ns_ = context_.background.clock().now_ns();
+    pending_.emplace();
+  }
+  if ((set.uid || set.gid) && pending_->mode) pending_->mode = without_set_id(*pending_->mode);
+  merge(*pending_, set);
+  pending_who_ = who;
+  attributes_wall_ns_ = now_ns;
+  arm(kDirtyAge);
+  shown = with_buffered();
+  return true;
 }
 
 // ---- the kernel's pages ----

@@ -259,6 +259,25 @@ void MountSession::call(const RequestPtr& request, const std::shared_ptr<VolumeC
     return;
   }
   if (!client->local() || std::holds_alternative<Sync>(body)) request->listen(client);
+  if (request->who().uid != 0 && context.pending_attributes.load() != 0) {
+    return settle_attributes(request,
+                             [request, client, body = std::move(body), answered = std::move(answered)] {
+                               request->session().ask(request, client, body, answered);
+                             });
+  }
+  ask(request, client, std::move(body), std::move(answered));
+}
+
+void MountSession::settle_attributes(const RequestPtr& request, std::function<void()> then) {
+  if (request->who().uid == 0 || context.pending_attributes.load() == 0) return then();
+  auto left = std::shared_ptr<void>(nullptr, [then = std::move(then)](void*) { then(); });
+  for (auto& file : files->all()) {
+    if (file->holds_attributes()) file->flush([left](Code) {});
+  }
+}
+
+void MountSession::ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
+                       RequestBody body, Answered answered) {
   std::shared_ptr<RequestBody> again;
   if (request->who().uid != 0 && !request->who().groups_known) again = std::make_shared<RequestBody>(body);
   client->call(request->who(), std::move(body), {}, request->options(),

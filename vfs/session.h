@@ -164,6 +164,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered);
   void call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
             Answered answered);
+  // Runs `then` once the owners know what was set here, if they have to judge by it what this caller may do.
+  void settle_attributes(const RequestPtr& request, std::function<void()> then);
 
   // What a name leads to: `parent` for what was leased of the directory, `lease` of the answers (kLease...).
   struct Shown {
@@ -196,6 +198,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
  private:
   struct News;
+  void ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
+           Answered answered);
   void listen_to(const std::shared_ptr<VolumeClient>& client);
   void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);

@@ -283,7 +283,8 @@ struct SetAttributes {  // -> attributes
 //
 // A session that has the inode open may write (and Read) whatever the mode says now: Open has checked.
 // The owner turns it into what is logged: bytes in the log for small ones, chunks stored first for large
-// ones. `durable`: answered only when it survives power loss.
+// ones. `durable`: answered only when it survives power loss. `attributes` are set after the bytes, in one
+// operation with them: what a mount under an exclusive lease had buffered.
 struct Write {  // -> attributes, offset (where it went)
   static constexpr uint16_t kKind = 37;
   InodeNumber inode = 0;
@@ -293,11 +294,12 @@ struct Write {  // -> attributes, offset (where it went)
   bool clear_suid = false;
   int64_t mtime_ns = 0;  // the mount's, of a buffered write; 0: now. Never before what the inode has
   uint32_t crc = 0;      // CRC-32C of the payload
+  std::optional<SetAttributes> attributes;  // of this inode, without a size
   static constexpr auto fields() {
     return std::tuple{field("i", &Write::inode),       field("o", &Write::offset),
                       field("a", &Write::append),      field("d", &Write::durable),
                       field("cs", &Write::clear_suid), field("tm", &Write::mtime_ns),
-                      field("crc", &Write::crc)};
+                      field("crc", &Write::crc),       field("sa", &Write::attributes)};
   }
 };
 // fallocate's modes: allocate (grow, or keep the size), punch, zero. Holes read as zeros.

@@ -387,6 +387,7 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   out.append = write.append;
   out.clear_suid = write.clear_suid;
   out.mtime_ns = write.mtime_ns;
+  out.attributes = write.attributes;
   if (payload.size() <= kMaxBytesInLog) {
     out.bytes = std::move(payload);
     return OperationBody(std::move(out));

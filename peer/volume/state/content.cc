@@ -216,6 +216,14 @@ Status OperationRun::apply(const WriteExtents& request) {
   changed(request.inode, true);
   reply_.attributes = attributes(request.inode);
   reply_.offset = offset;
+  if (request.attributes) {
+    if (request.attributes->inode != request.inode || request.attributes->size)
+      return fail(Code::invalid_argument);
+    const uint64_t version = row.change;
+    EFS_TRY(apply(*request.attributes));
+    row.change = version;  // one change, as a mount counts them
+    reply_.attributes = attributes(request.inode);
+  }
   return {};
 }
 

@@ -33,13 +33,14 @@ struct WriteExtents {
   bool append = false;
   bool clear_suid = false;
   int64_t mtime_ns = 0;
-  Bytes bytes;                         // at most kMaxBytesInLog
-  std::vector<ChunkReference> chunks;  // one after another from the offset on
+  Bytes bytes;                              // at most kMaxBytesInLog
+  std::vector<ChunkReference> chunks;       // one after another from the offset on
+  std::optional<SetAttributes> attributes;  // set after them
   static constexpr auto fields() {
     return std::tuple{field("i", &WriteExtents::inode),     field("o", &WriteExtents::offset),
                       field("a", &WriteExtents::append),    field("cs", &WriteExtents::clear_suid),
                       field("tm", &WriteExtents::mtime_ns), field("b", &WriteExtents::bytes),
-                      field("c", &WriteExtents::chunks)};
+                      field("c", &WriteExtents::chunks),    field("sa", &WriteExtents::attributes)};
   }
 };
 struct OpenSession {

@@ -71,6 +71,128 @@ BOOST_AUTO_TEST_CASE(writes_wait_here_and_are_read_here) {
   BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(attributes_wait_with_the_bytes_and_go_with_them) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  world.write(0, "abc");
+  SetAttributes change;
+  change.inode = 9;
+  change.mode = 0751;
+  change.uid = 7;
+  Attributes shown;
+  BOOST_TEST(world.file->set_attributes({}, change, shown));
+  BOOST_TEST(shown.mode == 0100751u);
+  BOOST_TEST(shown.size == 3u);
+  change = {};
+  change.inode = 9;
+  change.mtime_ns = 12;
+  BOOST_TEST(world.file->set_attributes({}, change, shown));
+  BOOST_TEST(shown.uid == 7u);
+  BOOST_TEST(shown.mtime_ns == 12);
+  BOOST_TEST(world.file->seen(world.volume->attributes()).mtime_ns == 12);
+  BOOST_TEST(!world.file->clean());
+  BOOST_TEST(world.volume->seen.empty());
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_REQUIRE(world.volume->seen.size() == 1u);
+  const auto& write = std::get<Write>(world.volume->seen.front());
+  BOOST_REQUIRE(write.attributes.has_value());
+  BOOST_TEST(*write.attributes->mode == 0751u);
+  BOOST_TEST(*write.attributes->uid == 7u);
+  BOOST_TEST(*write.attributes->mtime_ns == 12);
+  BOOST_TEST(world.file->clean());
+  BOOST_TEST(world.context.pending_attributes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_written_after_attributes_comes_after_them) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  world.volume->deferred = true;
+  Attributes shown;
+  SetAttributes change;
+  change.inode = 9;
+  change.mtime_ns = 12;
+  BOOST_TEST(world.file->set_attributes({}, change, shown));
+  world.write(0, "abc");
+  BOOST_TEST(world.file->seen(world.volume->attributes()).mtime_ns > 12);
+  world.file->set_attributes({}, change, shown);
+  world.write(1, "x");
+  world.file->flush([](Code) {});
+  while (world.volume->step(world.volume->queue.size() - 1)) {
+  }
+  std::string order;
+  for (const RequestBody& body : world.volume->seen) {
+    const auto* write = std::get_if<Write>(&body);
+    order += write == nullptr ? "s" : write->attributes ? "W" : "w";
+  }
+  BOOST_TEST(order == "sWw");
+  BOOST_TEST(text(world.volume->content) == "axc");
+}
+
+BOOST_AUTO_TEST_CASE(attributes_are_set_although_there_is_no_room_for_the_bytes) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  world.volume->refuse = [](const RequestBody& body) {
+    return std::holds_alternative<Write>(body) ? Code::no_space : Code::ok;
+  };
+  uint64_t seen = world.file->error_mark();
+  world.write(0, "abc");
+  Attributes shown;
+  SetAttributes change;
+  change.inode = 9;
+  change.mode = 0600;
+  BOOST_TEST(world.file->set_attributes({}, change, shown));
+  world.flush();
+  BOOST_TEST((world.file->take_error(seen) == Code::no_space));
+  BOOST_TEST(world.asked<SetAttributes>() == 1u);
+  BOOST_TEST(world.file->clean());
+  BOOST_TEST(world.context.pending_attributes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(attributes_that_need_a_judge_go_to_the_owner) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  Attributes shown;
+  SetAttributes change;
+  change.inode = 9;
+  change.mode = 0600;
+  Credentials other;
+  other.uid = 5;
+  BOOST_TEST(!world.file->set_attributes(other, change, shown));
+  change.size = 0;
+  BOOST_TEST(!world.file->set_attributes({}, change, shown));
+  change.size.reset();
+  world.file->stop_buffering([](Code) {});
+  world.volume->exclusive = false;
+  BOOST_TEST(!world.file->set_attributes({}, change, shown));
+  BOOST_TEST(world.file->clean());
+}
+
+BOOST_AUTO_TEST_CASE(attributes_that_the_owner_lost_are_set_again) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  world.write(0, "abc");
+  Attributes shown;
+  SetAttributes change;
+  change.inode = 9;
+  change.mode = 0600;
+  change.mtime_ns = 12;
+  world.file->set_attributes({}, change, shown);
+  world.flush();
+  world.volume->lose_power();
+  world.volume->seen.clear();
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(text(world.volume->durable) == "abc");
+  const SetAttributes* again = nullptr;
+  for (const RequestBody& body : world.volume->seen) {
+    const auto* write = std::get_if<Write>(&body);
+    if (write != nullptr && write->attributes) again = &*write->attributes;
+    if (const auto* set = std::get_if<SetAttributes>(&body)) again = set;
+  }
+  BOOST_REQUIRE(again != nullptr);
+  BOOST_TEST(*again->mode == 0600u);
+  BOOST_TEST(*again->mtime_ns == 12);
+}
+
 BOOST_AUTO_TEST_CASE(a_whole_piece_is_sent_without_being_asked) {
   World world;
   world.write(0, std::string(kPieceBytes, 'x'));

@@ -44,6 +44,31 @@ BOOST_AUTO_TEST_CASE(small_files_live_in_their_inode) {
   BOOST_TEST(volume.usage().bytes == 31u);
 }
 
+BOOST_AUTO_TEST_CASE(attributes_that_come_with_bytes_are_one_change) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  const auto before = volume.attributes(file);
+  WriteExtents write;
+  write.inode = file;
+  write.bytes = to_bytes(view("hello"));
+  write.attributes.emplace();
+  write.attributes->inode = file;
+  write.attributes->mode = 0640;
+  write.attributes->mtime_ns = 12;
+  BOOST_TEST((volume.run(write).code == Code::ok));
+  const auto after = volume.attributes(file);
+  BOOST_TEST(after.change == before.change + 1);
+  BOOST_TEST(after.mode == 0100640u);
+  BOOST_TEST(after.mtime_ns == 12);
+  BOOST_TEST(volume.content(file) == "hello");
+  write.attributes->size = 0;
+  BOOST_TEST((volume.run(write).code == Code::invalid_argument));
+  write.attributes->size.reset();
+  write.attributes->inode = kRootInode;
+  BOOST_TEST((volume.run(write).code == Code::invalid_argument));
+  BOOST_TEST(volume.attributes(file).change == after.change);
+}
+
 BOOST_AUTO_TEST_CASE(equal_chunks_are_stored_once) {
   TestVolume volume;
   auto one = volume.make(kRootInode, "1", kFile);
