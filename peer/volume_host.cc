@@ -326,7 +326,7 @@ void VolumeHost::call(const VolumeId& id, const Credentials& who, RequestBody bo
     loop.post([done, answer = std::move(answer)]() mutable { done(std::move(answer)); });
   };
   auto replica = volumes_->find(id);
-  if (!client->local() || !replica || replica->executes_inline(body))
+  if (!client->local() || !replica || replica->executes_inline(body, payload.size()))
     return client->call(who, std::move(body), std::move(payload), options, std::move(answered));
   jobs_.run(
       [=, body = std::move(body), payload = std::move(payload)]() mutable {

@@ -191,11 +191,9 @@ void Mount::Impl::tune_read_ahead() {
 
 void Mount::Impl::wait_for_request(int fd, Wakefulness& wakefulness) {
   pollfd wait[2] = {{fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
-  const Clock& clock = session->background.clock();
   // What other peers answer leaves time: the processor is theirs, or the loop's.
   if (last_was_local.load(std::memory_order_relaxed)) {
-    wakefulness.found(clock.now_ns());
-    while (wakefulness.awake(clock.now_ns())) {
+    for (wakefulness.found(); wakefulness.awake(); wakefulness.found_nothing()) {
       if (poll(wait, 2, 0) != 0) return;
     }
   }
@@ -220,7 +218,7 @@ void Mount::Impl::work() {
   unsigned in_turn = 0;  // short ones about what others own, the last so many
   bool receives = false;
   const int fd = fuse_session_fd(session->fuse);
-  Wakefulness wakefulness(session->options.poll_ns);
+  Wakefulness wakefulness(session->background.clock(), session->options.poll_ns);
   while (true) {
     if (!receives) receiving.acquire();
     receives = true;

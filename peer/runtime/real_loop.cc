@@ -1,7 +1,5 @@
 #include "peer/runtime/real_loop.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cassert>
 #include <limits>
@@ -75,16 +73,15 @@ void RealLoop::drop_tasks() {
 
 void RealLoop::run() {
   assert(on_thread());
-  Wakefulness wakefulness(kAwake);
+  Wakefulness wakefulness(clock_, kAwake);
   while (!stopped_) {
-    const bool awake = wakefulness.awake(clock_.now_ns());
-    if (!awake) leave_watched();
-    uv_run(&uv_, awake ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    if (!wakefulness.awake()) leave_watched();
+    uv_run(&uv_, wakefulness.awake() ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     found_ |= look_at_watched();
     if (std::exchange(found_, false)) {
-      wakefulness.found(clock_.now_ns());
-    } else if (awake) {
-      sched_yield();
+      wakefulness.found();
+    } else {
+      wakefulness.found_nothing();
     }
   }
   stopped_ = false;

@@ -20,7 +20,7 @@ class Replica {
 
   virtual void execute(const Request& request, Payload payload, Done done) = 0;
   // It is answered without waiting for a disk's flush or for bytes of chunks.
-  virtual bool executes_inline(const RequestBody& body) const = 0;
+  virtual bool executes_inline(const RequestBody& body, size_t payload_bytes) const = 0;
 
   virtual const VolumeId& id() const = 0;
   virtual VolumeNumber number() const = 0;

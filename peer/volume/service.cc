@@ -183,7 +183,7 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload
   if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
   auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
-  if (replica->executes_inline(request->body)) {
+  if (replica->executes_inline(request->body, payload.size())) {
     replica->execute(*request, std::move(payload), std::move(answered));
     return;
   }

@@ -130,11 +130,13 @@ void SoleReplica::report_damage(const Reply& reply) {
                       to_text(Error{reply.code, reply.message}));
 }
 
-bool SoleReplica::executes_inline(const RequestBody& body) const {
+bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes) const {
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
+  if (const auto* write = std::get_if<Write>(&body))
+    return !write->durable && payload_bytes <= kMaxBytesInLog;
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
-           std::holds_alternative<Write>(body) || std::holds_alternative<MakeJunction>(body) ||
-           std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body));
+           std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
+           std::holds_alternative<AppendRegister>(body));
 }
 
 void SoleReplica::retire() {

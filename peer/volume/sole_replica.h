@@ -62,7 +62,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   ~SoleReplica() override;
 
   void execute(const Request& request, Payload payload, Done done) override;
-  bool executes_inline(const RequestBody& body) const override;
+  bool executes_inline(const RequestBody& body, size_t payload_bytes) const override;
   const VolumeId& id() const override { return charter_.id; }
   VolumeNumber number() const override { return charter_.number; }
   uint64_t verifier() const override { return verifier_; }
