@@ -113,7 +113,7 @@ void give_up_stopping(int) {
 
 // Serves until a signal or `leave`; `ready` is told once it does.
 int serve(Console& console, DataDirectory& data, const PeerOptions& options, const Arguments& arguments) {
-  RealRuntime runtime({options.log_level, 4});
+  RealRuntime runtime({options.log_level, 4, options.awake_us * kMicrosecond});
   int status = 0;
   std::string left;
   {
@@ -257,7 +257,7 @@ int run_join(Console& console, const Arguments& arguments) {
     if (!same) return report(console, "cannot join", same.error());
   } else {
     if (Status can = check_mount(*options); !can) return report(console, "cannot join", can.error());
-    RealRuntime runtime({options->log_level, 4});
+    RealRuntime runtime({options->log_level, 4, options->awake_us * kMicrosecond});
     auto joined = join_mesh(runtime, **data, *options, *seed, arguments.own);
     if (!joined) return report(console, "cannot join " + seed->address, joined.error());
     options->name = joined->name;

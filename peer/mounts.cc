@@ -21,6 +21,7 @@ void Mounts::mount(const std::string& at, bool read_only, Done done) {
   options.threads = options_.vfs_threads;
   options.unreachable_timeout_ns = int64_t(options_.unreachable_timeout_s) * kSecond;
   options.loop = &runtime_.loop;
+  options.poll_ns = options_.awake_us * kMicrosecond;
   auto result = std::make_shared<Result<std::unique_ptr<Mount>>>(fail(Code::cancelled));
   auto on_end = [this, alive = alive_, at, number, &loop = runtime_.loop](const std::string& reason) {
     loop.post([this, alive, at, number, reason] {

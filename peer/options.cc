@@ -97,6 +97,8 @@ const std::map<std::string, Setter>& setters() {
            return {};
          });
        }},
+      {"awake",
+       [](const YAML::Node& node, PeerOptions& o) { return read_number(node, 0, 1000, o.awake_us); }},
       {"vfs.unreachable_timeout",
        [](const YAML::Node& node, PeerOptions& o) {
          return read_number(node, 0, 86400, o.unreachable_timeout_s);
@@ -201,6 +203,7 @@ std::string write_options(const PeerOptions& options) {
   if (options.log_level != LogLevel::info) {
     out << YAML::Key << "log_level" << YAML::Value << std::string(kLogLevels[size_t(options.log_level)]);
   }
+  out << YAML::Key << "awake" << YAML::Value << options.awake_us;
   out << YAML::Key << "vfs" << YAML::Value << YAML::BeginMap;
   out << YAML::Key << "unreachable_timeout" << YAML::Value << options.unreachable_timeout_s;
   out << YAML::Key << "threads" << YAML::Value << options.vfs_threads;

@@ -26,6 +26,7 @@ struct PeerOptions {
   LogLevel log_level = LogLevel::info;
   uint32_t unreachable_timeout_s = 60;  // vfs.unreachable_timeout; 0: wait for ever
   uint32_t vfs_threads = 3;             // vfs.threads
+  uint32_t awake_us = 50;               // awake: how long a thread looks for more before it sleeps
 };
 
 // "DIR" or "DIR:SIZE".

@@ -13,7 +13,7 @@ namespace efs {
 struct RealRuntime::Impl {
   explicit Impl(const RealOptions& options)
       : logger(make_stderr_logger(options.log_level)),
-        loop(real_clock()),
+        loop(real_clock(), options.awake_ns),
         network(loop, *logger),
         bundle{loop, real_random(), network, real_files(), *logger} {}
   ~Impl() {

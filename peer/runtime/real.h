@@ -9,7 +9,8 @@ namespace efs {
 
 struct RealOptions {
   LogLevel log_level = LogLevel::info;
-  int pool_threads = 4;  // UV_THREADPOOL_SIZE
+  int pool_threads = 4;                  // UV_THREADPOOL_SIZE
+  int64_t awake_ns = 50 * kMicrosecond;  // how long the loop looks for more before it sleeps (real_loop.h)
 };
 
 // One event loop and its friends. Constructed and destroyed on the thread that calls run(). What it owns for

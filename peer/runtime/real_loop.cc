@@ -12,7 +12,6 @@ namespace efs {
 namespace {
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr size_t kReadBufferBytes = 256 << 10;
-constexpr int64_t kAwake = 50 * kMicrosecond;
 }  // namespace
 
 struct RealLoop::Job {
@@ -21,8 +20,8 @@ struct RealLoop::Job {
   Task job, done;
 };
 
-RealLoop::RealLoop(const Clock& clock)
-    : clock_(clock), armed_for_ns_(kNever), read_buffer_(kReadBufferBytes) {
+RealLoop::RealLoop(const Clock& clock, int64_t awake_ns)
+    : clock_(clock), awake_ns_(awake_ns), armed_for_ns_(kNever), read_buffer_(kReadBufferBytes) {
   int failed = uv_loop_init(&uv_);
   assert(!failed);  // only for want of descriptors or memory, at start
   failed |=
@@ -73,7 +72,7 @@ void RealLoop::drop_tasks() {
 
 void RealLoop::run() {
   assert(on_thread());
-  Wakefulness wakefulness(clock_, kAwake);
+  Wakefulness wakefulness(clock_, awake_ns_);
   while (!stopped_) {
     if (!wakefulness.awake()) leave_watched();
     uv_run(&uv_, wakefulness.awake() ? UV_RUN_NOWAIT : UV_RUN_ONCE);

@@ -4,8 +4,9 @@
 // loop share one uv_timer, armed for the earliest before the loop sleeps; it is as fine as epoll: about 1 ms,
 // never early. Constructed, run and destroyed on one thread.
 //
-// After something came, the loop looks for more without sleeping for kAwake, leaving the processor to whoever
-// else wants it: to be woken costs more than most of what it is woken for, most of all on a virtual machine.
+// After something came, the loop looks for more without sleeping for a while (`awake`), leaving the processor
+// to whoever else wants it: to be woken costs more than most of what it is woken for, most of all on a
+// virtual machine.
 #pragma once
 
 #include <uv.h>
@@ -22,7 +23,7 @@ namespace efs {
 
 class RealLoop final : public Loop {
  public:
-  explicit RealLoop(const Clock& clock);
+  RealLoop(const Clock& clock, int64_t awake_ns);
   // Streams and listeners must be gone or closing; waits for pool work that has begun or is queued.
   ~RealLoop() override;
 
@@ -53,6 +54,7 @@ class RealLoop final : public Loop {
   void drop_tasks();
 
   const Clock& clock_;
+  const int64_t awake_ns_;
   const std::thread::id thread_ = std::this_thread::get_id();
   uv_loop_t uv_;
   uv_async_t wake_;

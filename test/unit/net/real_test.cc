@@ -42,7 +42,7 @@ class Server {
   explicit Server(const std::string& path) {
     std::optional<bool> ready;
     thread_ = std::thread([this, path] {
-      RealRuntime real({.log_level = LogLevel::error, .pool_threads = 1});
+      RealRuntime real({.log_level = LogLevel::error, .pool_threads = 1, .awake_ns = 0});
       real_ = &real;
       LocalServer server(real.runtime(), {.connections = 4});
       serve(server);
@@ -92,7 +92,7 @@ struct Directory {
 BOOST_AUTO_TEST_SUITE(real)
 
 BOOST_AUTO_TEST_CASE(calls_and_throughput) {
-  RealRuntime real({.log_level = LogLevel::error, .pool_threads = 1});
+  RealRuntime real({.log_level = LogLevel::error, .pool_threads = 1, .awake_ns = 0});
   RealPeer a(real.runtime(), 1), b(real.runtime(), 2);
   a.rpc.set_route(b.rpc.id(), {b.rpc.listening().at(0)});
   const Clock& clock = real.runtime().loop.clock();

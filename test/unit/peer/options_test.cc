@@ -29,6 +29,7 @@ BOOST_AUTO_TEST_CASE(every_setting_reads_back) {
   told.log_level = LogLevel::warning;
   told.unreachable_timeout_s = 0;
   told.vfs_threads = 16;
+  told.awake_us = 0;
   PeerOptions read;
   const Status status = read_options(write_options(told), "efs.yaml", read);
   BOOST_REQUIRE_MESSAGE(status, test::why(status));
@@ -47,6 +48,7 @@ BOOST_AUTO_TEST_CASE(every_setting_reads_back) {
   BOOST_CHECK(read.log_level == LogLevel::warning);
   BOOST_CHECK_EQUAL(read.unreachable_timeout_s, 0);
   BOOST_CHECK_EQUAL(read.vfs_threads, 16);
+  BOOST_CHECK_EQUAL(read.awake_us, 0);
 }
 
 BOOST_AUTO_TEST_CASE(what_is_wrong_is_said_with_its_place) {
