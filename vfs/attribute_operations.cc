@@ -70,8 +70,14 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
       request->session().reply_attributes(request, client, answer.reply.attributes, answer.reply.lease);
     });
   };
-  if (Attributes shown; file && file->set_attributes(request->who(), body, shown))
-    return request->session().reply_attributes(request, file->client(), shown, 0);
+  // Its close sends them: of a file that nobody has open any more they would wait here.
+  if (auto shared = request->session().files->share(node)) {
+    Attributes shown;
+    const bool kept = shared->set_attributes(request->who(), body, shown);
+    if (kept) request->session().reply_attributes(request, shared->client(), shown, 0);
+    request->session().files->release(shared);
+    if (kept) return;
+  }
   if (!file || file->clean()) return apply();
   // What was written before must not come after: it would bring back bytes, or times.
   request->listen(nullptr);

@@ -127,6 +127,15 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
   for (auto& [then, file] : ready) then(file);
 }
 
+std::shared_ptr<OpenFile> Files::share(uint64_t node) {
+  if (count() == 0) return nullptr;
+  std::lock_guard lock(mutex_);
+  auto found = open_.find(node);
+  if (found == open_.end() || found->second.users == 0) return nullptr;
+  ++found->second.users;
+  return found->second.file;
+}
+
 bool Files::in_use(uint64_t node) const {
   std::lock_guard lock(mutex_);
   auto found = open_.find(node);
