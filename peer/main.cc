@@ -1,4 +1,5 @@
 // efs-peer: the server. Reads its command line, builds a peer from it, runs the loop.
+#include <malloc.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -474,7 +475,17 @@ int run(int count, char** values) {
 }  // namespace
 }  // namespace efs
 
+namespace {
+// The pieces of what is written and read are 1 MiB each, and come and go: those of one are the next one's. As
+// malloc does it by itself, half of their pages are fetched from the kernel and given back each time.
+void keep_pieces_of_memory() {
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TRIM_THRESHOLD, 8 << 20);
+}
+}  // namespace
+
 int main(int count, char** values) {
+  keep_pieces_of_memory();
   std::signal(SIGPIPE, SIG_IGN);
   umask(022);
   efs::report_mapped_file_faults();

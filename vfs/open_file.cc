@@ -207,21 +207,21 @@ void OpenFile::send(Item& item, std::unique_lock<std::mutex>& lock) {
     write.attributes = item.attributes;
     body = write;
   }
-  Bytes payload = item.bytes;
+  VolumeClient::Options options;
+  options.shared = item.bytes;
   const Credentials who = item.who;
   const uint64_t number = item.number;
   lock.unlock();
-  if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(payload);
-  client_->call(who, std::move(body), std::move(payload), {},
-                [self = shared_from_this(), number](VolumeAnswer answer) {
-                  Ready ready;
-                  {
-                    std::lock_guard guard(self->mutex_);
-                    self->finish_item(number, answer, ready);
-                  }
-                  for (auto& task : ready) task();
-                  self->pump();
-                });
+  if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(options.shared);
+  client_->call(who, std::move(body), {}, options, [self = shared_from_this(), number](VolumeAnswer answer) {
+    Ready ready;
+    {
+      std::lock_guard guard(self->mutex_);
+      self->finish_item(number, answer, ready);
+    }
+    for (auto& task : ready) task();
+    self->pump();
+  });
   lock.lock();
 }
 

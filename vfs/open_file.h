@@ -113,7 +113,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   struct Item {
     uint64_t number = 0;
     uint64_t offset = 0;
-    Bytes bytes;                              // none: only the attributes
+    SharedBytes bytes;                        // none: only the attributes
     std::optional<SetAttributes> attributes;  // set after the bytes; alone in flight
     Credentials who;
     int64_t mtime_ns = 0;
@@ -130,7 +130,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   struct Kept {
     uint64_t number = 0;
     uint64_t offset = 0;
-    Bytes bytes;
+    SharedBytes bytes;
     int64_t written_at_ns = 0;
     uint64_t verifier = 0;
     std::optional<SetAttributes> attributes;

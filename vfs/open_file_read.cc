@@ -21,10 +21,10 @@ struct OpenFile::PlannedRead {
 
 Extents OpenFile::buffered(uint64_t offset, uint64_t length) const {
   Extents found;
-  auto copy = [&](uint64_t at, const Bytes& bytes) {
+  auto copy = [&](uint64_t at, ByteView bytes) {
     const uint64_t from = std::max(at, offset);
     const uint64_t to = std::min(at + bytes.size(), offset + length);
-    if (from < to) found.write(from, ByteView(bytes).subspan(size_t(from - at), size_t(to - from)));
+    if (from < to) found.write(from, bytes.subspan(size_t(from - at), size_t(to - from)));
   };
   for (const Item& item : queue_) copy(item.offset, item.bytes);
   if (dirty_.overlaps(offset, length)) {

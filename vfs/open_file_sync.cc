@@ -250,7 +250,7 @@ Attributes OpenFile::seen(const Attributes& attributes, Elsewhere* elsewhere) {
 
 Attributes OpenFile::with_buffered() const {
   Attributes shown = latest_;
-  const auto wrote = [&](const Bytes& bytes, uint64_t offset, int64_t at_ns) {
+  const auto wrote = [&](ByteView bytes, uint64_t offset, int64_t at_ns) {
     if (bytes.empty()) return;
     shown.size = std::max<uint64_t>(shown.size, offset + bytes.size());
     shown.mtime_ns = std::max(shown.mtime_ns, at_ns);

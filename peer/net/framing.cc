@@ -13,7 +13,7 @@ constexpr unsigned kLowestLaneEvery = 8;
 void MessageWriter::push(Message message) {
   auto outgoing = std::make_unique<Outgoing>();
   message.header.body_length = uint32_t(message.body.size());
-  message.header.payload_length = uint32_t(message.payload.size());
+  message.header.payload_length = uint32_t(message.outgoing_payload().size());
   message.header.encode(outgoing->header);
   queued_[size_t(message.header.priority)] += message.header.total();
   bool large = message.header.total() > kSmall;
@@ -69,7 +69,7 @@ void MessageWriter::seal_frame(const Frame& frame, uint8_t*& out) {
   size_t left = frame.length;
   size_t part_start = 0;
   for (ByteView part :
-       {ByteView(message.header), ByteView(message.message.body), ByteView(message.message.payload)}) {
+       {ByteView(message.header), ByteView(message.message.body), message.message.outgoing_payload()}) {
     size_t part_end = part_start + part.size();
     if (left > 0 && message.sent < part_end) {
       size_t length = std::min(left, part_end - message.sent);

@@ -132,14 +132,16 @@ CallId Rpc::Impl::call(const PeerId& id, uint16_t kind, Bytes body, Bytes payloa
   call.message.header.kind = kind;
   call.message.header.id = number;
   call.message.header.body_length = uint32_t(std::min(body.size(), kMaxBody));
-  call.message.header.payload_length = uint32_t(std::min(payload.size(), kMaxPayload));
+  const size_t payload_bytes = payload.empty() ? call_options.shared.size() : payload.size();
+  call.message.header.payload_length = uint32_t(std::min(payload_bytes, kMaxPayload));
   call.deadline = deadlines.emplace(now() + call_options.timeout_ns, number);
-  if (body.size() > kMaxBody || payload.size() > kMaxPayload) {
+  if (body.size() > kMaxBody || payload_bytes > kMaxPayload) {
     finish_call_later(number, fail(Code::too_large, "a request over the limit"));
     return number;
   }
   call.message.body = std::move(body);
   call.message.payload = std::move(payload);
+  call.message.shared = call_options.shared;
   start_call(peer_of(id), number, call);
   if (deadline_armed_ns == 0 || deadlines.begin()->first < deadline_armed_ns) arm_deadlines();
   return number;

@@ -43,6 +43,7 @@ using CallId = uint64_t;
 struct CallOptions {
   int64_t timeout_ns = 10 * kSecond;
   Priority priority = Priority::normal;
+  SharedBytes shared{};  // the payload, instead of `payload`
 };
 
 // What one side of a session knows of the other.

@@ -7,6 +7,7 @@
 #include "peer/base/bytes.h"
 #include "peer/base/encoding.h"
 #include "peer/base/error.h"
+#include "peer/base/shared_bytes.h"
 
 namespace efs {
 
@@ -64,6 +65,9 @@ struct Message {
   MessageHeader header;  // the lengths are those of body and payload
   Bytes body;
   Bytes payload;
+  SharedBytes shared{};  // sent as the payload when that is empty
+
+  ByteView outgoing_payload() const { return payload.empty() ? shared.view() : ByteView(payload); }
 };
 
 // Kinds are given out by range and never reused; an answer has its request's kind.

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 
+#include "peer/base/shared_bytes.h"
 #include "peer/volume/request.h"
 
 namespace efs {
@@ -31,6 +32,7 @@ class VolumeClient {
     // Set by the caller when it gave up (an interrupted system call): answered soon with Code::interrupted,
     // unless it is already being applied.
     std::shared_ptr<std::atomic<bool>> interrupted;
+    SharedBytes shared{};  // the payload, instead of `payload`: the caller keeps it, too
   };
   virtual void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
                     Done done) = 0;

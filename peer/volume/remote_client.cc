@@ -431,7 +431,8 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   if (call->deadline_ns != 0)
     options.timeout_ns = std::clamp(call->deadline_ns - loop.clock().now_ns(), kTick, kCallTimeout);
   if (waits_for_lock(*call)) options.timeout_ns = kLockWait;
-  if (call->payload.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
+  options.shared = call->options.shared;
+  if (call->payload.size() + options.shared.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
     options.priority = Priority::bulk;
   flying.insert(call);
   call->flight = rpc.call(*owner, kVolumeCall, encode(request), call->payload, options,
