@@ -12,7 +12,6 @@
 
 #include <condition_variable>
 #include <fstream>
-#include <semaphore>
 #include <thread>
 
 #include "peer/runtime/wakefulness.h"
@@ -105,6 +104,32 @@ const fuse_lowlevel_ops& operations() {
 
 }  // namespace
 
+// One thread's at a time, given and taken by any; a waiter that gets it is the only one woken.
+class Turn {
+ public:
+  void take() {
+    std::unique_lock lock(mutex_);
+    given_.wait(lock, [this] { return !taken_; });
+    taken_ = true;
+  }
+  void take_if_given_within(std::chrono::nanoseconds patience) {
+    std::unique_lock lock(mutex_);
+    taken_ |= given_.wait_for(lock, patience, [this] { return !taken_; });
+  }
+  void give() {
+    {
+      std::lock_guard lock(mutex_);
+      taken_ = false;
+    }
+    given_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable given_;
+  bool taken_ = false;
+};
+
 // Who holds `receiving` looks for requests, and serves the short ones itself: one of the workers, or the
 // loop, as long as one program after another asks for what other peers own. Then the thread that asks the
 // owner is the one that gets its answer, and that is awake when the program asks for the next.
@@ -114,7 +139,7 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   Ended ended;
   bool own_mount = false;  // made by mount(2) here, not by fusermount3
 
-  std::binary_semaphore receiving{1};
+  Turn receiving;
   fuse_buf for_loop{};          // `receiving`: a request that the loop is to serve first
   fuse_buf for_worker{};        // `receiving`: one that the loop received and a worker is to serve
   bool worker_has_one = false;  // `receiving`
@@ -220,7 +245,7 @@ void Mount::Impl::work() {
   const int fd = fuse_session_fd(session->fuse);
   Wakefulness wakefulness(session->background.clock(), session->options.poll_ns);
   while (true) {
-    if (!receives) receiving.acquire();
+    if (!receives) receiving.take();
     receives = true;
     if (stopping.load()) break;
     const bool given = std::exchange(worker_has_one, false);
@@ -240,7 +265,8 @@ void Mount::Impl::work() {
     last_was_local.store(local, std::memory_order_relaxed);
     const bool is_long = takes_long(question, local, session->context.dirty_bytes.load());
     in_turn = !local && !is_long && !given ? in_turn + 1 : 0;
-    if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr) {
+    if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr &&
+        session->options.loop->stays_awake()) {
       in_turn = 0;
       receives = false;
       give_to_loop(buffer);
@@ -248,11 +274,11 @@ void Mount::Impl::work() {
     }
     if (++backlog > kBacklog || is_long) {
       receives = false;
-      receiving.release();
+      receiving.give();
     }
     serve(buffer);
   }
-  if (receives) receiving.release();
+  if (receives) receiving.give();
   free(buffer.mem);
   std::lock_guard lock(mutex);
   gone = true;
@@ -294,7 +320,7 @@ bool Mount::Impl::look() {
 }
 
 void Mount::Impl::leave() {
-  if (std::exchange(loop_receives, false)) receiving.release();
+  if (std::exchange(loop_receives, false)) receiving.give();
 }
 
 void Mount::Impl::flush_all(int64_t until_ns) {
@@ -329,7 +355,7 @@ void Mount::Impl::supervise() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t woken = write(wake_fd, &one, sizeof one);
   for (auto& worker : workers) worker.join();
-  (void)receiving.try_acquire_for(kLoopPatience);  // the loop has ended, too
+  receiving.take_if_given_within(kLoopPatience);  // the loop has ended, too
   session->interrupt_all();
   flush_all(until_ns);  // what the last releases brought
   if (const uint64_t lost = session->context.dirty_bytes.load(); lost != 0)

@@ -1,5 +1,5 @@
-// Bytes that several hold and nobody changes: what is kept until it is answered, and sent meanwhile, is one copy.
-// Any thread; copying it copies a pointer.
+// Bytes that several hold and nobody changes: what is kept until it is answered, and sent meanwhile, is one
+// copy. Any thread; copying it copies a pointer.
 #pragma once
 
 #include <memory>

@@ -47,6 +47,8 @@ class Loop {
   // The loop's thread only. look() is called again and again between events, until there was nothing to do
   // for so long that the loop sleeps: then leave(), once. Here: it sleeps at once.
   virtual void watch(const std::shared_ptr<Watched>& other) { other->leave(); }
+  // Any thread: whether the loop stays awake at present, so that it is worth watching with it.
+  virtual bool stays_awake() const { return false; }
 };
 
 // A timer that is cancelled with its owner. The loop's thread only.

@@ -79,6 +79,7 @@ void RealLoop::run() {
     found_ |= look_at_watched();
     if (std::exchange(found_, false)) {
       wakefulness.found();
+      stays_awake_.store(wakefulness.awake(), std::memory_order_relaxed);
     } else {
       wakefulness.found_nothing();
     }

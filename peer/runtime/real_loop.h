@@ -11,6 +11,7 @@
 
 #include <uv.h>
 
+#include <atomic>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -37,12 +38,13 @@ class RealLoop final : public Loop {
   void work(Task job, Task done) override;
   bool on_thread() const override { return std::this_thread::get_id() == thread_; }
   void watch(const std::shared_ptr<Watched>& other) override;
+  bool stays_awake() const override { return stays_awake_.load(std::memory_order_relaxed); }
 
   uv_loop_t* uv() { return &uv_; }
   // What all streams read into: on_data consumes it before the next read.
   std::span<char> read_buffer() { return read_buffer_; }
   // Something came from outside: perhaps more does soon.
-  void stay_awake() { found_ = true; }
+  void found_something() { found_ = true; }
 
  private:
   struct Job;
@@ -68,6 +70,7 @@ class RealLoop final : public Loop {
   bool found_ = false;
   bool looking_ = false;  // at what is watched: what is posted meanwhile runs without being woken for
   bool stopped_ = false;
+  std::atomic<bool> stays_awake_{false};  // when something was found last
 
   std::mutex mutex_;
   std::vector<Task> posted_;  // mutex_

@@ -180,7 +180,7 @@ void Socket::set_reading(bool reading) {
 void Socket::arrived(ssize_t length, const uv_buf_t* buffer) noexcept {
   if (length == 0 || silent_) return;  // 0: nothing to read yet
   auto keep = shared_from_this();
-  loop.stay_awake();
+  loop.found_something();
   if (length < 0) return end(write_error_ ? write_error_ : int(length));
   in_data_ = true;
   on_data_({reinterpret_cast<const uint8_t*>(buffer->base), size_t(length)});

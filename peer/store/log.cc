@@ -105,8 +105,9 @@ class FileLog final : public Log {
   const std::string directory_;
   const LogOptions options_;
 
-  mutable std::mutex mutex_;  // everything below
-  std::condition_variable changed_;
+  mutable std::mutex mutex_;                 // everything below
+  std::condition_variable changed_;          // the files; the preparer waits for it
+  std::condition_variable flushed_;          // a sync ended
   std::map<uint64_t, LogFilePointer> live_;  // by sequence
   std::vector<LogFilePointer> spares_;
   LogFilePointer prepared_;
@@ -503,7 +504,7 @@ Status FileLog::sync() {
   const uint64_t target = appended_;
   while (synced_ < target && !failed_) {
     if (syncing_) {
-      changed_.wait(lock);
+      flushed_.wait(lock);
       continue;
     }
     syncing_ = true;
@@ -518,7 +519,7 @@ Status FileLog::sync() {
     }
     lock.lock();
     syncing_ = false;
-    changed_.notify_all();
+    flushed_.notify_all();
     if (!flushed) {
       failed_ = true;
       return flushed;

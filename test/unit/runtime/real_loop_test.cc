@@ -16,6 +16,31 @@ struct Fixture {
   const Clock& clock = loop.clock();
 };
 
+BOOST_FIXTURE_TEST_CASE(what_is_watched_is_looked_at_until_the_loop_sleeps, Fixture) {
+  struct Other : Watched {
+    bool look() override {
+      ++looks;
+      if (looks == 1) its_loop->post([this] { posted = true; });
+      return looks == 1;
+    }
+    void leave() override { ++left; }
+    Loop* its_loop = nullptr;
+    int looks = 0, left = 0;
+    bool posted = false;
+  };
+  auto other = std::make_shared<Other>();
+  other->its_loop = &loop;
+  loop.post([&] {
+    loop.watch(other);
+    loop.watch(other);
+    loop.after(20 * kMillisecond, [&] { real.stop(); });
+  });
+  real.run();
+  BOOST_TEST(other->looks >= 1);
+  BOOST_TEST(other->posted);
+  BOOST_TEST(other->left == 1);
+}
+
 BOOST_FIXTURE_TEST_CASE(posts_of_many_threads_keep_their_order, Fixture) {
   constexpr int kThreads = 8, kPosts = 20000;
   std::vector<int> last(kThreads, -1);

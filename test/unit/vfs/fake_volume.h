@@ -31,7 +31,8 @@ class FakeVolume : public VolumeClient {
   RecallListener recall;
   std::function<void(bool)> lost;
 
-  void call(const Credentials&, RequestBody body, Payload payload, const Options& options, Done done) override {
+  void call(const Credentials&, RequestBody body, Payload payload, const Options& options,
+            Done done) override {
     seen.push_back(body);
     if (payload.empty()) payload = to_bytes(options.shared);
     if (!deferred) return done(answer(body, payload));
