@@ -147,8 +147,11 @@ Status check_one(VolumeEnvironments& environments, const VolumeId& id, const Chu
              check_volume(*transaction, &chunks, repair ? transaction.get() : nullptr));
   for (const auto& line : found.problems) report.problem(fmt::format("volume {}: {}", short_hex(id), line));
   EFS_ASSIGN(const StateRow state, read_state(*transaction));
-  report.say(fmt::format("volume {}: {} files, {} in them, {} stored", short_hex(id), state.usage.files,
-                         human_size(state.usage.bytes), human_size(state.usage.stored_bytes)));
+  EFS_ASSIGN(const auto charter, read_charter(*transaction));
+  report.say(fmt::format("volume {}: {} files, {} in them, {} in chunks, which take {}", short_hex(id),
+                         state.usage.files, human_size(state.usage.bytes),
+                         human_size(state.usage.stored_bytes),
+                         human_size(charter ? chunks.stored(charter->number).stored_bytes : 0)));
   if (!repair || found.repaired == 0) return {};
   transaction->commit(rows.applied_index());
   EFS_TRY(rows.checkpoint());

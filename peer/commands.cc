@@ -30,6 +30,11 @@ bool flag(const Json& arguments, const char* key) {
   auto found = arguments.find(key);
   return found != arguments.end() && found->is_boolean() && found->get<bool>();
 }
+Result<Compression> to_compression(const std::string& name) {
+  if (auto found = compression_named(name)) return *found;
+  return fail(Code::invalid_argument,
+              fmt::format("'{}' is no compression: none, lz4 and zstd are known", name));
+}
 
 // What names a file need not be UTF-8: dump() alone would throw.
 std::string json_text(const Json& json) {
@@ -182,7 +187,7 @@ void Commands::volume_show(const Caller&, const Json& arguments, Done done) {
   if (!prefix) return done(fail(prefix.error()));
   auto canonical = to_prefix(*prefix);
   if (!canonical) return done(fail(canonical.error()));
-  with_status([this, done, prefix = *canonical](const Json& status, const MeshView&) {
+  with_status([this, done, prefix = *canonical](const Json& status, const MeshView& view) {
     for (Json row : status.at("volumes")) {
       if (row.at("prefix") != prefix) continue;
       const VolumeFacts* volume = core_.membership.state().volume_at(prefix);
@@ -190,6 +195,8 @@ void Commands::volume_show(const Caller&, const Json& arguments, Done done) {
       row["number"] = volume->number;
       row["epoch"] = volume->epoch;
       row["settings"] = {{"replicas", 1}, {"data", "owners"}};
+      if (auto known = view.volumes.find(volume->id); known != view.volumes.end())
+        row["settings"]["compression"] = std::string(name_of(known->second.compression));
       return done(json_text(row));
     }
     done(fail(Code::not_found, fmt::format("there is no volume at {}: 'efs volume ls' shows all", prefix)));
@@ -330,7 +337,10 @@ void Commands::volume_create(const Caller&, const Json& arguments, Done done) {
   if (text_or(arguments, "data", "owners") != "owners") {
     return done(fail(Code::unsupported, fmt::format("spread data {}: use --data owners", kNotBuilt)));
   }
-  NewVolume wanted{*canonical, core_.self};
+  NewVolume wanted{*canonical, core_.self, {}};
+  auto compression = to_compression(text_or(arguments, "compression", "none"));
+  if (!compression) return done(fail(compression.error()));
+  wanted.policy.compression = *compression;
   if (auto on = arguments.find("on"); on != arguments.end() && on->is_array() && !on->empty()) {
     if (on->size() > 1)
       return done(fail(Code::unsupported, fmt::format("a volume with several owners {}", kNotBuilt)));
@@ -356,8 +366,18 @@ void Commands::volume_set(const Caller&, const Json& arguments, Done done) {
     return done(
         fail(Code::unsupported, fmt::format("{}={} {}", *key, text_or(arguments, "value", ""), kNotBuilt)));
   }
+  if (*key == "compression") {
+    auto prefix = text_of(arguments, "prefix");
+    if (!prefix) return done(fail(prefix.error()));
+    auto canonical = to_prefix(*prefix);
+    if (!canonical) return done(fail(canonical.error()));
+    auto compression = to_compression(text_or(arguments, "value", ""));
+    if (!compression) return done(fail(compression.error()));
+    return core_.admin.set_policy(*canonical, {*compression},
+                                  [done](Status set) { set ? done("{}") : done(fail(set.error())); });
+  }
   done(fail(Code::invalid_argument,
-            fmt::format("a volume has no setting '{}': replicas and data are known", *key)));
+            fmt::format("a volume has no setting '{}': compression, replicas and data are known", *key)));
 }
 
 void Commands::volume_rm(const Caller&, const Json& arguments, Done done) {

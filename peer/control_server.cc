@@ -13,13 +13,13 @@ constexpr uint32_t kMaxEntriesAsked = 1000;
 // peers' affair; and what a mount vouches for (the kernel has checked the mode when the file was opened) a
 // program may not.
 Status check_for_programs(const RequestBody& body) {
-  const bool for_peers = std::holds_alternative<AppendRegister>(body) ||
-                         std::holds_alternative<MakeJunction>(body) ||
-                         std::holds_alternative<RemoveJunction>(body) ||
-                         std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
-                         std::holds_alternative<DropLeases>(body) || std::holds_alternative<SetLock>(body) ||
-                         std::holds_alternative<GetLock>(body) || std::holds_alternative<CancelLock>(body) ||
-                         std::holds_alternative<Open>(body) || std::holds_alternative<Close>(body);
+  const bool for_peers =
+      std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body) ||
+      std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
+      std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
+      std::holds_alternative<DropLeases>(body) || std::holds_alternative<SetLock>(body) ||
+      std::holds_alternative<GetLock>(body) || std::holds_alternative<CancelLock>(body) ||
+      std::holds_alternative<Open>(body) || std::holds_alternative<Close>(body);
   if (for_peers) return fail(Code::unauthorized, "this request is for peers only");
   const auto* create = std::get_if<Create>(&body);
   const auto* set = std::get_if<SetAttributes>(&body);

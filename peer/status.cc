@@ -59,6 +59,7 @@ Json volume_json(const VolumeFacts& volume, const MeshView& view) {
   row["state"] = found == view.volumes.end() ? "unreachable" : found->second.state;
   row["used_bytes"] = found == view.volumes.end() ? 0 : found->second.used_bytes;
   row["files"] = found == view.volumes.end() ? 0 : found->second.files;
+  row["stored_bytes"] = found == view.volumes.end() ? 0 : found->second.stored_bytes;
   return row;
 }
 

@@ -102,8 +102,34 @@ void VolumeAdmin::await_volume(std::shared_ptr<Creation> creation) {
   };
   volumes_.call(creation->charter.id, root_credentials(), Usage{}, {}, {2 * kSecond, nullptr},
                 [creation, again](const VolumeAnswer& answer) {
-                  if (answer.reply.code == Code::ok) return creation->done(creation->charter.id);
+                  if (answer.reply.code == Code::ok) return finish(creation);
                   again(to_text(Error{answer.reply.code, answer.reply.message}));
+                });
+}
+
+void VolumeAdmin::finish(std::shared_ptr<Creation> creation) {
+  if (creation->wanted.policy.compression == Compression::none) return creation->done(creation->charter.id);
+  set_policy(creation->wanted.prefix, creation->wanted.policy, [creation](Status set) {
+    if (set) return creation->done(creation->charter.id);
+    creation->done(fail(set.error().code, fmt::format("the volume {} is made, but {}. Try 'efs volume set'",
+                                                      creation->wanted.prefix, to_text(set.error()))));
+  });
+}
+
+void VolumeAdmin::set_policy(const std::string& prefix, const VolumePolicy& policy,
+                             std::function<void(Status)> done) {
+  const VolumeFacts* volume = membership_.state().volume_at(prefix);
+  auto refuse = [&](Code code, std::string why) {
+    runtime_.loop.post([done, code, why = std::move(why)] { done(fail(code, why)); });
+  };
+  if (volume == nullptr)
+    return refuse(Code::not_found,
+                  fmt::format("there is no volume at {}: 'efs volume ls' shows all", prefix));
+  if (Status may = membership_.state().may_change_volume(membership_.key(), *volume); !may)
+    return refuse(may.error().code, to_text(may.error()));
+  volumes_.call(volume->id, root_credentials(), SetPolicy{policy}, {}, {kJunctionTimeout, nullptr},
+                [done](const VolumeAnswer& answer) {
+                  done(status_of(answer.reply, "the volume's settings cannot be changed"));
                 });
 }
 

@@ -17,6 +17,7 @@ namespace efs {
 struct NewVolume {
   std::string prefix;  // canonical
   PeerId owner{};
+  VolumePolicy policy{};
 };
 
 class VolumeAdmin {
@@ -27,6 +28,8 @@ class VolumeAdmin {
   using Done = std::function<void(Result<VolumeId>)>;
   void create(const NewVolume& wanted, Done done);
   void remove(const std::string& prefix, std::function<void(Status)> done);
+  // Of what is written from then on.
+  void set_policy(const std::string& prefix, const VolumePolicy& policy, std::function<void(Status)> done);
 
   // kDropVolume: the owner's part in a removal.
   void serve();
@@ -36,6 +39,7 @@ class VolumeAdmin {
   void make_junction(std::shared_ptr<Creation> creation);
   void make_charter(std::shared_ptr<Creation> creation);
   void await_volume(std::shared_ptr<Creation> creation);
+  void finish(std::shared_ptr<Creation> creation);
   void take_back(std::shared_ptr<Creation> creation, Error error);
   void unlink_junction(const VolumeFacts& volume, std::function<void(Status)> done);
 

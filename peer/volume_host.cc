@@ -175,7 +175,10 @@ VolumeAccess VolumeHost::access() {
     const VolumeFacts* volume = state.volume(request.volume);
     const auto* make = std::get_if<MakeJunction>(&request.body);
     const auto* remove = std::get_if<RemoveJunction>(&request.body);
-    if (peer == nullptr || volume == nullptr || (make == nullptr && remove == nullptr)) return false;
+    if (peer == nullptr || volume == nullptr) return false;
+    if (std::holds_alternative<SetPolicy>(request.body))
+      return state.may_change_volume(peer->key, *volume).has_value();
+    if (make == nullptr && remove == nullptr) return false;
     std::string prefix = volume->prefix == "/" ? "" : volume->prefix;
     for (const auto& name : make != nullptr ? make->path : remove->path) prefix += "/" + name;
     // The junction of a volume that there is goes with the volume; one that leads nowhere yet, or no more,
@@ -474,7 +477,11 @@ void VolumeHost::set_mesh_space(const MeshSpace& space) {
 std::vector<VolumeStatus> VolumeHost::statuses() {
   std::vector<VolumeStatus> out;
   for (const auto& replica : volumes_->all()) {
-    VolumeStatus status{replica->id(), 0, 0, "ok"};
+    VolumeStatus status;
+    status.id = replica->id();
+    status.state = "ok";
+    status.stored_bytes = replica->stored().stored_bytes;
+    status.compression = replica->policy().compression;
     if (replica->damaged())
       status.state =
           "damaged: not all of it can be read; see its owner's log, stop that peer and run 'efs-peer check'";
@@ -488,7 +495,7 @@ std::vector<VolumeStatus> VolumeHost::statuses() {
     });
     out.push_back(std::move(status));
   }
-  for (const auto& [id, why] : lost_) out.push_back({id, 0, 0, "lost: " + why});
+  for (const auto& [id, why] : lost_) out.push_back({id, 0, 0, "lost: " + why, 0, Compression::none});
   return out;
 }
 

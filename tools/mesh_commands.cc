@@ -173,7 +173,7 @@ void add_mounts(CommandLine& line) {
 }
 
 struct VolumeOptions {
-  std::string prefix, setting, data = "owners";
+  std::string prefix, setting, data = "owners", compression = "none";
   uint32_t replicas = 1;
   std::vector<std::string> on;
   std::vector<std::string> rest;
@@ -192,6 +192,7 @@ Status create_volume(Context& context, const VolumeOptions& options) {
   std::string prefix = absolute_path(context.directory, options.prefix);
   json arguments{
       {"prefix", prefix}, {"replicas", options.replicas}, {"on", options.on}, {"data", options.data}};
+  if (options.compression != "none") arguments["compression"] = options.compression;
   return run(context, "volume.create", arguments, "cannot create the volume " + prefix,
              [&](const json& answer) {
                std::string on = owners_text(answer, ask_names(context));
@@ -250,13 +251,18 @@ void add_volume_changes(CommandLine& line, CLI::App* group) {
       ->delimiter(',');
   create->add_option("--data", options->data, "where its chunks are held: owners (spread: not built yet)")
       ->check(CLI::IsMember({"owners", "spread"}));
+  create->add_option("--compression", options->compression, "of its chunks, where it helps")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"none", "lz4", "zstd"}));
   line.takes_json(create);
   line.on(create, [&context, options] { return create_volume(context, *options); });
 
   auto* set =
-      line.add(*group, "set", "", "change a setting of a volume", "efs volume set /volume01 KEY=VALUE");
+      line.add(*group, "set", "", "change a setting of a volume", "efs volume set /volume01 compression=lz4");
   set->add_option("PREFIX", options->prefix)->required();
-  set->add_option("KEY=VALUE", options->setting, "'efs volume show' lists them")->required();
+  set->add_option("KEY=VALUE", options->setting,
+                  "compression=none|lz4|zstd: of what is written from now on; what is stored stays as it is")
+      ->required();
   line.on(set, [&context, options] { return set_volume(context, *options); });
 
   auto* remove = line.add(*group, "rm", "", "remove an empty volume", "efs volume rm /volume01 --yes");

@@ -199,6 +199,7 @@ class RegisterState {
   Status may_create_volume(const PublicKey& key, std::string_view prefix,
                            const std::vector<PeerId>& founders) const;
   Status may_remove_volume(const PublicKey& key, const VolumeFacts& volume) const;
+  Status may_change_volume(const PublicKey& key, const VolumeFacts& volume) const;  // its settings
   // Whether this request would be admitted at this wall time of the owner. Fails with why.
   Status may_admit(const SignedJoin& join, int64_t owner_wall_ns) const;
   // Whether this peer orders the register: an owner of the root volume.
@@ -211,6 +212,7 @@ class RegisterState {
   std::string who_is(const PublicKey& key) const;
 
  private:
+  Status may_with_volume(std::string_view what, const PublicKey& key, const VolumeFacts& volume) const;
   struct Invited {
     uint32_t uses = 0;
     bool revoked = false;

@@ -319,13 +319,22 @@ Status RegisterState::may_create_volume(const PublicKey& key, std::string_view p
 }
 
 Status RegisterState::may_remove_volume(const PublicKey& key, const VolumeFacts& volume) const {
+  return may_with_volume("remove", key, volume);
+}
+
+Status RegisterState::may_change_volume(const PublicKey& key, const VolumeFacts& volume) const {
+  return may_with_volume("change", key, volume);
+}
+
+Status RegisterState::may_with_volume(std::string_view what, const PublicKey& key,
+                                      const VolumeFacts& volume) const {
   const PeerFacts* asking = peer_by_key(key);
   if (asking != nullptr && contains(volume.owners, asking->id)) return {};
   if (is_operator(key) || is_admin(key, volume.prefix)) return {};
   return fail(Code::unauthorized,
-              fmt::format("{} may not remove the volume {}: that needs its owner, a peer with the "
+              fmt::format("{} may not {} the volume {}: that needs its owner, a peer with the "
                           "right to operate, or an administrator of it (--key FILE)",
-                          who_is(key), volume.prefix));
+                          who_is(key), what, volume.prefix));
 }
 
 Status RegisterState::may_admit(const SignedJoin& join, int64_t owner_wall_ns) const {

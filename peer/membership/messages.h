@@ -2,6 +2,7 @@
 // RPC kinds 16..63 (docs/wire-format.md). Values only: any thread.
 #pragma once
 
+#include "peer/base/compression.h"
 #include "peer/identity/changes.h"
 #include "peer/net/wire.h"
 
@@ -59,10 +60,13 @@ struct Ordered {
 struct VolumeStatus {
   Id id{};
   uint64_t used_bytes = 0, files = 0;
-  std::string state;  // "ok", or what is wrong
+  std::string state;          // "ok", or what is wrong
+  uint64_t stored_bytes = 0;  // what its chunks take on the owner's disks
+  Compression compression = Compression::none;
   static constexpr auto fields() {
-    return std::tuple{field("i", &VolumeStatus::id), field("u", &VolumeStatus::used_bytes),
-                      field("f", &VolumeStatus::files), field("s", &VolumeStatus::state)};
+    return std::tuple{field("i", &VolumeStatus::id),           field("u", &VolumeStatus::used_bytes),
+                      field("f", &VolumeStatus::files),        field("s", &VolumeStatus::state),
+                      field("d", &VolumeStatus::stored_bytes), field("c", &VolumeStatus::compression)};
   }
 };
 struct StoreStatus {

@@ -109,9 +109,11 @@ Status FileChunkStore::move_record(const SegmentPointer& segment, uint64_t offse
     return found && *found && (*found)->segment == segment && (*found)->location.offset == offset;
   };
   if (!is_here()) return {};
-  auto bytes = segment->read_whole(offset, record, true);
-  if (!bytes) {
-    if (bytes.error().code != Code::corrupt) return fail(bytes.error());
+  Bytes bytes;  // as they are stored, and moved so
+  auto stored = segment->read_stored(offset, record, bytes);
+  auto content = stored ? content_of(record, *stored, true) : fail(stored.error());
+  if (!content) {
+    if (content.error().code != Code::corrupt) return fail(content.error());
     log_.error("chunk {} of volume {} is damaged, in {} at {}", short_hex(record.key.chunk),
                record.key.volume, segment->path, offset);
     return {};
@@ -119,7 +121,7 @@ Status FileChunkStore::move_record(const SegmentPointer& segment, uint64_t offse
   Location location;
   SegmentPointer target;
   std::unique_lock order(order_mutex_);
-  EFS_TRY(write_record(record.key, record.sha256, *bytes, Use::move, order, location, target));
+  EFS_TRY(write_record(record.key, record.sha256, *stored, Use::move, order, location, target));
   if (!order.owns_lock()) order.lock();
   bool still_here = is_here();  // not erased while it was written
   std::lock_guard lock(mutex_);
@@ -135,7 +137,7 @@ Status FileChunkStore::remove_segment(const SegmentPointer& segment) {
     std::lock_guard order(order_mutex_);
     auto transaction = index_.begin();
     if (removing) {
-      write_segment_rows(*transaction, {segment}, true);
+      write_number_rows(*transaction, {{segment}, {}}, true);
     } else {
       transaction->erase(kSegmentsTable, segment_row_key({segment->store, segment->number}));
     }
@@ -204,7 +206,7 @@ Status FileChunkStore::punch(const SegmentPointer& segment) {
     segment->walked_dead_bytes = segment->dead_bytes();
   }
   auto transaction = index_.begin();
-  write_segment_rows(*transaction, {segment});
+  write_number_rows(*transaction, {{segment}, {}});
   commit(*transaction);
   return {};
 }
@@ -214,7 +216,7 @@ Status FileChunkStore::punch(const SegmentPointer& segment) {
 void FileChunkStore::check_segment(const SegmentPointer& segment, Records& good,
                                    std::vector<std::string>& problems) const {
   auto note = [&](uint64_t offset, const SegmentRecord& record) -> Status {
-    good[record.key].push_back({segment->store, segment->number, offset, record.length});
+    good[record.key].push_back({segment->store, segment->number, offset, record.shape});
     return {};
   };
   uint64_t end = kFirstRecord;
@@ -286,7 +288,7 @@ std::vector<std::string> FileChunkStore::check(bool repair) {
   std::map<ChunkKey, Location> kept;
   bool rows_are_known = check_rows(good, kept, problems);
   for (const auto& [key, location] : kept)
-    live[{location.store, location.segment}] += footprint_of(location.length);
+    live[{location.store, location.segment}] += footprint_of(location.shape);
   for (const auto& store : stores_) {
     for (const auto& [number, segment] : store->segments) {
       if (segment->live_bytes == live[{segment->store, number}] || !problems.empty()) continue;
@@ -294,6 +296,13 @@ std::vector<std::string> FileChunkStore::check(bool repair) {
                                      live[{segment->store, number}], segment->live_bytes));
     }
   }
+  std::map<uint32_t, VolumeStored> volumes;
+  for (const auto& [key, location] : kept) count(volumes, key, location);
+  std::unique_lock lock(mutex_);
+  const bool adds_up = volumes == volumes_;
+  lock.unlock();
+  if (!adds_up && problems.empty())
+    problems.push_back("the chunk index: what the volumes take is not what is accounted for");
   if (repair && !problems.empty()) {
     if (auto rebuilt = rebuild(good, kept, rows_are_known); !rebuilt)
       problems.push_back("the chunk index cannot be rebuilt: " + to_text(rebuilt.error()));
@@ -328,18 +337,27 @@ Status FileChunkStore::rebuild(const Records& good, const std::map<ChunkKey, Loc
   for (const auto& store : stores_) {
     for (const auto& [number, segment] : store->segments) {
       segment->live_bytes = segment->live_chunks = 0;
-      all.insert(segment);
+      all.segments.insert(segment);
+    }
+  }
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [volume, stored] : volumes_) {
+      all.volumes.insert(volume);
+      stored = {};
     }
   }
   for (const auto& [key, location] : wanted) {
+    all.volumes.insert(key.volume);
     transaction->put(kChunksTable, chunk_row_key(key), encode(location));
     std::lock_guard lock(mutex_);
+    count(volumes_, key, location);
     auto segment = segment_at(location);
     if (segment == nullptr) continue;
-    segment->live_bytes += footprint_of(location.length);
+    segment->live_bytes += footprint_of(location.shape);
     ++segment->live_chunks;
   }
-  write_segment_rows(*transaction, all);
+  write_number_rows(*transaction, all);
   commit(*transaction);
   return index_.checkpoint();
 }

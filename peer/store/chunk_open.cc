@@ -10,9 +10,10 @@
 namespace efs {
 
 // The file `marker` in a store's directory, as text:
-//   efs chunk store, format 1
+//   efs chunk store, format 2
 //   owner <hex> number <n> limit <bytes>
 struct FileChunkStore::Marker {
+  uint32_t format = 1;
   Id owner{};
   uint16_t number = 0;
   uint64_t limit_bytes = 0;
@@ -22,7 +23,7 @@ namespace {
 
 constexpr std::string_view kMarkerName = "/marker";
 constexpr std::string_view kMarkerStart = "efs chunk store, format ";
-constexpr uint32_t kMarkerFormat = 1;
+constexpr uint32_t kMarkerFormat = 2;  // 2: records may be packed
 constexpr uint16_t kMaxStores = 64;
 
 template <typename Int>
@@ -43,13 +44,12 @@ Result<std::optional<FileChunkStore::Marker>> FileChunkStore::read_marker(
   if (!files_.exists(path)) return std::nullopt;
   EFS_ASSIGN(Bytes bytes, files_.read_file(path, 4096));
   std::string_view rest = text(bytes);
-  uint32_t format = 0;
   Marker marker;
-  if (take_number(rest, kMarkerStart, format) && format != kMarkerFormat)
+  if (take_number(rest, kMarkerStart, marker.format) && (marker.format == 0 || marker.format > kMarkerFormat))
     return fail(Code::version,
                 fmt::format("the chunk store {} has format {}, this program knows {}: start it with the "
                             "version of efs-peer that wrote it, or a newer one",
-                            directory, format, kMarkerFormat));
+                            directory, marker.format, kMarkerFormat));
   constexpr std::string_view kOwner = "\nowner ";
   std::optional<Id> owner;
   if (rest.starts_with(kOwner) && rest.size() > kOwner.size() + 64) {
@@ -74,15 +74,58 @@ Result<FileChunkStore::Marker> FileChunkStore::make_marker(const StoreLocation& 
   for (const auto& store : stores_)
     marker.number = std::max<uint16_t>(marker.number, uint16_t(store->number + 1));
   marker.limit_bytes = location.limit_bytes != 0 ? location.limit_bytes : space.free_bytes / 5 * 4;
-  std::string written = fmt::format("{}{}\nowner {} number {} limit {}\n", kMarkerStart, kMarkerFormat,
-                                    to_hex(marker.owner), marker.number, marker.limit_bytes);
-  EFS_TRY(files_.replace_file(location.directory + std::string(kMarkerName), view(written)));
+  EFS_TRY(write_marker(location.directory, marker));
   return marker;
 }
 
+Status FileChunkStore::write_marker(const std::string& directory, const Marker& marker) {
+  const std::string written = fmt::format("{}{}\nowner {} number {} limit {}\n", kMarkerStart, marker.format,
+                                          to_hex(marker.owner), marker.number, marker.limit_bytes);
+  return files_.replace_file(directory + std::string(kMarkerName), view(written));
+}
+
+// Not before it is needed: a store without packed records can still go back to the program that made it.
+Status FileChunkStore::allow_packed(Store& store) {
+  if (store.format >= kMarkerFormat) return {};
+  EFS_ASSIGN(auto marker, read_marker(store.directory));
+  if (!marker) return fail(Code::io, store.directory + " has lost its marker: is its disk mounted?");
+  marker->format = kMarkerFormat;
+  EFS_TRY(write_marker(store.directory, *marker));
+  store.format = kMarkerFormat;
+  return {};
+}
+
 Status FileChunkStore::open(const std::vector<StoreLocation>& stores, bool create) {
+  EFS_TRY(open_volumes());
   for (const StoreLocation& location : stores) EFS_TRY(open_store(location, create));
   for (const auto& store : stores_) EFS_TRY(recover_store(*store));
+  return {};
+}
+
+// What each volume takes stands in the index, but not in one that an older program wrote to: it counted
+// chunks a segment only.
+Status FileChunkStore::open_volumes() {
+  auto rows = index_.read();
+  EFS_ASSIGN(volumes_, read_volume_rows(*rows));
+  EFS_ASSIGN(const auto segments, read_segment_rows(*rows));
+  uint64_t by_volume = 0, by_segment = 0;
+  for (const auto& [volume, stored] : volumes_) by_volume += stored.chunks;
+  for (const auto& [name, row] : segments) by_segment += row.live_chunks;
+  if (by_volume == by_segment) return {};
+  log_.info("counting what the volumes take in the chunk stores");
+  Touched all;
+  for (const auto& [volume, stored] : volumes_) all.volumes.insert(volume);
+  volumes_.clear();
+  EFS_TRY(rows->scan(kChunksTable, "", [&](std::string_view row, std::string_view value) {
+    if (const auto location = parse_location(value)) count(volumes_, parse_chunk_row_key(row), *location);
+    return true;
+  }));
+  rows.reset();
+  for (const auto& [volume, stored] : volumes_) all.volumes.insert(volume);
+  for (uint32_t volume : all.volumes) volumes_.try_emplace(volume);
+  auto transaction = index_.begin();
+  write_number_rows(*transaction, all);
+  commit(*transaction);
   return {};
 }
 
@@ -166,6 +209,7 @@ Status FileChunkStore::open_store(const StoreLocation& location, bool create) {
     {
       std::lock_guard lock(mutex_);
       store->number = marker->number;
+      store->format = marker->format;
       store->limit_bytes = location.limit_bytes != 0 ? location.limit_bytes : marker->limit_bytes;
       store->missing = false;
       store->index_lost = !known.contains(store->number);
@@ -276,7 +320,7 @@ Status FileChunkStore::recover_tail(Segment& segment, bool index_lost) {
       if (bytes.error().code == Code::corrupt) return {};  // its bytes were not written whole: dead space
       return fail(bytes.error());
     }
-    Location location{segment.store, segment.number, offset, record.length};
+    Location location{segment.store, segment.number, offset, record.shape};
     auto rows = index_.read();
     auto row = rows->get(kChunksTable, chunk_row_key(record.key));
     if (row && *row && **row == encode(location)) return {};

@@ -49,7 +49,7 @@ bool FileChunkStore::contains(const ChunkKey& key) const {
 Result<uint32_t> FileChunkStore::length(const ChunkKey& key) const {
   EFS_ASSIGN(auto found, locate(key));
   if (!found) return fail(Code::not_found);
-  return found->location.length;
+  return found->location.shape.length;
 }
 
 Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const {
@@ -58,7 +58,7 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
     EFS_ASSIGN(auto found, locate(key));
     if (!found) return fail(Code::not_found);
     const Location& location = found->location;
-    if (offset > location.length || out.size() > location.length - offset)
+    if (offset > location.shape.length || out.size() > location.shape.length - offset)
       return fail(Code::invalid_argument);
     if (found->segment == nullptr) {
       if (tried == location)
@@ -69,7 +69,7 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
       tried = location;
       continue;
     }
-    auto status = found->segment->read_chunk(key, location.offset, location.length, offset, out);
+    auto status = found->segment->read_chunk(key, location.offset, location.shape, offset, out);
     if (status || status.error().code != Code::corrupt) return status;
     if (tried == location)
       return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),
@@ -150,8 +150,22 @@ std::vector<StoreUsage> FileChunkStore::usage() const {
   return all;
 }
 
+VolumeStored FileChunkStore::stored(uint32_t volume) const {
+  std::lock_guard lock(mutex_);
+  auto found = volumes_.find(volume);
+  VolumeStored sum = found == volumes_.end() ? VolumeStored{} : found->second;
+  for (const auto& [key, fresh] : fresh_) {
+    if (key.volume != volume || fresh.replaces_row) continue;
+    ++sum.chunks;
+    sum.content_bytes += fresh.location.shape.length;
+    sum.stored_bytes += footprint_of(fresh.location.shape);
+  }
+  return sum;
+}
+
 // The segment that takes the next record, in the store with the most room. order_mutex_ is held.
-Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint, Use use) {
+Result<SegmentPointer> FileChunkStore::writable_segment(const StoredShape& shape, Use use) {
+  const uint64_t footprint = footprint_of(shape);
   Store* best = nullptr;
   uint64_t best_room = 0;
   for (const auto& store : stores_) {
@@ -171,6 +185,7 @@ Result<SegmentPointer> FileChunkStore::writable_segment(uint64_t footprint, Use 
     }
   }
   if (best == nullptr) return fail(Code::no_space, "no chunk store has room left");
+  if (shape.form != Compression::none) EFS_TRY(allow_packed(*best));
   if (best->active != nullptr && best->active->end + footprint > options_.segment_bytes) {
     std::lock_guard lock(mutex_);
     best->active->sealed = true;
@@ -208,7 +223,7 @@ void FileChunkStore::remember_fresh(const ChunkKey& key, const Location& locatio
   if (at != fresh_.end()) replaces_row = replaces_row || at->second.replaces_row;
   forget_fresh(key);
   fresh_[key] = {location, replaces_row};
-  segment.fresh_bytes += footprint_of(location.length);
+  segment.fresh_bytes += footprint_of(location.shape);
   if (!replaces_row) ++segment.fresh_chunks;
 }
 
@@ -217,36 +232,35 @@ void FileChunkStore::forget_fresh(const ChunkKey& key) {
   if (at == fresh_.end()) return;
   const auto& [location, replaces_row] = at->second;
   if (auto segment = segment_at(location)) {
-    segment->fresh_bytes -= footprint_of(location.length);
+    segment->fresh_bytes -= footprint_of(location.shape);
     if (!replaces_row) --segment->fresh_chunks;
   }
   fresh_.erase(at);
 }
 
 // Reserves under `order`, writes the bytes without it (it is released on return).
-Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteView bytes, Use use,
+Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, const RecordBytes& bytes, Use use,
                                     std::unique_lock<std::mutex>& order, Location& location,
                                     SegmentPointer& segment) {
   SegmentRecord record;
   record.key = key;
   record.sha256 = sha256;
-  record.length = uint32_t(bytes.size());
-  record.footprint = footprint_of(record.length);
-  Bytes table = checksum_table(key, bytes);
-  record.table_sum = crc32c(table);
-  EFS_ASSIGN(segment, writable_segment(record.footprint, use));
+  record.shape = bytes.shape;
+  record.footprint = footprint_of(record.shape);
+  record.table_sum = crc32c(bytes.table);
+  EFS_ASSIGN(segment, writable_segment(record.shape, use));
   uint64_t offset = segment->end;
-  bool at_once = bytes.size() <= kWriteAtOnce;
-  EFS_TRY(segment->write_record_header(offset, record, table, at_once ? bytes : ByteView()));
+  bool at_once = bytes.bytes.size() <= kWriteAtOnce;
+  EFS_TRY(segment->write_record_header(offset, record, bytes.table, at_once ? bytes.bytes : ByteView()));
   {
     std::lock_guard lock(mutex_);
     segment->end += record.footprint;
     segment->in_flight.insert(offset);
   }
   order.unlock();
-  location = {segment->store, segment->number, offset, record.length};
+  location = {segment->store, segment->number, offset, record.shape};
   if (at_once) return {};
-  auto written = segment->write_record_bytes(offset, bytes);
+  auto written = segment->write_record_bytes(offset, record.shape, bytes.bytes);
   if (!written) {  // the place is dead, the chain of headers whole
     std::lock_guard lock(mutex_);
     segment->in_flight.erase(offset);
@@ -254,8 +268,9 @@ Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, ByteV
   return written;
 }
 
-Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) {
-  if (bytes.empty() || bytes.size() > kMaxChunkBytes)
+Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, const ChunkContent& bytes,
+                           Durability durability) {
+  if (bytes.content.empty() || bytes.content.size() > kMaxChunkBytes)
     return fail(Code::invalid_argument, "a chunk has 1 byte to 1 MiB");
   std::unique_lock order(order_mutex_);
   auto found = locate(key);
@@ -268,7 +283,7 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, ByteView bytes
   }
   Location location;
   SegmentPointer segment;
-  EFS_TRY(write_record(key, sha256, bytes, Use::put, order, location, segment));
+  EFS_TRY(write_record(key, sha256, record_bytes(key, bytes), Use::put, order, location, segment));
   std::lock_guard lock(mutex_);
   segment->in_flight.erase(location.offset);
   ++segment->writes;
@@ -355,9 +370,9 @@ Status FileChunkStore::checkpoint_locked() {
     for (const auto& [key, location] : moving) index_put(*transaction, key, location, touched);
     for (const Dirty& one : dirty) {
       one.segment->indexed_end = std::max(one.segment->indexed_end, one.known_end);
-      touched.insert(one.segment);
+      touched.segments.insert(one.segment);
     }
-    write_segment_rows(*transaction, touched);
+    write_number_rows(*transaction, touched);
     commit(*transaction);
     std::lock_guard lock(mutex_);
     for (const auto& [key, location] : moving) forget_fresh(key);
@@ -367,15 +382,25 @@ Status FileChunkStore::checkpoint_locked() {
 
 // ---- the index ----
 
+void FileChunkStore::count(std::map<uint32_t, VolumeStored>& volumes, const ChunkKey& key,
+                           const Location& location) {
+  VolumeStored& volume = volumes[key.volume];
+  ++volume.chunks;
+  volume.content_bytes += location.shape.length;
+  volume.stored_bytes += footprint_of(location.shape);
+}
+
 void FileChunkStore::index_put(WriteRows& rows, const ChunkKey& key, const Location& location,
                                Touched& touched) {
   index_erase(rows, key, touched);
   rows.put(kChunksTable, chunk_row_key(key), encode(location));
   std::lock_guard lock(mutex_);
+  count(volumes_, key, location);
+  touched.volumes.insert(key.volume);
   if (auto segment = segment_at(location)) {
-    segment->live_bytes += footprint_of(location.length);
+    segment->live_bytes += footprint_of(location.shape);
     ++segment->live_chunks;
-    touched.insert(segment);
+    touched.segments.insert(segment);
   }
 }
 
@@ -385,10 +410,15 @@ bool FileChunkStore::index_erase(WriteRows& rows, const ChunkKey& key, Touched& 
   if (row) {
     if (auto location = parse_location(**row)) {
       std::lock_guard lock(mutex_);
+      VolumeStored& volume = volumes_[key.volume];
+      --volume.chunks;
+      volume.content_bytes -= location->shape.length;
+      volume.stored_bytes -= footprint_of(location->shape);
+      touched.volumes.insert(key.volume);
       if (auto segment = segment_at(*location)) {
-        segment->live_bytes -= footprint_of(location->length);
+        segment->live_bytes -= footprint_of(location->shape);
         --segment->live_chunks;
-        touched.insert(segment);
+        touched.segments.insert(segment);
       }
     }
   }
@@ -396,11 +426,21 @@ bool FileChunkStore::index_erase(WriteRows& rows, const ChunkKey& key, Touched& 
   return true;
 }
 
-void FileChunkStore::write_segment_rows(WriteRows& rows, const Touched& touched, bool removing) {
-  for (const auto& segment : touched) {
+void FileChunkStore::write_number_rows(WriteRows& rows, const Touched& touched, bool removing) {
+  for (const auto& segment : touched.segments) {
     SegmentRow row{segment->indexed_end, segment->live_bytes, segment->live_chunks, segment->hole_bytes,
                    removing};
     rows.put(kSegmentsTable, segment_row_key({segment->store, segment->number}), encode(row));
+  }
+  for (uint32_t volume : touched.volumes) {
+    std::lock_guard lock(mutex_);
+    auto found = volumes_.find(volume);
+    if (found->second.chunks > 0) {
+      rows.put(kVolumesTable, volume_row_key(volume), encode(found->second));
+    } else {
+      rows.erase(kVolumesTable, volume_row_key(volume));
+      volumes_.erase(found);
+    }
   }
 }
 
@@ -432,7 +472,7 @@ void FileChunkStore::reap(std::span<const ChunkKey> keys) {
     changed = index_erase(*transaction, key, touched) || changed;
   }
   if (!changed) return;
-  write_segment_rows(*transaction, touched);
+  write_number_rows(*transaction, touched);
   commit(*transaction);
 }
 

@@ -3,7 +3,9 @@
 // Append-only segment files in one or more stores (directories, each with a marker file, so that an
 // unmounted disk is noticed and never filled), and an index that is rebuilt from the segments when lost.
 // A record is header {format, volume, chunk, length, stored form, SHA-256, CRC32C}, a CRC32C for every
-// 4 KiB of the bytes, and the bytes. Reads check the blocks they touch: Code::corrupt, never bad data.
+// 4 KiB of the bytes, and the bytes; packed ones (packing.h) have a CRC32C for each piece as it is stored.
+// Reads check the blocks or pieces they touch: Code::corrupt, never bad data. Names, lengths and the SHA-256
+// are those of the content, however it is stored: equal content is stored once.
 //
 // put() returns when the bytes are in the kernel. They survive a kill; after power loss only what sync()
 // covered, or what the caller puts again from its log. Erased space comes back in the background: holes of
@@ -13,7 +15,7 @@
 // Erasing is in two steps, so that a chunk that is stored again meanwhile stays: condemn() when the
 // operation that freed it is applied, reap() when that operation is checkpointed.
 //
-// Threads: all of it from any thread; hashing is the caller's. Limits: a chunk is 1..1 MiB.
+// Threads: all of it from any thread; hashing and packing are the caller's. Limits: a chunk is 1..1 MiB.
 #pragma once
 
 #include <memory>
@@ -23,6 +25,7 @@
 #include "peer/runtime/file.h"
 #include "peer/runtime/logger.h"
 #include "peer/store/meta_store.h"
+#include "peer/store/packing.h"
 
 namespace efs {
 
@@ -46,6 +49,25 @@ struct StoreUsage {
   uint64_t used_bytes = 0;
   uint64_t chunks = 0;
   bool missing = false;  // its marker is not there: not mounted?
+};
+
+// What a volume's chunks take in all stores together.
+struct VolumeStored {
+  uint64_t chunks = 0;
+  uint64_t content_bytes = 0;  // their lengths
+  uint64_t stored_bytes = 0;   // on the disks, with headers and checksums
+  auto operator<=>(const VolumeStored&) const = default;
+};
+
+// What is put: the content, and how it is stored when packing helped. Both outlive the call.
+struct ChunkContent {
+  ChunkContent() = default;
+  ChunkContent(ByteView bytes) : content(bytes) {}
+  ChunkContent(const Bytes& bytes) : content(bytes) {}
+  ChunkContent(ByteView bytes, const PackedBytes& as_packed)
+      : content(bytes), packed(as_packed.form == Compression::none ? nullptr : &as_packed) {}
+  ByteView content;
+  const PackedBytes* packed = nullptr;
 };
 
 enum class Durability {
@@ -74,7 +96,8 @@ class ChunkStore {
 
   // Does nothing for a chunk that is there, but to make it stay and to heed `durability`. Code::no_space when
   // no store has room.
-  virtual Status put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) = 0;
+  virtual Status put(const ChunkKey& key, const Id& sha256, const ChunkContent& bytes,
+                     Durability durability) = 0;
   virtual bool contains(const ChunkKey& key) const = 0;
   virtual Result<uint32_t> length(const ChunkKey& key) const = 0;
   // offset + out.size() <= length. Code::not_found, Code::corrupt, Code::io.
@@ -94,6 +117,7 @@ class ChunkStore {
                                      size_t limit) const = 0;
 
   virtual std::vector<StoreUsage> usage() const = 0;
+  virtual VolumeStored stored(uint32_t volume) const = 0;
   // How many bytes a write may still bring before Code::no_space.
   virtual uint64_t available_bytes() const = 0;
   virtual Status add_store(const StoreLocation& location) = 0;

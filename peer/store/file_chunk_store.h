@@ -34,7 +34,8 @@ class FileChunkStore final : public ChunkStore {
 
   Status open(const std::vector<StoreLocation>& stores, bool create);
 
-  Status put(const ChunkKey& key, const Id& sha256, ByteView bytes, Durability durability) override;
+  Status put(const ChunkKey& key, const Id& sha256, const ChunkContent& bytes,
+             Durability durability) override;
   bool contains(const ChunkKey& key) const override;
   Result<uint32_t> length(const ChunkKey& key) const override;
   Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override;
@@ -46,6 +47,7 @@ class FileChunkStore final : public ChunkStore {
   std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
                              size_t limit) const override;
   std::vector<StoreUsage> usage() const override;
+  VolumeStored stored(uint32_t volume) const override;
   uint64_t available_bytes() const override;
   Status add_store(const StoreLocation& location) override;
   Status remove_store(const std::string& directory) override;
@@ -54,6 +56,7 @@ class FileChunkStore final : public ChunkStore {
  private:
   struct Store {
     uint16_t number = 0;
+    uint32_t format = 0;  // of its marker
     std::string directory;
     uint64_t limit_bytes = 0;
     bool missing = false;
@@ -80,6 +83,10 @@ class FileChunkStore final : public ChunkStore {
   Status open_store(const StoreLocation& location, bool create);
   Result<std::optional<Marker>> read_marker(const std::string& directory) const;
   Result<Marker> make_marker(const StoreLocation& location);
+  Status write_marker(const std::string& directory, const Marker& marker);
+  // Before the first record that older programs cannot read.
+  Status allow_packed(Store& store);
+  Status open_volumes();
   Status open_segments(Store& store);
   Status open_segment(Store& store, uint64_t number, const SegmentRow* row);
   Status recover_store(Store& store);
@@ -90,21 +97,26 @@ class FileChunkStore final : public ChunkStore {
   SegmentPointer segment_at(const Location& location) const;  // under mutex_
   // A record that is moved gives back more than it takes: for it there is room while the disk has some.
   enum class Use { put, move };
-  Result<SegmentPointer> writable_segment(uint64_t footprint, Use use);
+  Result<SegmentPointer> writable_segment(const StoredShape& shape, Use use);
   Status create_segment(Store& store);
   uint64_t room_in(const Store& store, Use use = Use::put) const;
   void look_at_space(Store& store);
-  Status write_record(const ChunkKey& key, const Id& sha256, ByteView bytes, Use use,
+  Status write_record(const ChunkKey& key, const Id& sha256, const RecordBytes& bytes, Use use,
                       std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
   void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment, bool replaces_row);
   void forget_fresh(const ChunkKey& key);
 
-  // The index; order_mutex_ is held. Segments whose numbers changed are noted, and written at the end.
-  using Touched = std::set<SegmentPointer>;
+  // The index; order_mutex_ is held. Segments and volumes whose numbers changed are noted, and written at
+  // the end.
+  struct Touched {
+    std::set<SegmentPointer> segments;
+    std::set<uint32_t> volumes;
+  };
   void index_put(WriteRows& rows, const ChunkKey& key, const Location& location, Touched& touched);
   bool index_erase(WriteRows& rows, const ChunkKey& key, Touched& touched);
-  void write_segment_rows(WriteRows& rows, const Touched& touched, bool removing = false);
+  void write_number_rows(WriteRows& rows, const Touched& touched, bool removing = false);
   void commit(MetaStore::Transaction& transaction);
+  static void count(std::map<uint32_t, VolumeStored>& volumes, const ChunkKey& key, const Location& location);
 
   Status flush(const SegmentPointer& segment, uint64_t target);
   Status checkpoint_locked();
@@ -142,6 +154,7 @@ class FileChunkStore final : public ChunkStore {
   std::vector<std::unique_ptr<Store>> stores_;  // present ones and missing ones
   std::unordered_map<ChunkKey, Fresh, ChunkKeyHash> fresh_;
   std::unordered_set<ChunkKey, ChunkKeyHash> condemned_;
+  std::map<uint32_t, VolumeStored> volumes_;  // of the chunks in the index
 };
 
 }  // namespace efs

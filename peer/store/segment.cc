@@ -12,6 +12,7 @@ constexpr uint32_t kFileFormat = 1;
 constexpr size_t kFileHeader = 64;
 constexpr uint32_t kRecordMagic = 0x43534645;  // "EFSC"
 constexpr uint8_t kRecordFormat = 1;
+constexpr size_t kPieceRow = 8;                        // stored length, checksum
 constexpr uint64_t kMaxFootprint = uint64_t(1) << 40;  // beyond any segment: no offset wraps around
 constexpr size_t kFileSum = 12, kRecordSum = 8;
 
@@ -32,18 +33,77 @@ uint32_t block_sum(uint32_t seed, uint32_t block, ByteView bytes) {
   return crc32c(bytes, crc32c(number, seed));
 }
 
+// A packed piece means nothing without its form, so that is covered too.
+uint32_t packed_seed(const ChunkKey& key, Compression form) {
+  const uint8_t number[] = {uint8_t(form)};
+  return crc32c(number, key_sum(key));
+}
+
+Bytes plain_table(const ChunkKey& key, ByteView bytes) {
+  Bytes table(table_bytes(plain(uint32_t(bytes.size()))));
+  uint32_t seed = key_sum(key);
+  for (uint32_t block = 0; size_t(block) * kBlock < bytes.size(); ++block) {
+    ByteView piece = bytes.subspan(size_t(block) * kBlock);
+    put_le(&table[size_t(block) * 4],
+           block_sum(seed, block, piece.first(std::min<size_t>(piece.size(), kBlock))));
+  }
+  return table;
+}
+
+Bytes packed_table(const ChunkKey& key, const PackedBytes& packed) {
+  Bytes table(packed.lengths.size() * kPieceRow);
+  const uint32_t seed = packed_seed(key, packed.form);
+  size_t at = 0;
+  for (uint32_t piece = 0; piece < packed.lengths.size(); ++piece) {
+    const uint32_t length = packed.lengths[piece];
+    put_le(&table[piece * kPieceRow], length);
+    put_le(&table[piece * kPieceRow + 4], block_sum(seed, piece, ByteView(packed.bytes).subspan(at, length)));
+    at += length;
+  }
+  return table;
+}
+
+// Where the pieces of a packed record are, as its table has it: checked, since it came from a disk.
+class Pieces {
+ public:
+  // `table` begins with the first piece; its rows are those of the first pieces.
+  Pieces(const ChunkKey& key, const StoredShape& shape, ByteView table)
+      : shape_(shape), table_(table), seed_(packed_seed(key, shape.form)) {}
+
+  // Bytes that the pieces before this one take; nothing when the table is damaged.
+  std::optional<uint32_t> start_of(uint32_t piece) const {
+    uint64_t at = 0;
+    for (uint32_t before = 0; before < piece; ++before) {
+      const uint32_t length = stored_length(before);
+      if (length == 0 || length > piece_length(shape_.length, before)) return std::nullopt;
+      at += length;
+    }
+    if (at > shape_.stored) return std::nullopt;
+    return uint32_t(at);
+  }
+  uint32_t stored_length(uint32_t piece) const { return get_le<uint32_t>(&table_[piece * kPieceRow]); }
+  bool is_whole(uint32_t piece, ByteView stored) const {
+    return block_sum(seed_, piece, stored) == get_le<uint32_t>(&table_[piece * kPieceRow + 4]);
+  }
+
+ private:
+  const StoredShape& shape_;
+  const ByteView table_;
+  const uint32_t seed_;
+};
+
 ByteArray<kRecordHeader> encode(const Segment& segment, const SegmentRecord& record) {
   ByteArray<kRecordHeader> bytes{};
   put_le(&bytes[0], kRecordMagic);
   bytes[4] = kRecordFormat;
   bytes[5] = uint8_t(record.kind);
-  bytes[6] = record.form;
+  bytes[6] = uint8_t(record.shape.form);
   put_le(&bytes[12], record.table_sum);
   put_le(&bytes[16], segment.number);
   put_le(&bytes[24], uint32_t(segment.store));
   put_le(&bytes[28], record.key.volume);
-  put_le(&bytes[32], record.length);
-  put_le(&bytes[36], record.length);  // as stored
+  put_le(&bytes[32], record.shape.length);
+  put_le(&bytes[36], record.shape.stored);
   put_le(&bytes[40], record.footprint);
   std::copy(record.key.chunk.begin(), record.key.chunk.end(), &bytes[48]);
   std::copy(record.sha256.begin(), record.sha256.end(), &bytes[80]);
@@ -53,15 +113,33 @@ ByteArray<kRecordHeader> encode(const Segment& segment, const SegmentRecord& rec
 
 }  // namespace
 
-Bytes checksum_table(const ChunkKey& key, ByteView bytes) {
-  Bytes table(table_bytes(uint32_t(bytes.size())));
-  uint32_t seed = key_sum(key);
-  for (uint32_t block = 0; size_t(block) * kBlock < bytes.size(); ++block) {
-    ByteView piece = bytes.subspan(size_t(block) * kBlock);
-    put_le(&table[size_t(block) * 4],
-           block_sum(seed, block, piece.first(std::min<size_t>(piece.size(), kBlock))));
+uint64_t table_bytes(const StoredShape& shape) {
+  if (shape.form != Compression::none) return pieces_of(shape.length) * kPieceRow;
+  return uint64_t(shape.length + kBlock - 1) / kBlock * 4;
+}
+
+RecordBytes record_bytes(const ChunkKey& key, const ChunkContent& content) {
+  const uint32_t length = uint32_t(content.content.size());
+  if (content.packed == nullptr) return {plain(length), plain_table(key, content.content), content.content};
+  const PackedBytes& packed = *content.packed;
+  return {{length, uint32_t(packed.bytes.size()), packed.form}, packed_table(key, packed), packed.bytes};
+}
+
+Result<Bytes> content_of(const SegmentRecord& record, const RecordBytes& stored, bool check_sha) {
+  const StoredShape& shape = record.shape;
+  Bytes content = shape.form == Compression::none ? to_bytes(stored.bytes) : Bytes(shape.length);
+  if (shape.form != Compression::none) {
+    const Pieces pieces(record.key, shape, stored.table);
+    ByteView left = stored.bytes;
+    for (uint32_t piece = 0; piece < pieces_of(shape.length); ++piece) {
+      const auto to = std::span(content).subspan(size_t(piece) * kPieceBytes);
+      EFS_TRY(unpack_piece(shape.form, left.first(pieces.stored_length(piece)),
+                           to.first(piece_length(shape.length, piece))));
+      left = left.subspan(pieces.stored_length(piece));
+    }
   }
-  return table;
+  if (check_sha && sha256(content) != record.sha256) return fail(Code::corrupt);
+  return content;
 }
 
 Status Segment::write_file_header() {
@@ -102,9 +180,9 @@ Status Segment::write_record_header(uint64_t offset, const SegmentRecord& record
   return file->write_vector(offset, pieces);
 }
 
-Status Segment::write_record_bytes(uint64_t offset, ByteView bytes) {
+Status Segment::write_record_bytes(uint64_t offset, const StoredShape& shape, ByteView bytes) {
   static constexpr ByteArray<kRecordAlign> kPadding{};
-  uint64_t front = kRecordHeader + table_bytes(uint32_t(bytes.size()));
+  uint64_t front = kRecordHeader + table_bytes(shape);
   const ByteView pieces[] = {
       bytes, ByteView(kPadding).first((kRecordAlign - (front + bytes.size()) % kRecordAlign) % kRecordAlign)};
   return file->write_vector(offset + front, pieces);
@@ -116,33 +194,41 @@ Result<std::optional<SegmentRecord>> Segment::read_record(uint64_t offset) const
   if (got < kRecordHeader || get_le<uint32_t>(&bytes[0]) != kRecordMagic ||
       get_le<uint32_t>(&bytes[kRecordSum]) != sum_without(bytes, kRecordSum))
     return std::nullopt;
-  if (bytes[4] != kRecordFormat || bytes[6] != 0)
+  if (bytes[4] != kRecordFormat || name_of(Compression(bytes[6])).empty())
     return fail(Code::version, fmt::format("segment {} has a record of a newer format at {}", path, offset));
   SegmentRecord record;
   record.kind = RecordKind(bytes[5]);
   record.table_sum = get_le<uint32_t>(&bytes[12]);
   record.key.volume = get_le<uint32_t>(&bytes[28]);
-  record.length = get_le<uint32_t>(&bytes[32]);
+  record.shape = {get_le<uint32_t>(&bytes[32]), get_le<uint32_t>(&bytes[36]), Compression(bytes[6])};
   record.footprint = get_le<uint64_t>(&bytes[40]);
   std::copy_n(&bytes[48], 32, record.key.chunk.begin());
   std::copy_n(&bytes[80], 32, record.sha256.begin());
   bool right = get_le<uint64_t>(&bytes[16]) == number && get_le<uint32_t>(&bytes[24]) == store &&
                record.footprint >= kRecordAlign && record.footprint % kRecordAlign == 0 &&
                record.footprint <= kMaxFootprint;
+  const StoredShape& shape = record.shape;
   if (record.kind == RecordKind::chunk)
-    right = right && record.length > 0 && record.length <= kMaxChunkBytes &&
-            record.footprint == footprint_of(record.length);
+    right = right && shape.length > 0 && shape.length <= kMaxChunkBytes && shape.stored <= shape.length &&
+            (shape.form != Compression::none || shape.stored == shape.length) &&
+            record.footprint == footprint_of(shape);
   if (!right) return std::nullopt;
   return record;
 }
 
-Status Segment::read_chunk(const ChunkKey& key, uint64_t record, uint32_t length, uint32_t offset,
+Status Segment::read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
                            std::span<uint8_t> out) const {
   if (out.empty()) return {};
+  if (shape.form == Compression::none) return read_plain(key, record, shape, offset, out);
+  return read_packed(key, record, shape, offset, out);
+}
+
+Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
+                           std::span<uint8_t> out) const {
   const uint32_t first = offset / kBlock;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kBlock);
   const uint32_t from = first * kBlock;
-  const uint32_t to = uint32_t(std::min<uint64_t>(length, uint64_t(last + 1) * kBlock));
+  const uint32_t to = uint32_t(std::min<uint64_t>(shape.length, uint64_t(last + 1) * kBlock));
 
   ByteArray<kMaxChunkBytes / kBlock * 4> sums;
   std::span<uint8_t> table(sums.data(), size_t(last - first + 1) * 4);
@@ -156,7 +242,7 @@ Status Segment::read_chunk(const ChunkKey& key, uint64_t record, uint32_t length
     if (buffer.size() < to - from) buffer.resize(to - from);
     blocks = std::span(buffer).first(to - from);
   }
-  EFS_ASSIGN(got, file->read(record + kRecordHeader + table_bytes(length) + from, blocks));
+  EFS_ASSIGN(got, file->read(record + kRecordHeader + table_bytes(shape) + from, blocks));
   if (got < blocks.size()) return fail(Code::corrupt);
   const uint32_t seed = key_sum(key);
   for (uint32_t block = first; block <= last; ++block) {
@@ -169,14 +255,73 @@ Status Segment::read_chunk(const ChunkKey& key, uint64_t record, uint32_t length
   return {};
 }
 
+Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
+                            std::span<uint8_t> out) const {
+  const uint32_t first = offset / kPieceBytes;
+  const uint32_t last = uint32_t((offset + out.size() - 1) / kPieceBytes);
+  const uint64_t table_at = record + kRecordHeader, bytes_at = table_at + table_bytes(shape);
+  ByteArray<kMaxChunkBytes / kPieceBytes * kPieceRow> rows;
+  const auto table = std::span(rows).first((last + 1) * kPieceRow);
+  EFS_ASSIGN(size_t got, file->read(table_at, table));
+  if (got < table.size()) return fail(Code::corrupt);
+  const Pieces pieces(key, shape, table);
+  const auto from = pieces.start_of(first), to = pieces.start_of(last);
+  const uint32_t last_length = pieces.stored_length(last);
+  if (!from || !to || last_length > shape.stored - *to) return fail(Code::corrupt);
+
+  thread_local Bytes buffer;
+  const size_t wanted = *to + last_length - *from;
+  if (buffer.size() < wanted) buffer.resize(wanted);
+  EFS_ASSIGN(got, file->read(bytes_at + *from, std::span(buffer).first(wanted)));
+  if (got < wanted) return fail(Code::corrupt);
+  ByteView left = ByteView(buffer).first(wanted);
+  ByteArray<kPieceBytes> partly;
+  for (uint32_t piece = first; piece <= last; ++piece) {
+    const ByteView stored = left.first(pieces.stored_length(piece));
+    left = left.subspan(stored.size());
+    if (!pieces.is_whole(piece, stored)) return fail(Code::corrupt);
+    // Whole pieces are expanded where they belong; of others the caller gets a part.
+    const uint32_t start = piece * kPieceBytes, length = piece_length(shape.length, piece);
+    const uint32_t begin = std::max(start, offset);
+    const uint32_t until = uint32_t(std::min<uint64_t>(start + length, offset + out.size()));
+    const auto part = out.subspan(begin - offset, until - begin);
+    if (part.size() == length) {
+      EFS_TRY(unpack_piece(shape.form, stored, part));
+    } else {
+      EFS_TRY(unpack_piece(shape.form, stored, std::span(partly).first(length)));
+      std::copy_n(partly.begin() + (begin - start), part.size(), part.begin());
+    }
+  }
+  return {};
+}
+
+Result<RecordBytes> Segment::read_stored(uint64_t offset, const SegmentRecord& record, Bytes& bytes) const {
+  const StoredShape& shape = record.shape;
+  RecordBytes out{shape, Bytes(table_bytes(shape)), {}};
+  EFS_ASSIGN(size_t got, file->read(offset + kRecordHeader, out.table));
+  if (got < out.table.size() || crc32c(out.table) != record.table_sum) return fail(Code::corrupt);
+  bytes.resize(shape.stored);
+  if (shape.form == Compression::none) {
+    EFS_TRY(read_plain(record.key, offset, shape, 0, bytes));
+  } else {
+    EFS_ASSIGN(got, file->read(offset + kRecordHeader + out.table.size(), bytes));
+    const Pieces pieces(record.key, shape, out.table);
+    if (got < bytes.size() || pieces.start_of(pieces_of(shape.length)) != shape.stored)
+      return fail(Code::corrupt);
+    ByteView left = bytes;
+    for (uint32_t piece = 0; piece < pieces_of(shape.length); ++piece) {
+      if (!pieces.is_whole(piece, left.first(pieces.stored_length(piece)))) return fail(Code::corrupt);
+      left = left.subspan(pieces.stored_length(piece));
+    }
+  }
+  out.bytes = bytes;
+  return out;
+}
+
 Result<Bytes> Segment::read_whole(uint64_t offset, const SegmentRecord& record, bool check_sha) const {
-  Bytes table(table_bytes(record.length));
-  EFS_ASSIGN(size_t got, file->read(offset + kRecordHeader, table));
-  if (got < table.size() || crc32c(table) != record.table_sum) return fail(Code::corrupt);
-  Bytes bytes(record.length);
-  EFS_TRY(read_chunk(record.key, offset, record.length, 0, bytes));
-  if (check_sha && efs::sha256(bytes) != record.sha256) return fail(Code::corrupt);
-  return bytes;
+  Bytes bytes;
+  EFS_ASSIGN(const RecordBytes stored, read_stored(offset, record, bytes));
+  return content_of(record, stored, check_sha);
 }
 
 }  // namespace efs

@@ -1,17 +1,18 @@
 // A segment file of a chunk store (docs/on-disk-format.md): records behind each other, append-only.
 //
-// A record is a header of 128 bytes, a CRC32C for each 4 KiB of its bytes, and the bytes; it starts at a
-// multiple of 128, so that no header lies in two sectors. Headers are written in the order of the records,
-// one at a time, so that they form a chain that can be walked after any kill; the bytes may come later, and
-// a record whose bytes did not is dead space. A `hole` is what remains of dead records whose space was
-// given back.
+// A record is a header of 128 bytes, a table of checksums, and the bytes; it starts at a multiple of 128, so
+// that no header lies in two sectors. The table has a CRC32C for each 4 KiB of bytes that are stored as they
+// are, and the stored length and a CRC32C for each piece of packed ones. Headers are written in the order of
+// the records, one at a time, so that they form a chain that can be walked after any kill; the bytes may come
+// later, and a record whose bytes did not is dead space. A `hole` is what remains of dead records whose space
+// was given back.
 #pragma once
 
 #include <memory>
 #include <mutex>
 #include <set>
 
-#include "peer/store/chunk_store.h"
+#include "peer/store/chunk_index.h"
 
 namespace efs {
 
@@ -24,22 +25,27 @@ enum class RecordKind : uint8_t { chunk = 1, hole = 2 };
 
 struct SegmentRecord {
   RecordKind kind = RecordKind::chunk;
-  uint8_t form = 0;        // how the bytes are stored: 0, as they are
+  StoredShape shape;
   uint64_t footprint = 0;  // to the next record
-  uint32_t length = 0;     // of the chunk
   uint32_t table_sum = 0;  // CRC32C of the table
   ChunkKey key;
   Id sha256{};
 };
 
-inline uint64_t table_bytes(uint32_t length) {
-  return uint64_t(length + kBlock - 1) / kBlock * 4;
+uint64_t table_bytes(const StoredShape& shape);
+inline uint64_t footprint_of(const StoredShape& shape) {
+  return (kRecordHeader + table_bytes(shape) + shape.stored + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
 }
-inline uint64_t footprint_of(uint32_t length) {
-  return (kRecordHeader + table_bytes(length) + length + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
-}
-// The checksums of all blocks of a chunk; each also covers the key and the block's number.
-Bytes checksum_table(const ChunkKey& key, ByteView bytes);
+
+// What a record holds behind its header. The checksums cover the key, their number and what is stored.
+struct RecordBytes {
+  StoredShape shape;
+  Bytes table;
+  ByteView bytes;
+};
+RecordBytes record_bytes(const ChunkKey& key, const ChunkContent& content);
+// Back to the content, checked against the SHA-256 when asked. `stored` is as read_stored() gave it.
+Result<Bytes> content_of(const SegmentRecord& record, const RecordBytes& stored, bool check_sha);
 
 struct Segment {
   uint16_t store = 0;
@@ -66,15 +72,24 @@ struct Segment {
 
   Status write_file_header();
   Status check_file_header() const;
+  // `bytes` may come later, by write_record_bytes.
   Status write_record_header(uint64_t offset, const SegmentRecord& record, ByteView table, ByteView bytes);
-  Status write_record_bytes(uint64_t offset, ByteView bytes);
+  Status write_record_bytes(uint64_t offset, const StoredShape& shape, ByteView bytes);
   // Nothing when there is no whole header.
   Result<std::optional<SegmentRecord>> read_record(uint64_t offset) const;
-  // Part of a chunk's bytes, checked. Code::corrupt, Code::io.
-  Status read_chunk(const ChunkKey& key, uint64_t record, uint32_t length, uint32_t offset,
+  // Part of a chunk's content, checked. Code::corrupt, Code::io.
+  Status read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
                     std::span<uint8_t> out) const;
-  // All of a record's bytes, with the checks of the table and, when asked, the SHA-256.
+  // Table and bytes of a record as they are stored, in `bytes`, with all their checks.
+  Result<RecordBytes> read_stored(uint64_t offset, const SegmentRecord& record, Bytes& bytes) const;
+  // Its content.
   Result<Bytes> read_whole(uint64_t offset, const SegmentRecord& record, bool check_sha) const;
+
+ private:
+  Status read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
+                    std::span<uint8_t> out) const;
+  Status read_packed(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
+                     std::span<uint8_t> out) const;
 };
 using SegmentPointer = std::shared_ptr<Segment>;
 

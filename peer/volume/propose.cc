@@ -19,11 +19,17 @@ bool may_unname(const OperationBody& body) {
 }
 }  // namespace
 
-Reply SoleReplica::propose(Operation operation, const Request& request, Changes& changes) {
+Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
+                           Changes& changes) {
   if (operation.sequence != 0) {
     std::lock_guard lock(open_mutex_);
     if (!knows(operation.session)) return error_reply(Code::expired);
     if (const Reply* before = open_.failure(operation.session, operation.sequence)) return *before;
+  }
+  // Every owner knows it: there is one.
+  if (const uint32_t level = level_of(operation.body); level > charter_.format_level) {
+    if (Reply raised = propose_house(RaiseLevel{level}); raised.code != Code::ok) return raised;
+    charter_.format_level = level;
   }
   // What loses its last name stays for those who hold it. No open may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
@@ -43,7 +49,10 @@ Reply SoleReplica::propose(Operation operation, const Request& request, Changes&
     }
   }
   Effects effects;
-  Reply reply = log_and_apply(operation, effects);
+  Reply reply = log_and_apply(operation, effects, packed);
+  if (const auto* set = std::get_if<SetPolicy>(&operation.body);
+      set && reply.code == Code::ok && !effects.repeated)
+    compression_ = set->policy.compression;
   if (reply.code == Code::ok && opens && !open_.open(operation.session, reply.attributes.inode))
     return error_reply(Code::overloaded);
   const bool still_open = *victim && open_.holds(operation.session, **victim);
@@ -67,10 +76,10 @@ Reply SoleReplica::propose_house(OperationBody body, const SessionId& session) {
   operation.session = session;
   operation.body = std::move(body);
   Effects effects;
-  return log_and_apply(operation, effects);
+  return log_and_apply(operation, effects, {});
 }
 
-Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects) {
+Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed) {
   if (failed_.load())
     return error_reply(Code::io, "the volume takes no changes since a disk failed; restart the peer");
   auto transaction = rows_->begin();
@@ -89,7 +98,7 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects) {
   operation.durable_index = durable_index_.load();
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;
-  if (auto status = store_bytes(effects); !status) return error_reply(std::move(status.error()));
+  if (auto status = store_bytes(effects, packed); !status) return error_reply(std::move(status.error()));
   const Bytes record = encode_operation(operation);
   if (auto status = parts_.log->append({charter_.number, kTerm, index, record}); !status) {
     if (status.error().code == Code::no_space) return error_reply(std::move(status.error()));
@@ -110,9 +119,14 @@ Status SoleReplica::reserve(InodeNumber until) {
   return {};
 }
 
-Status SoleReplica::store_bytes(const Effects& effects) {
-  for (const auto& chunk : effects.store)
-    EFS_TRY(parts_.chunks.put({charter_.number, chunk.chunk}, chunk.sha256, chunk.bytes, Durability::by_log));
+// `packed`: what the operation carries, packed before the lock was taken. What the state machine put together
+// itself is stored as it is.
+Status SoleReplica::store_bytes(const Effects& effects, const PackedBytes& packed) {
+  for (const auto& chunk : effects.store) {
+    const ChunkContent content =
+        chunk.as_sent ? ChunkContent(chunk.bytes, packed) : ChunkContent(chunk.bytes);
+    EFS_TRY(parts_.chunks.put({charter_.number, chunk.chunk}, chunk.sha256, content, Durability::by_log));
+  }
   return {};
 }
 

@@ -75,6 +75,10 @@ Status SoleReplica::recover(std::vector<LoggedOperation> log) {
   recovered_index_ = rows_->applied_index();
   // Named again by a later operation: not freed after all.
   auto rows = rows_->read();
+  EFS_ASSIGN(charter, read_charter(*rows));
+  charter_.format_level = charter->format_level;
+  EFS_ASSIGN(const auto policy, read_policy(*rows));
+  compression_ = policy.compression;
   for (const auto& [at, key] : freed_) {
     EFS_ASSIGN(auto row, rows->get(kChunks, id_key(key.chunk)));
     if (!row) parts_.chunks.condemn(key);
@@ -98,7 +102,7 @@ Status SoleReplica::replay(const Operation& operation, uint64_t index) {
     return fail(Code::corrupt, "operation " + std::to_string(index) + " of volume " +
                                    std::to_string(charter_.number) + " was answered once and fails now (" +
                                    std::string(name_of(reply.code)) + "): its rows or its log are damaged");
-  EFS_TRY(store_bytes(effects));
+  EFS_TRY(store_bytes(effects, {}));
   transaction->commit(index);
   for (const Id& chunk : effects.freed) freed_.emplace_back(index, ChunkKey{charter_.number, chunk});
   return {};

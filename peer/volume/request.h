@@ -382,16 +382,24 @@ struct CopyRange {  // -> attributes (of `inode`), offset: how many bytes
   }
 };
 
+// The volume's settings, all of them. For who administers the volume. Durable before it is answered.
+struct SetPolicy {
+  static constexpr uint16_t kKind = 48;
+  static constexpr uint32_t kLevel = 2;
+  VolumePolicy policy;
+  static constexpr auto fields() { return std::tuple{field("p", &SetPolicy::policy)}; }
+};
+
 using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
                                  SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye>;
 using ChangeRequest =
     std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
-                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
+                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy>;
 using RequestBody =
     std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read, SeekData,
                  GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, DropLeases, SetLock, GetLock,
                  CancelLock, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
-                 RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange>;
+                 RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy>;
 
 struct Request {
   VolumeId volume{};

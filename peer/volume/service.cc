@@ -149,7 +149,8 @@ Reply VolumeService::refuse(const Caller& caller, const Request& request) const 
   if (request.who.groups.size() > kMaxGroups) return error_reply(Code::invalid_argument);
   const bool administers = std::holds_alternative<MakeJunction>(request.body) ||
                            std::holds_alternative<RemoveJunction>(request.body) ||
-                           std::holds_alternative<AppendRegister>(request.body);
+                           std::holds_alternative<AppendRegister>(request.body) ||
+                           std::holds_alternative<SetPolicy>(request.body);
   if (administers) {  // the peer's own right, whatever uids it may speak for
     if (!access_.may_administer || !access_.may_administer(caller.id, request))
       return error_reply(Code::unauthorized,

@@ -133,10 +133,10 @@ void SoleReplica::report_damage(const Reply& reply) {
 bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes) const {
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
   if (const auto* write = std::get_if<Write>(&body))
-    return !write->durable && payload_bytes <= kMaxBytesInLog;
+    return !write->durable && payload_bytes <= most_inline();
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
-           std::holds_alternative<AppendRegister>(body));
+           std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body));
 }
 
 void SoleReplica::retire() {
@@ -379,7 +379,9 @@ Reply SoleReplica::goodbye(const Request& request) {
 
 // ---- changing ----
 
-Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins) {
+// No lock is held: here is where bytes are hashed and packed.
+Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins,
+                                                 PackedBytes& packed) {
   if (payload.empty() || payload.size() > kMaxWrite) return fail(Code::invalid_argument);
   if (write.crc != 0 && crc32c(payload) != write.crc)
     return fail(Code::corrupt, "the bytes of a write were damaged on their way");
@@ -391,13 +393,16 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   out.mtime_ns = write.mtime_ns;
   out.attributes = write.attributes;
   if (payload.size() <= kMaxBytesInLog) {
+    packed = pack(compression_.load(), payload);
     out.bytes = std::move(payload);
     return OperationBody(std::move(out));
   }
   const Id hash = sha256(payload);
   const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
   pins.add(chunk);
-  EFS_TRY(parts_.chunks.put({charter_.number, chunk}, hash, payload, Durability::by_sync));
+  const ChunkKey key{charter_.number, chunk};
+  if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), payload);
+  EFS_TRY(parts_.chunks.put(key, hash, {payload, packed}, Durability::by_sync));
   out.chunks.push_back({chunk, uint32_t(payload.size())});
   return OperationBody(std::move(out));
 }
@@ -413,7 +418,7 @@ bool frees(const RequestBody& body) {
 bool is_durable_at_once(const RequestBody& body) {
   if (const auto* write = std::get_if<Write>(&body)) return write->durable;
   return std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
-         std::holds_alternative<AppendRegister>(body);
+         std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body);
 }
 InodeNumber content_inode(const OperationBody& body) {
   return std::visit(
@@ -437,10 +442,11 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   }
   Pins pins(*this);
   Operation operation;
+  PackedBytes packed;
   if (const auto* write = std::get_if<Write>(&request.body)) {
     if (leases_->overtaken(request.session, write->inode))
       return error_reply(Code::io, "others have written to this file while its mount was cut off");
-    auto body = prepare_write(*write, std::move(payload), pins);
+    auto body = prepare_write(*write, std::move(payload), pins, packed);
     if (!body) return error_reply(std::move(body.error()));
     operation.body = std::move(*body);
   } else {
@@ -461,7 +467,7 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   {
     std::lock_guard lock(apply_mutex_);
     reply = closed_ ? error_reply(Code::stale, "the volume is being removed")
-                    : propose(std::move(operation), request, changed);
+                    : propose(std::move(operation), packed, request, changed);
   }
   if (reply.code != Code::ok && !pins.chunks.empty()) {
     const auto stored = pins.chunks;

@@ -95,6 +95,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   uint64_t durable_index() const { return durable_index_.load(); }
   // The last operation that opening it found: what came after it was not durable, and is gone.
   uint64_t recovered_index() const { return recovered_index_; }
+  VolumePolicy policy() const { return {compression_.load()}; }
+  VolumeStored stored() const { return parts_.chunks.stored(charter_.number); }
   uint64_t metadata_bytes() const { return rows_->used_bytes(); }
   // For checks and tests: one moment of the rows.
   std::unique_ptr<ReadRows> rows() const { return rows_->read(); }
@@ -144,7 +146,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Reply hello(const Request& request, const Hello& hello);
   Reply goodbye(const Request& request);
   Reply change(const Request& request, Payload payload, Changes& changes);
-  Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
+  Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins, PackedBytes& packed);
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;
@@ -153,11 +155,11 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   }
 
   // propose.cc; all with apply_mutex_ held
-  Reply propose(Operation operation, const Request& request, Changes& changes);
+  Reply propose(Operation operation, const PackedBytes& packed, const Request& request, Changes& changes);
   Reply propose_house(OperationBody body, const SessionId& session = {});
-  Reply log_and_apply(Operation& operation, Effects& effects);
+  Reply log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed);
   Status reserve(InodeNumber until);
-  Status store_bytes(const Effects& effects);
+  Status store_bytes(const Effects& effects, const PackedBytes& packed);
   void free_chunks(const Effects& effects, uint64_t index);
   Reply fail_for_good(const Error& error, std::string_view what);
 
@@ -194,6 +196,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::mutex checkpoint_mutex_;
   std::atomic<int64_t> last_checkpoint_ns_{0};
   std::atomic<uint64_t> durable_index_{0};
+  std::atomic<Compression> compression_{Compression::none};  // the volume's policy
   std::atomic<bool> failed_{false};
   std::atomic<bool> retired_{false};
   std::atomic<bool> damaged_{false};

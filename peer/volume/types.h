@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "peer/base/compression.h"
 #include "peer/base/encoding.h"
 
 namespace efs {
@@ -104,6 +105,12 @@ struct DirectoryEntry {
                       field("i", &DirectoryEntry::inode),      field("m", &DirectoryEntry::mode),
                       field("a", &DirectoryEntry::attributes), field("j", &DirectoryEntry::junction)};
   }
+};
+
+// What a volume does with what is written to it. A change concerns what is written from then on.
+struct VolumePolicy {
+  Compression compression = Compression::none;  // of chunks, where it helps
+  static constexpr auto fields() { return std::tuple{field("c", &VolumePolicy::compression)}; }
 };
 
 struct VolumeUsage {

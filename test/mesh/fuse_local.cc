@@ -22,9 +22,9 @@ namespace {
 
 class MemoryChunks final : public ChunkStore {
  public:
-  Status put(const ChunkKey& key, const Id&, ByteView bytes, Durability) override {
+  Status put(const ChunkKey& key, const Id&, const ChunkContent& bytes, Durability) override {
     std::lock_guard lock(mutex_);
-    all_.try_emplace(key, to_bytes(bytes));
+    all_.try_emplace(key, to_bytes(bytes.content));
     condemned_.erase(key);
     return {};
   }
@@ -60,6 +60,7 @@ class MemoryChunks final : public ChunkStore {
   Status collect() override { return {}; }
   std::vector<ChunkKey> list(uint32_t, const std::optional<ChunkId>&, size_t) const override { return {}; }
   std::vector<StoreUsage> usage() const override { return {}; }
+  VolumeStored stored(uint32_t) const override { return {}; }
   uint64_t available_bytes() const override { return uint64_t(1) << 36; }
   Status add_store(const StoreLocation&) override { return fail(Code::unsupported); }
   Status remove_store(const std::string&) override { return fail(Code::unsupported); }

@@ -15,6 +15,7 @@ Reply OperationRun::run() {
     EFS_TRY(begin());
     EFS_ASSIGN(bool answered, answered_before());
     if (answered) return {};
+    EFS_TRY(check_level());
     EFS_TRY(std::visit([&](const auto& body) { return apply(body); }, operation_.body));
     finish();
     return remember();
@@ -26,6 +27,15 @@ Reply OperationRun::run() {
 Status OperationRun::begin() {
   if (std::holds_alternative<FormatVolume>(operation_.body)) return {};
   EFS_ASSIGN(state_, read_state(rows_));
+  return {};
+}
+
+Status OperationRun::check_level() {
+  const uint32_t level = level_of(operation_.body);
+  if (level == 1) return {};
+  EFS_ASSIGN(const VolumeCharter* known, charter());
+  if (level > known->format_level)
+    return fail(Code::version, "the volume's format level is below that of the operation");
   return {};
 }
 

@@ -49,6 +49,8 @@ class OperationRun {
   Status apply(const ReclaimExtents& request);
   Status apply(const ReserveInodes& request);
   Status apply(const FormatVolume& request);
+  Status apply(const RaiseLevel& request);
+  Status apply(const SetPolicy& request);
 
   // change.cc: inodes
   Result<InodeRow*> edit(InodeNumber inode);       // Code::stale
@@ -75,7 +77,7 @@ class OperationRun {
   void put_extent(InodeNumber inode, InodeRow& row, const ExtentRow& extent);
   Status name_chunk(const Id& chunk, uint32_t length, uint64_t times);
   Status unname_chunk(const Id& chunk, uint64_t times);
-  Result<Id> store_bytes(Bytes bytes);
+  Result<Id> store_bytes(Bytes bytes, bool as_sent = true);
   Status copy_extents(const CopyRange& request, InodeRow& row, const InodeRow& from, uint64_t length);
   Status spill(InodeNumber inode, InodeRow& row);
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
@@ -95,6 +97,7 @@ class OperationRun {
 
   // change.cc: the frame
   Status begin();
+  Status check_level();
   Result<bool> answered_before();
   Status remember();
   void finish();

@@ -40,11 +40,11 @@ Status OperationRun::unname_chunk(const Id& chunk, uint64_t times) {
   return {};
 }
 
-Result<Id> OperationRun::store_bytes(Bytes bytes) {
+Result<Id> OperationRun::store_bytes(Bytes bytes, bool as_sent) {
   EFS_ASSIGN(const VolumeCharter* volume, charter());
   const Id hash = sha256(bytes);
   const Id chunk = chunk_id(volume->chunk_key, hash);
-  effects_.store.push_back({chunk, hash, std::move(bytes)});
+  effects_.store.push_back({chunk, hash, std::move(bytes), as_sent});
   return chunk;
 }
 
@@ -121,7 +121,7 @@ Status OperationRun::spill(InodeNumber inode, InodeRow& row) {
   if (row.content.empty()) return {};
   ExtentRow extent;
   extent.end = row.content.size();
-  EFS_ASSIGN(extent.chunk, store_bytes(to_bytes(view(row.content))));
+  EFS_ASSIGN(extent.chunk, store_bytes(to_bytes(view(row.content)), false));
   EFS_TRY(name_chunk(*extent.chunk, uint32_t(row.content.size()), 1));
   row.covered -= row.content.size();
   state_.usage.bytes -= row.content.size();

@@ -1,4 +1,5 @@
-// What the owner itself asks: sessions, orphans, freeing, inode numbers, a new volume.
+// What the owner itself asks: sessions, orphans, freeing, inode numbers, a new volume, its format level. And
+// what its administrators ask: its policy.
 #include <algorithm>
 
 #include "peer/volume/state/change.h"
@@ -105,6 +106,23 @@ Status OperationRun::apply(const FormatVolume& request) {
   state_ = {};
   state_.usage.files = 1;
   state_.reserved_inodes = state_.next_inode + kInodeBlock;
+  return {};
+}
+
+Status OperationRun::apply(const RaiseLevel& request) {
+  EFS_ASSIGN(const VolumeCharter* known, charter());
+  if (request.level <= known->format_level || request.level > kFormatLevel)
+    return fail(Code::invalid_argument);
+  VolumeCharter raised = *known;
+  raised.format_level = request.level;
+  rows_.put(kMeta, kCharterKey, text(encode(raised)));
+  return {};
+}
+
+Status OperationRun::apply(const SetPolicy& request) {
+  if (who_.uid != 0) return fail(Code::not_permitted);
+  if (name_of(request.policy.compression).empty()) return fail(Code::invalid_argument);
+  rows_.put(kMeta, kPolicyKey, text(encode(request.policy)));
   return {};
 }
 

@@ -21,6 +21,7 @@ struct Effects {
     Id chunk{};
     Id sha256{};
     Bytes bytes;
+    bool as_sent = false;  // these are all bytes that the operation carries
   };
   std::vector<StoredChunk> store;  // to be stored by_log before the transaction commits
   std::vector<Id> named;           // chunks that were without reference or unknown and are named now

@@ -6,6 +6,15 @@ namespace {
 constexpr uint8_t kOperationFormat = 1;
 }
 
+uint32_t level_of(const OperationBody& body) {
+  return std::visit(
+      [](const auto& one) -> uint32_t {
+        if constexpr (requires { one.kLevel; }) return one.kLevel;
+        return 1;
+      },
+      body);
+}
+
 Bytes encode_operation(const Operation& operation) {
   Bytes out{kOperationFormat};
   if (const auto* write = std::get_if<WriteExtents>(&operation.body)) out.reserve(256 + write->bytes.size());

@@ -96,10 +96,20 @@ struct FormatVolume {
   }
 };
 
-using OperationBody =
-    std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate, SetXattr, RemoveXattr,
-                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, OpenSession,
-                 EndSessions, ReleaseOrphans, FreeChunks, ReclaimExtents, ReserveInodes, FormatVolume>;
+// The volume knows operations up to this format level from now on. Every owner has said before that it does.
+struct RaiseLevel {
+  static constexpr uint16_t kKind = 72;
+  uint32_t level = 0;
+  static constexpr auto fields() { return std::tuple{field("l", &RaiseLevel::level)}; }
+};
+
+using OperationBody = std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate,
+                                   SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister,
+                                   MarkAccess, CopyRange, SetPolicy, OpenSession, EndSessions, ReleaseOrphans,
+                                   FreeChunks, ReclaimExtents, ReserveInodes, FormatVolume, RaiseLevel>;
+
+// The format level that a volume must have for this operation: a kind's kLevel, 1 for those without.
+uint32_t level_of(const OperationBody& body);
 
 struct Operation {
   Credentials who;

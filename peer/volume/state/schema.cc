@@ -265,6 +265,14 @@ Result<StateRow> read_state(const ReadRows& rows) {
   return StateRow::decode(*found);
 }
 
+Result<VolumePolicy> read_policy(const ReadRows& rows) {
+  EFS_ASSIGN(auto found, rows.get(kMeta, kPolicyKey));
+  if (!found) return VolumePolicy{};
+  auto policy = decode<VolumePolicy>(view(*found));
+  if (!policy || name_of(policy->compression).empty()) return corrupt("meta");
+  return *policy;
+}
+
 Id chunk_id(const ByteArray<32>& key, const Id& sha256_of_bytes) {
   constexpr uint8_t kSha256 = 1;
   ByteArray<33> tagged;

@@ -11,23 +11,26 @@
 namespace efs {
 
 enum VolumeTable : Table {
-  kInodes = 0,     // ino -> InodeRow
-  kEntries = 1,    // parent ino, name -> EntryRow
-  kCookies = 2,    // parent ino, cookie -> EntryRow with name
-  kExtents = 3,    // ino, end of the extent -> ExtentRow (the end, so that one forward scan finds any offset)
-  kXattrs = 4,     // ino, name -> value
-  kChunks = 5,     // chunk id -> ChunkRow
-  kDead = 6,       // chunk id of a row in kChunks without references: to be freed
-  kSessions = 7,   // session -> SessionRow; session, sequence -> Reply
-  kOrphans = 8,    // session, ino: unlinked and still open there
-  kReclaim = 9,    // ino that is gone and whose extents are not yet
-  kMeta = 10,      // "volume" -> VolumeCharter, "state" -> StateRow, "verifier" -> 8 bytes
+  kInodes = 0,    // ino -> InodeRow
+  kEntries = 1,   // parent ino, name -> EntryRow
+  kCookies = 2,   // parent ino, cookie -> EntryRow with name
+  kExtents = 3,   // ino, end of the extent -> ExtentRow (the end, so that one forward scan finds any offset)
+  kXattrs = 4,    // ino, name -> value
+  kChunks = 5,    // chunk id -> ChunkRow
+  kDead = 6,      // chunk id of a row in kChunks without references: to be freed
+  kSessions = 7,  // session -> SessionRow; session, sequence -> Reply
+  kOrphans = 8,   // session, ino: unlinked and still open there
+  kReclaim = 9,   // ino that is gone and whose extents are not yet
+  kMeta =
+      10,  // "volume" -> VolumeCharter, "state" -> StateRow, "verifier" -> 8 bytes, "policy" -> VolumePolicy
   kRegister = 11,  // root volume: index -> entry
   kHistory = 12,   // for snapshots; empty in this format level
 };
 std::vector<std::string> volume_tables();  // names, by number
 
-inline constexpr uint32_t kFormatLevel = 1;
+// Volumes begin at level 1, and are raised when an operation of a higher level is needed: so those that need
+// none can go back to the program that made them. 2: SetPolicy.
+inline constexpr uint32_t kFormatLevel = 2;
 
 // ---- keys ----
 std::string number_key(uint64_t number);
@@ -109,7 +112,7 @@ struct StateRow {
 };
 
 struct VolumeCharter {
-  uint32_t format_level = kFormatLevel;
+  uint32_t format_level = 1;
   VolumeId id{};
   VolumeNumber number = 0;
   ByteArray<32> chunk_key{};  // keys the ids of its chunks
@@ -132,10 +135,12 @@ struct SessionRow {
 inline constexpr std::string_view kCharterKey = "volume";
 inline constexpr std::string_view kStateKey = "state";
 inline constexpr std::string_view kVerifierKey = "verifier";
+inline constexpr std::string_view kPolicyKey = "policy";
 
 // Nothing when the volume was never created in these rows.
 Result<std::optional<VolumeCharter>> read_charter(const ReadRows& rows);
 Result<StateRow> read_state(const ReadRows& rows);
+Result<VolumePolicy> read_policy(const ReadRows& rows);
 
 // A chunk's id: BLAKE2b-256 under the volume's key over a tag for the algorithms (1: SHA-256) and the hash.
 Id chunk_id(const ByteArray<32>& key, const Id& sha256_of_bytes);

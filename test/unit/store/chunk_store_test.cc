@@ -4,80 +4,17 @@
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
-#include <fstream>
 #include <random>
 #include <thread>
 
-#include "fixture.h"
+#include "chunk_fixture.h"
 #include "peer/runtime/real.h"
 #include "peer/runtime/simulated.h"
 
 namespace efs {
 namespace {
 
-using test::TemporaryDirectory;
-
-class KeptLogger final : public Logger {
- public:
-  void write(LogLevel, std::string_view message) override { last = message; }
-  bool enabled(LogLevel level) const override { return level >= LogLevel::error; }
-  std::string last;
-};
-
-struct Chunk {
-  explicit Chunk(unsigned seed, size_t size) : bytes(size) {
-    std::mt19937 random(seed);
-    for (auto& byte : bytes) byte = uint8_t(random());
-    sum = sha256(bytes);
-    key = {7, blake2b(sum)};
-  }
-  Bytes bytes;
-  Id sum{};
-  ChunkKey key;
-};
-
-struct Stores {
-  TemporaryDirectory directory;
-  KeptLogger log;
-  std::shared_ptr<MetaEnvironment> index = make_memory_environment(chunk_index_options());
-  ChunkOptions options{{}, 4 << 20};
-  std::vector<StoreLocation> locations{{directory / "chunks", 1 << 30}};
-
-  std::unique_ptr<ChunkStore> open(bool create) {
-    auto store = ChunkStore::open(real_files(), index, locations, create, log, options);
-    BOOST_REQUIRE(store);
-    return std::move(*store);
-  }
-};
-
-void put(ChunkStore& store, const Chunk& chunk, Durability durability = Durability::by_log) {
-  BOOST_REQUIRE(store.put(chunk.key, chunk.sum, chunk.bytes, durability));
-}
-
-bool reads(const ChunkStore& store, const Chunk& chunk) {
-  Bytes bytes(chunk.bytes.size());
-  return store.read(chunk.key, 0, bytes) && bytes == chunk.bytes;
-}
-
-void damage(const std::string& directory, ByteView what) {
-  size_t hits = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
-    if (!entry.is_regular_file()) continue;
-    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-    std::string bytes((std::istreambuf_iterator<char>(file)), {});
-    size_t at = bytes.find(text(what));
-    if (at == std::string::npos) continue;
-    file.seekp(long(at));
-    file.put(char(~what[0]));
-    ++hits;
-  }
-  BOOST_REQUIRE(hits > 0);
-}
-
-void erase(ChunkStore& store, const Chunk& chunk) {
-  store.condemn(chunk.key);
-  store.reap(std::span(&chunk.key, 1));
-}
+using namespace test;
 
 BOOST_AUTO_TEST_SUITE(chunk_store)
 
@@ -234,7 +171,7 @@ BOOST_AUTO_TEST_CASE(another_peers_store_is_left_alone) {
 BOOST_AUTO_TEST_CASE(a_marker_of_a_newer_format_is_refused) {
   Stores stores;
   { auto store = stores.open(true); }
-  std::ofstream(stores.directory / "chunks/marker") << "efs chunk store, format 2\n";
+  std::ofstream(stores.directory / "chunks/marker") << "efs chunk store, format 3\n";
   auto store =
       ChunkStore::open(real_files(), stores.index, stores.locations, false, stores.log, stores.options);
   BOOST_REQUIRE(!store);

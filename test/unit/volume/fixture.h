@@ -52,8 +52,10 @@ class MemoryChunks final : public ChunkStore {
   struct One {
     Bytes bytes;
     bool condemned = false, synced = false, by_log = false;
+    Compression form = Compression::none;
   };
-  Status put(const ChunkKey& key, const Id& sha, ByteView bytes, Durability durability) override {
+  Status put(const ChunkKey& key, const Id& sha, const ChunkContent& what, Durability durability) override {
+    const ByteView bytes = what.content;
     BOOST_REQUIRE(sha == sha256(bytes));
     std::lock_guard lock(mutex);
     if (full) return fail(Code::no_space);
@@ -61,6 +63,7 @@ class MemoryChunks final : public ChunkStore {
     at->second.condemned = false;
     if (added) {
       at->second.bytes = to_bytes(bytes);
+      if (what.packed != nullptr) at->second.form = what.packed->form;
       at->second.by_log = durability == Durability::by_log;
     } else if (durability == Durability::by_sync) {
       at->second.by_log = false;
@@ -115,6 +118,7 @@ class MemoryChunks final : public ChunkStore {
     return out;
   }
   std::vector<StoreUsage> usage() const override { return {}; }
+  VolumeStored stored(uint32_t) const override { return {}; }
   uint64_t available_bytes() const override { return full ? 0 : uint64_t(1) << 40; }
   Status add_store(const StoreLocation&) override { return fail(Code::unsupported); }
   Status remove_store(const std::string&) override { return fail(Code::unsupported); }
