@@ -29,10 +29,13 @@ Image healthy_image() {
   auto disk = make_simulated_disk(1);
   {
     auto store = open_store(*disk, true);
-    for (uint8_t i = 1; i < 5; ++i) {
-      const Bytes bytes(size_t(i) * 3000, i);
+    for (uint8_t i = 1; i < 7; ++i) {  // of every form, some in several pieces
+      Bytes bytes;
+      while (bytes.size() < size_t(i) * 9000)
+        append(bytes, view("number " + std::to_string(bytes.size() * i)));
       const Id sum = sha256(bytes);
-      if (!(*store)->put({7, blake2b(sum)}, sum, bytes, Durability::by_sync)) std::abort();
+      const PackedBytes packed = pack(Compression(i % 3), bytes);
+      if (!(*store)->put({7, blake2b(sum)}, sum, {bytes, packed}, Durability::by_sync)) std::abort();
     }
     if (!(*store)->sync()) std::abort();
   }

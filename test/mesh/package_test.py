@@ -99,7 +99,7 @@ class Contents(unittest.TestCase):
             root = os.path.join(base, "root")
             run("dpkg-deb", "--raw-extract", package, root)
             control = read(os.path.join(root, "DEBIAN", "control"))
-            for library in ("libuv1", "liblmdb0", "libsodium23", "libfuse3-3", "libssl3", "libedit2", "libc6"):
+            for library in ("libuv1", "liblmdb0", "libsodium23", "libfuse3-3", "libssl3", "liblz4-1", "libzstd1", "libedit2", "libc6"):
                 self.assertRegex(control, rf"(?m)^Depends:.*\b{library}\b")
             self.assertRegex(control, r"(?m)^Depends:.*\bfuse3\b")
             self.assertEqual(read(os.path.join(root, "DEBIAN", "conffiles")).split(), ["/etc/efs/efs.yaml"])
