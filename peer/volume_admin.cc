@@ -101,7 +101,7 @@ void VolumeAdmin::await_volume(std::shared_ptr<Creation> creation) {
     runtime_.loop.after(kAwaitStep, [this, creation] { await_volume(creation); });
   };
   volumes_.call(creation->charter.id, root_credentials(), Usage{}, {}, {2 * kSecond, nullptr},
-                [creation, again](const VolumeAnswer& answer) {
+                [this, creation, again](const VolumeAnswer& answer) {
                   if (answer.reply.code == Code::ok) return finish(creation);
                   again(to_text(Error{answer.reply.code, answer.reply.message}));
                 });
