@@ -132,8 +132,7 @@ void SoleReplica::report_damage(const Reply& reply) {
 
 bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes) const {
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
-  if (const auto* write = std::get_if<Write>(&body))
-    return !write->durable && payload_bytes <= most_inline();
+  if (const auto* write = std::get_if<Write>(&body)) return !write->durable && payload_bytes <= most_inline();
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
            std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body));
@@ -379,9 +378,7 @@ Reply SoleReplica::goodbye(const Request& request) {
 
 // ---- changing ----
 
-// No lock is held: here is where bytes are hashed and packed.
-Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins,
-                                                 PackedBytes& packed) {
+Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins) {
   if (payload.empty() || payload.size() > kMaxWrite) return fail(Code::invalid_argument);
   if (write.crc != 0 && crc32c(payload) != write.crc)
     return fail(Code::corrupt, "the bytes of a write were damaged on their way");
@@ -393,7 +390,6 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   out.mtime_ns = write.mtime_ns;
   out.attributes = write.attributes;
   if (payload.size() <= kMaxBytesInLog) {
-    packed = pack(compression_.load(), payload);
     out.bytes = std::move(payload);
     return OperationBody(std::move(out));
   }
@@ -401,6 +397,7 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
   pins.add(chunk);
   const ChunkKey key{charter_.number, chunk};
+  PackedBytes packed;
   if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), payload);
   EFS_TRY(parts_.chunks.put(key, hash, {payload, packed}, Durability::by_sync));
   out.chunks.push_back({chunk, uint32_t(payload.size())});
@@ -430,6 +427,16 @@ InodeNumber content_inode(const OperationBody& body) {
 }
 }  // namespace
 
+// What an operation carries becomes a chunk under the apply lock, where nothing is packed any more.
+PackedBytes SoleReplica::pack_carried(const OperationBody& body) const {
+  return std::visit(
+      [&](const auto& one) -> PackedBytes {
+        if constexpr (requires { one.bytes; }) return pack(compression_.load(), one.bytes);
+        return {};
+      },
+      body);
+}
+
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
   if (!frees(request.body) && parts_.has_room && !parts_.has_room())
     return error_reply(Code::no_space, "the disk of the volume's metadata is full");
@@ -442,11 +449,10 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   }
   Pins pins(*this);
   Operation operation;
-  PackedBytes packed;
   if (const auto* write = std::get_if<Write>(&request.body)) {
     if (leases_->overtaken(request.session, write->inode))
       return error_reply(Code::io, "others have written to this file while its mount was cut off");
-    auto body = prepare_write(*write, std::move(payload), pins, packed);
+    auto body = prepare_write(*write, std::move(payload), pins);
     if (!body) return error_reply(std::move(body.error()));
     operation.body = std::move(*body);
   } else {
@@ -463,6 +469,7 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
   if (const auto* copy = std::get_if<CopyRange>(&operation.body); copy && operation.held)
     operation.held = holds(request, copy->from);
+  const PackedBytes packed = pack_carried(operation.body);
   Reply reply;
   {
     std::lock_guard lock(apply_mutex_);

@@ -146,7 +146,12 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Reply hello(const Request& request, const Hello& hello);
   Reply goodbye(const Request& request);
   Reply change(const Request& request, Payload payload, Changes& changes);
-  Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins, PackedBytes& packed);
+  Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
+  PackedBytes pack_carried(const OperationBody& body) const;
+  // Bytes of a write that cost no more than a copy: the rest is packed, and not on a loop.
+  size_t most_inline() const {
+    return compression_.load() == Compression::none ? kMaxBytesInLog : kLargestUnpacked;
+  }
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;
