@@ -18,12 +18,13 @@ void unknown_attributes(const RequestPtr& request, fuse_ino_t node, const Error&
   MountSession& session = request->session();
   const auto last = error.code == Code::stale ? session.removed.find(node) : std::nullopt;
   auto client = last ? session.client(node) : nullptr;
-  if (!client) return void(request->error(error));
+  if (!client) return void(request->path_error(error.code));
   session.reply_attributes(request, client, *last, 0);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t node, fuse_file_info*) {
   auto request = begin(req);
+  request->walks();
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
@@ -131,7 +132,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   client->call(request->who(), GetXattr{inode_of(node), name}, {}, request->options(),
                [request, file, size](VolumeAnswer answer) {
                  if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
-                 if (answer.reply.code != Code::ok) return void(request->error(answer.reply.code));
+                 if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
                  reply_value(request, answer.reply.text, size);
                });
 }

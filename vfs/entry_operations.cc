@@ -41,7 +41,7 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name)
         }
         if (node.error().code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
           return lookup_with(request, parent, name);
-        request->error(node.error());
+        request->path_error(node.error().code);
       });
 }
 
@@ -68,13 +68,14 @@ std::optional<uint64_t> parent_of_volume(MountSession& session, fuse_ino_t node)
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  if (std::string_view(name) == ".") return lookup_itself(begin(req), parent);
+  auto request = begin(req);
+  request->walks();
+  if (std::string_view(name) == ".") return lookup_itself(request, parent);
   if (std::string_view(name) == "..") {
-    auto request = begin(req);
     if (auto above = parent_of_volume(request->session(), parent)) return lookup_itself(request, *above);
     return lookup_with(request, parent, name);
   }
-  lookup_with(begin(req), parent, name);
+  lookup_with(request, parent, name);
 }
 
 // Inodes are their own names here: the kernel's counts need no bookkeeping. What holds an unlinked inode at
@@ -179,6 +180,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
 
 void op_readlink(fuse_req_t req, fuse_ino_t node) {
   auto request = begin(req);
+  request->walks();
   auto client = request->session().client(node);
   request->session().call(request, client, ReadLink{inode_of(node)}, [request, client](VolumeAnswer& answer) {
     MountSession& session = request->session();

@@ -78,7 +78,7 @@ void open_at_owner(const RequestPtr& request, const std::shared_ptr<OpenFile>& f
                  if (code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
                    return open_at_owner(request, file, want, then);
                  request->session().files->release(file);
-                 request->error(code);
+                 request->path_error(code);
                });
 }
 

@@ -115,8 +115,9 @@ void KernelRequest::give_up() {
   });
 }
 
-bool KernelRequest::claim() {
+bool KernelRequest::claim(int number) {
   if (claimed_.exchange(true)) return false;
+  if (number == 0 && !walks_) session_->stale.went_well(thread_);
   if (listening_) {
     fuse_req_interrupt_func(request_, nullptr, nullptr);
     session_->track(this, false);
@@ -125,7 +126,13 @@ bool KernelRequest::claim() {
 }
 
 bool KernelRequest::error(int number) {
-  return claim() && fuse_reply_err(request_, number) == 0;
+  return claim(number) && fuse_reply_err(request_, number) == 0;
+}
+
+bool KernelRequest::path_error(Code code) {
+  if (code != Code::stale || !session_->stale.again(thread_, session_->background.clock().now_ns()))
+    return error(code);
+  return error(ENOENT);
 }
 
 // ---- the mount ----
@@ -288,7 +295,7 @@ void MountSession::ask(const RequestPtr& request, const std::shared_ptr<VolumeCl
                    return request->session().call(request, client, std::move(*again), answered);
                  }
                  if (code == Code::ok) return answered(answer);
-                 request->error(code);
+                 request->path_error(code);
                });
 }
 

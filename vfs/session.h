@@ -23,6 +23,7 @@
 #include "vfs/notifier.h"
 #include "vfs/recalls.h"
 #include "vfs/removed.h"
+#include "vfs/stale_answers.h"
 #include "vfs/tree.h"
 
 namespace efs {
@@ -56,14 +57,17 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   // Replies. All but the first are dropped. `false`: the kernel did not take it (the caller is gone).
   bool error(int number);
   bool error(Code code) { return error(to_errno(code)); }
+  // Of a call that may be by path, which the kernel repeats once after ESTALE (stale_answers.h).
+  bool path_error(Code code);
+  void walks() { walks_ = true; }  // asked by the kernel on its way along a path
   bool error(const Error& problem) { return error(problem.code); }
   template <typename Call>
   bool reply(Call&& call) {
-    return claim() && call(request_) == 0;
+    return claim(0) && call(request_) == 0;
   }
 
  private:
-  bool claim();
+  bool claim(int number);
   void consider(int64_t interrupted_ns);
 
   std::shared_ptr<MountSession> session_;
@@ -74,6 +78,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   const bool statx_ = is_statx();  // made on the thread that serves it
   std::atomic<bool> claimed_{false};
   bool listening_ = false;
+  bool walks_ = false;
   std::shared_ptr<VolumeClient> client_;
   std::shared_ptr<std::atomic<bool>> interrupted_;
   std::function<void()> give_up_;
@@ -147,6 +152,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   std::shared_ptr<Files> files;
   Given given;
   RemovedInodes removed;
+  StaleAnswers stale;
   LockBook locks;
   fuse_session* fuse = nullptr;
   std::atomic<uint64_t> requests{0};

@@ -323,6 +323,27 @@ TEST(paths, working_directory_that_was_removed) {
   EQ(names_in(".").size(), 0u);
 }
 
+TEST(paths, directory_that_another_mount_removed) {  // who stands in it is told as on one machine
+  OK(mkdir("dir", 0755));
+  make_file("file");
+  Fd dir(OK(open("dir", O_RDONLY | O_DIRECTORY)));
+  OK(rmdir(seen("dir").c_str()));
+  struct stat out {};
+  FAILS(ENOENT, openat(dir, "x", O_RDWR | O_CREAT, 0644));
+  FAILS(ENOENT, openat(dir, "x", O_RDONLY));
+  FAILS(ENOENT, mkdirat(dir, "x", 0755));
+  FAILS(ENOENT, mknodat(dir, "x", S_IFIFO | 0644, 0));
+  FAILS(ENOENT, symlinkat("a", dir, "x"));
+  FAILS(ENOENT, linkat(AT_FDCWD, "file", dir, "x", 0));
+  FAILS(ENOENT, renameat(AT_FDCWD, "file", dir, "x"));
+  FAILS(ENOENT, renameat(dir, "x", AT_FDCWD, "y"));
+  FAILS(ENOENT, unlinkat(dir, "x", 0));
+  FAILS(ENOENT, unlinkat(dir, "x", AT_REMOVEDIR));
+  FAILS(ENOENT, fstatat(dir, "x", &out, 0));
+  FAILS(ENOENT, faccessat(dir, "x", R_OK, 0));
+  FAILS(ENOENT, open("dir", O_RDONLY));
+}
+
 TEST(paths, bound_socket_names) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -280,6 +280,10 @@ std::string Real::on_path(const Operation& operation) {
     case Kind::link:
       return outcome(::link(path.c_str(), other.c_str()));
     case Kind::rename:
+      // Where another mount moved a directory to, Linux learns by a lookup; within a rename to another
+      // directory it cannot take it in (ESTALE, __d_unalias() in fs/dcache.c) while files below it are open
+      // here.
+      if (directories_.size() > 1) (void)(lstat(path.c_str(), &info) + lstat(other.c_str(), &info));
       return outcome(renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, other.c_str(), operation.flags));
     case Kind::unlink:
       return outcome(::unlink(path.c_str()));

@@ -146,7 +146,6 @@ Status OperationRun::apply(const SetXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
   EFS_TRY(may_set_xattr(*row, request.name));
   if (request.value.size() > kMaxXattrValue) return fail(Code::range);
-  if (request.create && request.replace) return fail(Code::invalid_argument);
   if (request.name == kDefaultAcl) return fail(Code::unsupported);
   const std::string key = name_key(request.inode, request.name);
   if (request.name == kAccessAcl) {

@@ -1,0 +1,36 @@
+// The second ESTALE of one call is ENOENT.
+#include "vfs/stale_answers.h"
+
+#include <boost/test/unit_test.hpp>
+
+namespace efs {
+namespace {
+
+BOOST_AUTO_TEST_SUITE(stale_answers)
+
+BOOST_AUTO_TEST_CASE(twice_in_one_call) {
+  StaleAnswers answers;
+  int64_t now = 5 * kSecond;
+  BOOST_TEST(!answers.again(77, now));
+  BOOST_TEST(!answers.again(78, now));  // another thread
+  BOOST_TEST(answers.again(77, now + kMillisecond));
+  BOOST_TEST(!answers.again(77, now + 2 * kMillisecond));  // the next call is told anew
+  answers.went_well(77);
+  BOOST_TEST(!answers.again(77, now + 3 * kMillisecond));
+  answers.went_well(79);
+  BOOST_TEST(answers.again(77, now + 4 * kMillisecond));
+  BOOST_TEST(!answers.again(77, now + 5 * kMillisecond));
+  BOOST_TEST(!answers.again(77, now + 5 * kMillisecond + 2 * kStaleMemory));  // too long ago
+}
+
+BOOST_AUTO_TEST_CASE(the_clock_of_milliseconds_wraps) {
+  StaleAnswers answers;
+  const int64_t late = ((int64_t(1) << 32) - 1) * kMillisecond;
+  BOOST_TEST(!answers.again(77, late));
+  BOOST_TEST(answers.again(77, late + 2 * kMillisecond));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace efs
