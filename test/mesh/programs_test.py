@@ -471,7 +471,7 @@ build:
 
 # Prints what failed in a way that a race does not explain.
 RACER = r"""
-import collections, errno, os, random, sys, time
+import collections, errno, os, random, sys, time, traceback
 os.chdir(sys.argv[1])
 draw, end, odd = random.Random(sys.argv[2]), time.monotonic() + float(sys.argv[3]), collections.Counter()
 expected = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL, errno.ELOOP, errno.ENODATA, errno.EPERM}
@@ -500,7 +500,7 @@ while time.monotonic() < end:
     except OSError as error:
         # A rename that meets a directory at the place to which the other mount has just moved it: docs/vfs.md.
         if error.errno not in expected and not (error.errno == errno.ESTALE and error.filename2):
-            odd[str(error)] += 1
+            odd[f"{error}, line {traceback.extract_tb(error.__traceback__)[-1].lineno}"] += 1
 print(dict(odd))
 """
 
