@@ -90,9 +90,15 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   if (!client->local()) request->listen(client);
   auto acquired = [request, flags](std::shared_ptr<OpenFile> file) {
     open_at_owner(request, file, access_wanted(flags), [request, file, flags](const Attributes& attributes) {
-      const fuse_file_info opened = new_handle(request, file, attributes, flags);
-      if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
-        drop_handle(request->session(), opened);
+      auto answer = [request, file, flags, attributes] {
+        const fuse_file_info opened = new_handle(request, file, attributes, flags);
+        if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
+          drop_handle(request->session(), opened);
+      };
+      // What the kernel is yet to be told of this file would overtake its first question about the size.
+      Notifier& notifier = request->session().notifier;
+      if (!notifier.pending(file->node())) return answer();
+      notifier.inode(file->node(), false, answer);
     });
   };
   request->session().settle_attributes(request, [request, client, node, acquired = std::move(acquired)] {
@@ -191,11 +197,13 @@ void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, 
   file->append(handle->who, to_bytes(bytes), durable, request->options(),
                [request, file, size, expected](Code code, uint64_t offset) {
                  if (code != Code::ok) return void(request->error(code));
-                 request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
-                 if (offset == expected) return;
                  // Others appended before: the kernel has put these bytes at the wrong place in its pages.
-                 file->pages_are_stale();
-                 request->session().notifier.inode(file->node(), true);
+                 // Known before the answer, since an open right after it asks whether they may be kept.
+                 if (offset != expected) {
+                   file->pages_are_stale();
+                   request->session().notifier.inode(file->node(), true);
+                 }
+                 request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
                });
 }
 

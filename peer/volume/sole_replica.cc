@@ -279,11 +279,8 @@ bool SoleReplica::grant(const Request& request, Reply& reply) {
 void SoleReplica::release_presumed(const Changes& changed) {
   for (const SessionId& session : changed.presumed) {
     std::lock_guard lock(apply_mutex_);
-    {
-      std::lock_guard open_lock(open_mutex_);
-      if (open_.holds(session, changed.unlinked)) continue;
-    }
-    propose_house(ReleaseOrphans{session, {changed.unlinked}});
+    std::lock_guard open_lock(open_mutex_);  // no open comes in between
+    if (!open_.holds(session, changed.unlinked)) propose_house(ReleaseOrphans{session, {changed.unlinked}});
   }
 }
 
@@ -294,13 +291,20 @@ int64_t SoleReplica::heard_ns(const SessionId& session) const {
 
 // ---- sessions ----
 
-// The lock covers check and entry: an unlink sees the holder, or the open sees that it is gone.
+// The lock covers check and entry: an unlink sees the holder, or the open sees that it is gone. What lost its
+// name stays for those who held it then, and for nobody else: who came by an old name would lose it with
+// them.
 Reply SoleReplica::open_inode(const Request& request, const Open& body) {
   std::lock_guard lock(open_mutex_);
   if (!knows(request.session)) return error_reply(Code::expired);
   auto rows = rows_->read();
   auto row = RowsView(*rows).inode(body.inode);
   if (!row) return error_reply(std::move(row.error()));
+  if (row->nlink == 0 && !open_.holds(request.session, body.inode)) {
+    auto orphan = rows->get(kOrphans, session_key(request.session, body.inode));
+    if (!orphan) return error_reply(std::move(orphan.error()));
+    if (!*orphan) return error_reply(Code::stale);
+  }
   auto may = check_open(*row, request.who, body.want);
   if (!may) return error_reply(std::move(may.error()));
   if (!open_.open(request.session, body.inode)) return error_reply(Code::overloaded);
@@ -329,10 +333,8 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
   rows.reset();
   if (release.inodes.empty()) return {};
   std::lock_guard lock(apply_mutex_);
-  {
-    std::lock_guard open_lock(open_mutex_);
-    std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
-  }
+  std::lock_guard open_lock(open_mutex_);  // no open comes in between
+  std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
   leases_->drop(request.session, release.inodes, UINT64_MAX);
   return propose_house(std::move(release));
 }

@@ -136,6 +136,13 @@ std::string lines(const std::string& tag, unsigned count) {
   return out;
 }
 
+std::string shown(const std::string& bytes) {
+  std::string out;
+  for (char byte : bytes)
+    out += byte == '\n' ? std::string(" ") : byte == '\0' ? "\\0" : std::string(1, byte);
+  return std::to_string(bytes.size()) + " bytes: " + out;
+}
+
 // ---- names ----
 
 void create_and_see(Round& r) {
@@ -268,14 +275,15 @@ void append_and_append(Round& r) {
   for (auto& thread : threads) thread.join();
   for (unsigned mount = 0; mount < r.mounts(); ++mount) {
     std::vector<std::string> found(r.mounts());
-    std::istringstream text(r.get(mount, "log"));
+    const std::string all = r.get(mount, "log");
+    std::istringstream text(all);
     for (std::string line; std::getline(text, line);) {
       const unsigned who = unsigned(line[0] - 'a');
       if (who < found.size()) found[who] += line + "\n";
     }
     for (unsigned who = 0; who < r.mounts(); ++who)
       r.expect(found[who] == lines(std::string(1, char('a' + who)), kEach),
-               "lines lost, torn or out of order");
+               "lines lost, torn or out of order: mount " + std::to_string(mount) + " sees " + shown(all));
   }
 }
 

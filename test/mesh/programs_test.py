@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -239,15 +238,6 @@ class Programs:
         with open(os.path.join(sockets, "log")) as log:
             self.assertNotRegex(log.read(), r"PANIC|could not (?!receive|send)|invalid page")
 
-    def test_race(self):
-        """Six programs do at random what may be done, in one small tree, through both mounts."""
-        seed, seconds = mesh.fresh_seed(), 60 if LONG else 4
-        os.mkdir(os.path.join(self.here, "race"))
-        paths = [os.path.join(at, "race") for at in (self.here, self.there)]
-        at_once(*(lambda n=n: self.assertEqual(run("/usr/bin/python3", "-c", RACER, paths[n % 2], f"{seed}{n}", seconds, timeout=seconds + 120).stdout, "{}\n")
-                  for n in range(6)))
-        self.assert_same(*paths)
-
     # ---- git, from two mounts ----
 
     def new_repository(self):
@@ -467,41 +457,6 @@ build/%.o: src/%.c src/common.h | build
 \tcc -c -o $@ $<
 build:
 \tmkdir build
-"""
-
-# Prints what failed in a way that a race does not explain.
-RACER = r"""
-import collections, errno, os, random, sys, time, traceback
-os.chdir(sys.argv[1])
-draw, end, odd = random.Random(sys.argv[2]), time.monotonic() + float(sys.argv[3]), collections.Counter()
-expected = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL, errno.ELOOP, errno.ENODATA, errno.EPERM}
-def path():
-    return "/".join(draw.choice("abcd") for _ in range(draw.choice((1, 1, 2, 3))))
-def put():
-    with open(path(), draw.choice(("wb", "ab", "r+b")), buffering=0) as file:
-        file.seek(draw.choice((0, 100, 5000, 100_000)))
-        file.write(b"x" * draw.choice((1, 3000, 70_000)))
-        if draw.random() < 0.2:
-            os.fsync(file.fileno())
-def get():
-    with open(path(), "rb", buffering=0) as file:
-        size, data = os.fstat(file.fileno()).st_size, file.read(300_000)
-        if data.strip(b"x\0"):
-            odd["bytes that nobody wrote"] += 1
-calls = [put, put, put, get, get, lambda: os.mkdir(path()), lambda: os.mkdir(path()), lambda: os.rmdir(path()), lambda: os.unlink(path()),
-         lambda: os.rename(path(), path()), lambda: os.rename(path(), path()), lambda: os.link(path(), path()), lambda: os.symlink(path(), path()),
-         lambda: os.truncate(path(), draw.randrange(200_000)), lambda: os.listdir(os.path.dirname(path()) or "."), lambda: os.stat(path()),
-         lambda: os.chmod(path(), draw.choice((0o700, 0o755))), lambda: os.setxattr(path(), "user.a", b"1"), lambda: os.removexattr(path(), "user.a"),
-         lambda: os.utime(path()), lambda: os.readlink(path())]
-while time.monotonic() < end:
-    call = draw.choice(calls)
-    try:
-        call()
-    except OSError as error:
-        # A rename that meets a directory at the place to which the other mount has just moved it: docs/vfs.md.
-        if error.errno not in expected and not (error.errno == errno.ESTALE and error.filename2):
-            odd[f"{error}, line {traceback.extract_tb(error.__traceback__)[-1].lineno}"] += 1
-print(dict(odd))
 """
 
 SQLITE = """

@@ -139,6 +139,20 @@ BOOST_AUTO_TEST_CASE(open_files_outlive_their_names) {
   BOOST_TEST(peer.call(Usage{}).reply.usage.files == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(what_lost_its_name_is_opened_by_nobody_else) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  BOOST_TEST(peer.as(mount, 0, Hello{}).reply.code == Code::ok);
+  auto file = peer.make("a", true);
+  peer.write(file, 0, "kept");
+  peer.call(Unlink{kRootInode, "a", false});
+  BOOST_TEST(peer.as(mount, 0, Open{file, 4}).reply.code == Code::stale);  // it came by the old name
+  BOOST_TEST(peer.call(Open{file, 4}).reply.code == Code::ok);             // by /proc/self/fd
+  BOOST_TEST(peer.read(file) == "kept");
+  BOOST_TEST(peer.call(Close{{file}}).reply.code == Code::ok);
+  BOOST_TEST(peer.call(GetAttributes{file}).reply.code == Code::stale);
+}
+
 BOOST_AUTO_TEST_CASE(who_has_a_file_open_may_go_on_using_it) {
   TestPeer peer;
   auto file = peer.make("a");
