@@ -1,6 +1,7 @@
 // FUSE: attributes. getattr, setattr, extended attributes, statfs.
 #include <sys/statvfs.h>
 
+#include "peer/volume/state/acl.h"
 #include "vfs/session.h"
 
 namespace efs {
@@ -129,6 +130,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
+  if (is_acl(name)) request->session().expect_acl(node);
   client->call(request->who(), GetXattr{inode_of(node), name}, {}, request->options(),
                [request, file, size](VolumeAnswer answer) {
                  if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);

@@ -210,7 +210,6 @@ void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file
 void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   auto session = session_of(req);
   if (auto client = session->client(node)) {
-    constexpr int64_t kForLong = int64_t(1) << 56;
     const uint64_t key = listing_key(node);
     session->given.give(key, session->given.now(), session->background.clock().now_ns(), kForLong);
     auto* cache = client->local() ? nullptr : static_cast<LeaseCache*>(client.get());

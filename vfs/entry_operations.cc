@@ -105,7 +105,7 @@ void make(fuse_req_t req, fuse_ino_t parent, Create body) {
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   Create body;
   body.name = name;
-  body.mode = mode;
+  set_mode(body, req, mode);
   body.rdev = uint32_t(rdev);
   make(req, parent, std::move(body));
 }
@@ -113,7 +113,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   Create body;
   body.name = name;
-  body.mode = S_IFDIR | (mode & 07777);
+  set_mode(body, req, S_IFDIR | (mode & 07777));
   make(req, parent, std::move(body));
 }
 

@@ -157,7 +157,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   Create body;
   body.parent = inode_of(parent);
   body.name = name;
-  body.mode = S_IFREG | (mode & 07777);
+  set_mode(body, req, S_IFREG | (mode & 07777));
   body.exclusive = (flags & O_EXCL) != 0;
   body.open = true;
   if (body.name == kNameOfUnnamed) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "peer/volume/state/acl.h"
 #include "vfs/limits.h"
 
 namespace efs {
@@ -18,7 +19,7 @@ InodeNumber asks_for_xattrs(const RequestBody& body) {
   if (const auto* list = std::get_if<ListXattrs>(&body)) return list->inode;
   const auto* get = std::get_if<GetXattr>(&body);
   if (get == nullptr) return 0;
-  const bool free = get->name.starts_with("security.") || get->name.starts_with("system.posix_acl_");
+  const bool free = get->name.starts_with("security.") || is_acl(get->name);
   return free && get->name.size() <= kMaxXattrName ? get->inode : 0;
 }
 }  // namespace
@@ -55,10 +56,12 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
                       Done done) {
   std::optional<VolumeAnswer> here;
   std::vector<InodeNumber> untold;
+  InodeNumber first = 0;
   const uint64_t since = epochs_.now();
   {
     std::lock_guard lock(mutex_);
     if (leased_) here = known(body);
+    if (leased_ && !here) first = unknown_acl(body);
     if (const auto* mark = std::get_if<MarkAccess>(&body)) forget_attributes(mark->inode);  // asked after it
     if (const auto* close = std::get_if<Close>(&body)) {
       Close rest;
@@ -76,11 +79,37 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
     untold = opened_here(body);
   }
   if (here) return done(std::move(*here));
+  if (first != 0) return ask_acl(who, first, std::move(body), options, std::move(done));
   if (const auto* lookup = std::get_if<Lookup>(&body)) list_ahead(who, lookup->parent);
   if (untold.empty()) return send(who, std::move(body), std::move(payload), options, since, std::move(done));
   report(std::move(untold),
          [self = shared_from_this(), who, body = std::move(body), payload = std::move(payload), options,
           since, done = std::move(done)] { self->send(who, body, payload, options, since, done); });
+}
+
+InodeNumber LeaseCache::unknown_acl(const RequestBody& body) {
+  const auto* get = std::get_if<GetXattr>(&body);
+  if (get == nullptr || !is_acl(get->name)) return 0;
+  const Node* node = nodes_.find(get->inode);
+  return node == nullptr || !node->known ? get->inode : 0;
+}
+
+// The kernel keeps an ACL, and that there is none, until it is told: the inode has to be leased for that. Its
+// attributes are asked for first, and mostly say that it has none.
+void LeaseCache::ask_acl(const Credentials& who, InodeNumber inode, RequestBody body, const Options& options,
+                         Done done) {
+  send(who, GetAttributes{inode}, {}, options, epochs_.now(),
+       [self = shared_from_this(), who, body = std::move(body), options,
+        done = std::move(done)](VolumeAnswer attributes) {
+         if (attributes.reply.code != Code::ok) return done(std::move(attributes));
+         std::optional<VolumeAnswer> here;
+         {
+           std::lock_guard lock(self->mutex_);
+           here = self->known(body);
+         }
+         if (here) return done(std::move(*here));
+         self->send(who, body, {}, options, self->epochs_.now(), done);
+       });
 }
 
 // What is open here, without the owner's knowing, and may lose its name by this request.

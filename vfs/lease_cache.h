@@ -102,6 +102,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
   std::optional<VolumeAnswer> known(const RequestBody& body);  // with mutex_ held
   std::optional<VolumeAnswer> known(const Lookup& lookup);
+  // The inode whose ACL this asks for, of which nothing is known; 0: it does not.
+  InodeNumber unknown_acl(const RequestBody& body);  // with mutex_ held
   void list_ahead(const Credentials& who, InodeNumber directory);
   void learn(const RequestBody& body, const Reply& reply, uint64_t since);
   void learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t since);
@@ -119,6 +121,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   // What is known of this name; nullptr: nothing.
   InodeNumber* entry_of(InodeNumber parent, const std::string& name);
   std::vector<InodeNumber> opened_here(const RequestBody& body);
+  void ask_acl(const Credentials& who, InodeNumber inode, RequestBody body, const Options& options,
+               Done done);
   void send(const Credentials& who, RequestBody body, Payload payload, const Options& options, uint64_t since,
             Done done);
   void make_room();

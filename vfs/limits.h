@@ -29,8 +29,9 @@ inline constexpr uint32_t kListingPage = 1024;    // entries of one ReadDirector
 inline constexpr unsigned kMaxSymlinks = 40;      // as Linux, path_resolution(7)
 inline constexpr size_t kMaxPath = 65536;         // bytes, of a path that a tool names
 inline constexpr int64_t kFallbackPatience =
-    2 * kSecond;                                  // for a volume on the way that the register bridges
-inline constexpr int64_t kDownFor = 5 * kSecond;  // it is not asked again so soon
+    2 * kSecond;                                       // for a volume on the way that the register bridges
+inline constexpr int64_t kDownFor = 5 * kSecond;       // it is not asked again so soon
+inline constexpr int64_t kForLong = int64_t(1) << 56;  // until it is recalled
 inline constexpr unsigned kMaxThreads = 16;
 inline constexpr size_t kCachedInodes = 1 << 17;     // of a volume of another peer, about 250 bytes each
 inline constexpr size_t kCachedEntries = 1 << 17;    // and names in it, about 150 bytes each

@@ -76,7 +76,10 @@ void op_init(void*, fuse_conn_info* connection) {
   set(FUSE_CAP_HANDLE_KILLPRIV, false);
   set(FUSE_CAP_POSIX_LOCKS, true);
   set(FUSE_CAP_FLOCK_LOCKS, true);
-  set(FUSE_CAP_POSIX_ACL, false);
+  // The kernel then asks for a file's ACL once, not in every listing, and leaves the umask to us.
+  const bool acls = (connection->capable & FUSE_CAP_POSIX_ACL) && (connection->capable & FUSE_CAP_DONT_MASK);
+  set(FUSE_CAP_POSIX_ACL, acls);
+  set(FUSE_CAP_DONT_MASK, acls);
   set(FUSE_CAP_SPLICE_READ, false);  // bytes are copied into the buffers anyway
   set(FUSE_CAP_SPLICE_WRITE, false);
   set(FUSE_CAP_SPLICE_MOVE, false);

@@ -377,6 +377,15 @@ void MountSession::reply_attributes(const RequestPtr& request, const std::shared
   });
 }
 
+// Before it decides by an ACL it has looked at the entry and the attributes, and forgets the ACL when it had
+// to ask for one of them: until these end. And an answer may be long on its way.
+void MountSession::expect_acl(uint64_t node) {
+  const int64_t on_its_way_ns =
+      options.unreachable_timeout_ns > 0 ? options.unreachable_timeout_ns : kForLong;
+  given.give(node_key(node), given.now(), background.clock().now_ns(),
+             options.owner_timeout_ns + on_its_way_ns);
+}
+
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
   const uint64_t node = global_inode(client->number(), attributes.inode);
   if (auto file = files->find(node)) return file->own_change(attributes);
@@ -417,6 +426,12 @@ void MountSession::track(KernelRequest* request, bool waiting) {
 void MountSession::interrupt_all() {
   std::lock_guard lock(waiting_mutex_);
   for (KernelRequest* request : waiting_) request->give_up();
+}
+
+void set_mode(Create& body, fuse_req_t request, uint32_t mode) {
+  const uint32_t umask = fuse_req_ctx(request)->umask & 0777;
+  body.mode = mode & ~umask;
+  body.masked = mode & umask;
 }
 
 std::shared_ptr<MountSession> session_of(fuse_req_t request) {

@@ -188,6 +188,9 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
                         const Attributes& attributes, uint8_t lease);
   fuse_entry_param entry_of(uint64_t since, const std::shared_ptr<VolumeClient>& client,
                             const Attributes& attributes, const Shown& shown);
+  // The kernel is about to be told the ACL of `node`, or that it has none, and keeps that: news of the node
+  // is for it from now on.
+  void expect_acl(uint64_t node);
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
   // Somebody read it, and relatime wants that marked. Nobody waits for it.
@@ -224,6 +227,9 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes);
 const fuse_lowlevel_ops& fuse_operations();
 // The MountSession behind a request of libfuse.
 std::shared_ptr<MountSession> session_of(fuse_req_t request);
+
+// The mode of what the kernel wants made, and what the caller's umask takes from it.
+void set_mode(Create& body, fuse_req_t request, uint32_t mode);
 
 // Handlers, by file.
 void set_entry_operations(fuse_lowlevel_ops& operations);

@@ -11,9 +11,10 @@ namespace efs {
 // who has it open, or a lease on it (a mount then opens it without asking), was let in before.
 Status SoleReplica::may_lock(const Request& request, const FileLock& lock) {
   auto rows = rows_->read();
-  EFS_ASSIGN(const InodeRow row, RowsView(*rows).inode(lock.inode));
-  const bool reads = check_open(row, request.who, R_OK).has_value();
-  const bool writes = check_open(row, request.who, W_OK).has_value();
+  const RowsView view(*rows);
+  EFS_ASSIGN(const InodeRow row, view.inode(lock.inode));
+  const bool reads = check_open(view, lock.inode, row, request.who, R_OK).has_value();
+  const bool writes = check_open(view, lock.inode, row, request.who, W_OK).has_value();
   const bool may = lock.flock ? reads || writes : lock.type == kWriteLock ? writes : reads;
   if (may || holds(request, lock.inode)) return {};
   if (!is_limited(request.session)) {

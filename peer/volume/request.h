@@ -211,7 +211,8 @@ struct CancelLock {
 
 // ---- changing ----
 
-// mknod, mkdir, symlink, open(O_CREAT). The mode has the umask applied; the type bits say what is made.
+// mknod, mkdir, symlink, open(O_CREAT). The mode has the umask applied; the type bits say what is made. Where
+// the directory has a default ACL, that decides instead of the umask: `masked` says what this took away.
 struct Create {  // -> entry, created
   static constexpr uint16_t kKind = 32;
   InodeNumber parent = 0;
@@ -222,11 +223,12 @@ struct Create {  // -> entry, created
   bool exclusive = true;  // false: an existing regular file is answered, another gives Code::stale
   bool open = false;      // held open by the session at once, as by Open
   bool unnamed = false;   // O_TMPFILE: a regular file, open, without the name; `exclusive`: it never gets one
+  uint32_t masked = 0;    // permission bits
   static constexpr auto fields() {
-    return std::tuple{field("p", &Create::parent), field("n", &Create::name),
-                      field("m", &Create::mode),   field("r", &Create::rdev),
-                      field("t", &Create::target), field("x", &Create::exclusive),
-                      field("o", &Create::open),   field("u", &Create::unnamed)};
+    return std::tuple{
+        field("p", &Create::parent), field("n", &Create::name),    field("m", &Create::mode),
+        field("r", &Create::rdev),   field("t", &Create::target),  field("x", &Create::exclusive),
+        field("o", &Create::open),   field("u", &Create::unnamed), field("um", &Create::masked)};
   }
 };
 struct Link {  // -> entry

@@ -298,14 +298,15 @@ Reply SoleReplica::open_inode(const Request& request, const Open& body) {
   std::lock_guard lock(open_mutex_);
   if (!knows(request.session)) return error_reply(Code::expired);
   auto rows = rows_->read();
-  auto row = RowsView(*rows).inode(body.inode);
+  const RowsView view(*rows);
+  auto row = view.inode(body.inode);
   if (!row) return error_reply(std::move(row.error()));
   if (row->nlink == 0 && !open_.holds(request.session, body.inode)) {
     auto orphan = rows->get(kOrphans, session_key(request.session, body.inode));
     if (!orphan) return error_reply(std::move(orphan.error()));
     if (!*orphan) return error_reply(Code::stale);
   }
-  auto may = check_open(*row, request.who, body.want);
+  auto may = check_open(view, body.inode, *row, request.who, body.want);
   if (!may) return error_reply(std::move(may.error()));
   if (!open_.open(request.session, body.inode)) return error_reply(Code::overloaded);
   Reply reply;

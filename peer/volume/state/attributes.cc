@@ -7,8 +7,6 @@ namespace efs {
 
 namespace {
 constexpr uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
-constexpr std::string_view kAccessAcl = "system.posix_acl_access";
-constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
 }  // namespace
 
 // As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking), or
@@ -39,7 +37,7 @@ Status OperationRun::set_mode(InodeRow& row, uint32_t mode) {
 bool OperationRun::only_clears_suid(const SetAttributes& request, const InodeRow& row) const {
   const uint32_t mode = row.mode & 07777, cleared = mode & ~*request.mode;
   return (*request.mode & ~mode) == 0 && (cleared & ~(kSetUid | kSetGid)) == 0 && row.is_regular() &&
-         (operation_.held || allowed(row, who_, kWrite));
+         (operation_.held || may(request.inode, row, kWrite).has_value());
 }
 
 namespace {
@@ -49,9 +47,7 @@ bool asks_for_nothing(const SetAttributes& request) {
 }
 }  // namespace
 
-Status OperationRun::apply(const SetAttributes& request) {
-  EFS_ASSIGN(InodeRow * found, edit(request.inode));
-  InodeRow& row = *found;
+Status OperationRun::may_set(const SetAttributes& request, const InodeRow& row) const {
   const bool owner = owns(row, who_);
   if (request.mode && !owner && !only_clears_suid(request, row)) return fail(Code::not_permitted);
   if (request.uid && who_.uid != 0 && !(owner && *request.uid == row.uid)) return fail(Code::not_permitted);
@@ -59,25 +55,33 @@ Status OperationRun::apply(const SetAttributes& request) {
     return fail(Code::not_permitted);
   if ((request.atime_ns || request.mtime_ns) && !owner && !(request.size && request.has_write_handle))
     return fail(Code::not_permitted);
-  if ((request.atime_now || request.mtime_now) && !owner && !operation_.held && !allowed(row, who_, kWrite))
-    return fail(Code::access_denied);
-  if (request.clear_suid && !owner && !request.size && !operation_.held && !allowed(row, who_, kWrite))
-    return fail(Code::access_denied);
+  const bool writes = request.atime_now || request.mtime_now || (request.clear_suid && !request.size);
+  if (writes && !owner && !operation_.held) EFS_TRY(may(request.inode, row, kWrite));
+  return {};
+}
+
+Status OperationRun::apply(const SetAttributes& request) {
+  EFS_ASSIGN(InodeRow * found, edit(request.inode));
+  InodeRow& row = *found;
+  EFS_TRY(may_set(request, row));
   // What FUSE makes of chown(-1, -1), which takes the bits away. Linux says the same before others write;
   // then the write itself does.
-  if (asks_for_nothing(request) && owner) EFS_TRY(drop_suid(row));
+  if (asks_for_nothing(request) && owns(row, who_)) EFS_TRY(drop_suid(row));
   if (request.size) {
     if (row.is_directory()) return fail(Code::is_directory);
     if (!row.is_regular()) return fail(Code::invalid_argument);
     if (*request.size > kMaxFileSize) return fail(Code::too_large);
-    if (!request.has_write_handle && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
+    if (!request.has_write_handle) EFS_TRY(may(request.inode, row, kWrite));
     EFS_TRY(resize(request.inode, row, *request.size));
     row.mtime_ns = stamp_.time_ns;
   }
   if (request.clear_suid || request.uid || request.gid) EFS_TRY(drop_suid(row));
   if (request.uid) row.uid = *request.uid;
   if (request.gid) row.gid = *request.gid;
-  if (request.mode) EFS_TRY(set_mode(row, *request.mode));
+  if (request.mode) {
+    EFS_TRY(set_mode(row, *request.mode));
+    EFS_TRY(acl_follows_mode(request.inode, row));
+  }
   if (request.atime_ns) row.atime_ns = *request.atime_ns;
   if (request.mtime_ns) row.mtime_ns = *request.mtime_ns;
   if (request.atime_now) row.atime_ns = stamp_.time_ns;
@@ -90,7 +94,7 @@ Status OperationRun::apply(const SetAttributes& request) {
 
 Status OperationRun::apply(const MarkAccess& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
-  if (!operation_.held && !row->is_symlink() && !allowed(*row, who_, kRead)) return fail(Code::access_denied);
+  if (!operation_.held && !row->is_symlink()) EFS_TRY(may(request.inode, *row, kRead));
   // No news: a kernel that is told drops what it just asked about a file, its size too, and whoever reads the
   // file under a lock would read too little. Other mounts see the time when they ask the next time.
   if (marks_access(attributes_of(request.inode, *row), stamp_.time_ns)) row->atime_ns = stamp_.time_ns;
@@ -99,21 +103,21 @@ Status OperationRun::apply(const MarkAccess& request) {
 }
 
 // xattr(7): who may set what.
-Status OperationRun::may_set_xattr(const InodeRow& row, std::string_view name) const {
+Status OperationRun::may_set_xattr(InodeNumber inode, const InodeRow& row, std::string_view name) const {
   if (name.size() > kMaxXattrName) return fail(Code::range);
   if (name.find('\0') != name.npos) return fail(Code::invalid_argument);
   if (name == "user." || name == "trusted." || name == "security.") return fail(Code::invalid_argument);
   if (name.starts_with("user.")) {
     if (!row.is_regular() && !row.is_directory()) return fail(Code::not_permitted);
     if (row.is_directory() && (row.mode & 01000) && !owns(row, who_)) return fail(Code::not_permitted);
-    if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
-    return {};
+    if (operation_.held) return {};
+    return may(inode, row, kWrite);
   }
   if (name.starts_with("trusted.") || name.starts_with("security.")) {
     if (who_.uid != 0) return fail(Code::not_permitted);
     return {};
   }
-  if (name == kAccessAcl || name == kDefaultAcl) {
+  if (is_acl(name)) {
     if (!owns(row, who_)) return fail(Code::not_permitted);
     if (row.is_symlink()) return fail(Code::unsupported);
     return {};
@@ -121,44 +125,38 @@ Status OperationRun::may_set_xattr(const InodeRow& row, std::string_view name) c
   return fail(Code::unsupported);
 }
 
-// An access ACL of the three base entries says what the mode says, and becomes it. linux/posix_acl_xattr.h:
-// a version (2), then entries {tag, permissions, id}, little-endian.
-Status OperationRun::set_access_acl(InodeRow& row, const Bytes& acl) {
-  constexpr size_t kHeader = 4, kEntry = 8;
-  constexpr uint16_t kOwner = 1, kGroup = 4, kOther = 32;
-  if (acl.size() < kHeader || (acl.size() - kHeader) % kEntry != 0 || get_le<uint32_t>(acl.data()) != 2)
-    return fail(Code::invalid_argument);
-  uint32_t mode = 0, seen = 0;
-  for (size_t at = kHeader; at < acl.size(); at += kEntry) {
-    const auto tag = get_le<uint16_t>(&acl[at]);
-    const auto permissions = get_le<uint16_t>(&acl[at + 2]);
-    if (permissions > 7) return fail(Code::invalid_argument);
-    if (tag != kOwner && tag != kGroup && tag != kOther) return fail(Code::unsupported);
-    if (seen & tag) return fail(Code::invalid_argument);
-    seen |= tag;
-    mode |= uint32_t(permissions) << (tag == kOwner ? 6 : tag == kGroup ? 3 : 0);
+Status OperationRun::put_xattr(InodeNumber inode, InodeRow& row, std::string_view name,
+                               std::string_view value) {
+  const std::string key = name_key(inode, name);
+  EFS_ASSIGN(const auto existing, rows_.get(kXattrs, key));
+  if (!existing) {
+    if (row.xattr_bytes + name.size() + 1 > kMaxXattrs) return fail(Code::no_space);
+    row.xattr_bytes += uint32_t(name.size() + 1);
   }
-  if (seen != (kOwner | kGroup | kOther)) return fail(Code::invalid_argument);
-  return set_mode(row, (row.mode & 07000) | mode);
+  rows_.put(kXattrs, key, value);
+  return {};
+}
+
+Result<bool> OperationRun::erase_xattr(InodeNumber inode, InodeRow& row, std::string_view name) {
+  const std::string key = name_key(inode, name);
+  EFS_ASSIGN(const auto existing, rows_.get(kXattrs, key));
+  if (!existing) return false;
+  rows_.erase(kXattrs, key);
+  row.xattr_bytes -= std::min<uint32_t>(row.xattr_bytes, uint32_t(name.size() + 1));
+  return true;
 }
 
 Status OperationRun::apply(const SetXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
-  EFS_TRY(may_set_xattr(*row, request.name));
+  EFS_TRY(may_set_xattr(request.inode, *row, request.name));
   if (request.value.size() > kMaxXattrValue) return fail(Code::range);
-  if (request.name == kDefaultAcl) return fail(Code::unsupported);
-  const std::string key = name_key(request.inode, request.name);
-  if (request.name == kAccessAcl) {
-    EFS_TRY(set_access_acl(*row, request.value));
+  if (is_acl(request.name)) {
+    EFS_TRY(set_acl(request.inode, *row, request.name, request.value));
   } else {
-    EFS_ASSIGN(auto existing, rows_.get(kXattrs, key));
+    EFS_ASSIGN(const auto existing, rows_.get(kXattrs, name_key(request.inode, request.name)));
     if (existing && request.create) return fail(Code::exists);
     if (!existing && request.replace) return fail(Code::no_attribute);
-    if (!existing) {
-      if (row->xattr_bytes + request.name.size() + 1 > kMaxXattrs) return fail(Code::no_space);
-      row->xattr_bytes += uint32_t(request.name.size() + 1);
-    }
-    rows_.put(kXattrs, key, text(request.value));
+    EFS_TRY(put_xattr(request.inode, *row, request.name, text(request.value)));
   }
   touch(*row);
   changed(request.inode, false);
@@ -168,12 +166,9 @@ Status OperationRun::apply(const SetXattr& request) {
 
 Status OperationRun::apply(const RemoveXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
-  EFS_TRY(may_set_xattr(*row, request.name));
-  const std::string key = name_key(request.inode, request.name);
-  EFS_ASSIGN(auto existing, rows_.get(kXattrs, key));
-  if (!existing) return fail(Code::no_attribute);
-  rows_.erase(kXattrs, key);
-  row->xattr_bytes -= std::min<uint32_t>(row->xattr_bytes, uint32_t(request.name.size() + 1));
+  EFS_TRY(may_set_xattr(request.inode, *row, request.name));
+  EFS_ASSIGN(const bool existed, erase_xattr(request.inode, *row, request.name));
+  if (!existed && !is_acl(request.name)) return fail(Code::no_attribute);
   touch(*row);
   changed(request.inode, false);
   reply_.attributes = attributes(request.inode);

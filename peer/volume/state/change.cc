@@ -120,7 +120,7 @@ Result<InodeRow*> OperationRun::directory(InodeNumber inode) {
 
 Result<InodeRow*> OperationRun::writable_directory(InodeNumber inode) {
   EFS_ASSIGN(InodeRow * row, directory(inode));
-  if (!allowed(*row, who_, kWrite | kExecute)) return fail(Code::access_denied);
+  EFS_TRY(may(inode, *row, kWrite | kExecute));
   return row;
 }
 

@@ -81,15 +81,23 @@ class OperationRun {
   Status copy_extents(const CopyRange& request, InodeRow& row, const InodeRow& from, uint64_t length);
   Status spill(InodeNumber inode, InodeRow& row);
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
-  Status write_access(const InodeRow& row) const;
+  Status write_access(InodeNumber inode, const InodeRow& row) const;
   Status drop_suid(InodeRow& row) const;
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc
+  Status may_set(const SetAttributes& request, const InodeRow& row) const;
   bool only_clears_suid(const SetAttributes& request, const InodeRow& row) const;
   Status set_mode(InodeRow& row, uint32_t mode);
-  Status set_access_acl(InodeRow& row, const Bytes& acl);
-  Status may_set_xattr(const InodeRow& row, std::string_view name) const;
+  Status may_set_xattr(InodeNumber inode, const InodeRow& row, std::string_view name) const;
+  Status put_xattr(InodeNumber inode, InodeRow& row, std::string_view name, std::string_view value);
+  Result<bool> erase_xattr(InodeNumber inode, InodeRow& row, std::string_view name);  // false: it had none
+
+  // acl_changes.cc
+  Status set_acl(InodeNumber inode, InodeRow& row, std::string_view name, const Bytes& value);
+  Status acl_follows_mode(InodeNumber inode, InodeRow& row);
+  Result<std::optional<Acl>> inherited_acl(const Create& request, const InodeRow& parent, uint32_t& mode);
+  Status inherit_acl(InodeNumber inode, InodeRow& row, const Acl& acl);
 
   // house.cc
   Status drop_session(const SessionId& session);
@@ -105,6 +113,10 @@ class OperationRun {
   void changed(InodeNumber inode, bool content) { effects_.changes.push_back({inode, content, 0, {}}); }
   void changed_entry(InodeNumber parent, std::string_view name, InodeNumber inode) {
     effects_.changes.push_back({inode, false, parent, std::string(name)});
+  }
+  // As RowsView::may, of whoever asks.
+  Status may(InodeNumber inode, const InodeRow& row, uint32_t want) const {
+    return view_.may(inode, row, who_, want);
   }
   bool is_house() const;  // an operation of the owner's own
 

@@ -157,17 +157,17 @@ Result<uint64_t> OperationRun::free_extents(InodeNumber inode, uint64_t limit) {
 
 // ---- operations ----
 
-Status OperationRun::write_access(const InodeRow& row) const {
+Status OperationRun::write_access(InodeNumber inode, const InodeRow& row) const {
   if (row.is_directory()) return fail(Code::is_directory);
   if (!row.is_regular()) return fail(Code::invalid_argument);
-  if (!operation_.held && !allowed(row, who_, kWrite)) return fail(Code::access_denied);
-  return {};
+  if (operation_.held) return {};
+  return may(inode, row, kWrite);
 }
 
 Status OperationRun::apply(const WriteExtents& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
-  EFS_TRY(write_access(row));
+  EFS_TRY(write_access(request.inode, row));
   uint64_t length = request.bytes.size();
   for (const ChunkReference& chunk : request.chunks) length += chunk.length;
   if (length == 0 || request.bytes.size() > kMaxBytesInLog ||
@@ -232,7 +232,7 @@ Status OperationRun::apply(const Allocate& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
   if (!row.is_regular()) return fail(row.is_directory() ? Code::is_directory : Code::no_device);
-  EFS_TRY(write_access(row));
+  EFS_TRY(write_access(request.inode, row));
   if (request.length == 0 || (request.punch && (request.zero || !request.keep_size)))
     return fail(request.length == 0 ? Code::invalid_argument : Code::unsupported);
   if (request.offset > kMaxFileSize || request.length > kMaxFileSize - request.offset)

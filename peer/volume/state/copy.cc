@@ -60,10 +60,10 @@ Status OperationRun::apply(const CopyRange& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   EFS_ASSIGN(InodeRow * source, edit(request.from));
   InodeRow& row = *found;
-  EFS_TRY(write_access(row));
+  EFS_TRY(write_access(request.inode, row));
   if (source->is_directory()) return fail(Code::is_directory);
   if (!source->is_regular()) return fail(Code::invalid_argument);
-  if (!operation_.held && !allowed(*source, who_, kRead)) return fail(Code::access_denied);
+  if (!operation_.held) EFS_TRY(may(request.from, *source, kRead));
   if (request.offset > kMaxFileSize || request.length > kMaxFileSize - request.offset)
     return fail(Code::too_large);
   reply_.offset = 0;

@@ -47,7 +47,7 @@ Status OperationRun::apply(const Create& request) {
   const uint32_t type = mode & kTypeBits;
   if (!is_known_type(type)) return fail(Code::invalid_argument);
   EFS_ASSIGN(InodeRow * parent, directory(request.parent));
-  if (!allowed(*parent, who_, kExecute)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kExecute));
   if (request.unnamed && (type != 0100000 || !request.open)) return fail(Code::invalid_argument);
   std::optional<EntryRow> existing;
   if (!request.unnamed) {
@@ -62,13 +62,17 @@ Status OperationRun::apply(const Create& request) {
     reply_.parent = attributes(request.parent);
     return {};
   }
-  if (!allowed(*parent, who_, kWrite)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kWrite));
   const bool whiteout = type == 0020000 && request.rdev == 0;  // no device: anybody may
   if ((type == 0020000 || type == 0060000) && !whiteout && who_.uid != 0) return fail(Code::not_permitted);
   if (type == 0120000) {
     if (request.target.empty()) return fail(Code::not_found);
     if (request.target.size() > kMaxSymlink) return fail(Code::name_too_long);
     mode = type | 0777;
+  }
+  std::optional<Acl> acl;
+  if (type != 0120000) {
+    EFS_ASSIGN(acl, inherited_acl(request, *parent, mode));
   }
   // A directory with the set-group-id bit gives its group on; a new directory the bit, too.
   uint32_t gid = who_.gid;
@@ -83,6 +87,7 @@ Status OperationRun::apply(const Create& request) {
   }
   EFS_ASSIGN(auto made, make_inode(mode, who_.uid, gid));
   auto [inode, row] = made;
+  if (acl) EFS_TRY(inherit_acl(inode, *row, *acl));
   if (request.unnamed) return make_unnamed(request, inode, *row);
   row->parent = request.parent;
   if (type == 0020000 || type == 0060000) row->rdev = request.rdev;
@@ -104,10 +109,10 @@ Status OperationRun::apply(const Link& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
   if (row->is_directory()) return fail(Code::not_permitted);
   EFS_ASSIGN(InodeRow * parent, directory(request.parent));
-  if (!allowed(*parent, who_, kExecute)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kExecute));
   EFS_ASSIGN(auto existing, view_.entry(request.parent, request.name));
   if (existing) return fail(Code::exists);
-  if (!allowed(*parent, who_, kWrite)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kWrite));
   if (row->may_be_named()) {
     rows_.erase(kOrphans, session_key(operation_.session, request.inode));
     if (row->holders != 1) return fail(Code::corrupt, "a file without a name is held by several sessions");
@@ -129,10 +134,10 @@ Status OperationRun::apply(const Link& request) {
 Status OperationRun::apply(const Unlink& request) {
   EFS_TRY(check_name(request.name));
   EFS_ASSIGN(InodeRow * parent, directory(request.parent));
-  if (!allowed(*parent, who_, kExecute)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kExecute));
   EFS_ASSIGN(auto entry, view_.entry(request.parent, request.name));
   if (!entry) return fail(Code::not_found);
-  if (!allowed(*parent, who_, kWrite)) return fail(Code::access_denied);
+  EFS_TRY(may(request.parent, *parent, kWrite));
   if (entry->junction) return fail(request.directory ? Code::busy : Code::is_directory);
   EFS_ASSIGN(InodeRow * row, edit(entry->inode));
   EFS_TRY(may_remove(*parent, *row));
@@ -193,7 +198,7 @@ Status OperationRun::apply(const Rename& request) {
     if (row->junctions > 0) return fail(Code::busy);
     EFS_ASSIGN(bool into_itself, view_.is_below(request.new_parent, entry->inode));
     if (into_itself) return fail(Code::invalid_argument);
-    if (other_parent && !allowed(*row, who_, kWrite)) return fail(Code::access_denied);
+    if (other_parent) EFS_TRY(may(entry->inode, *row, kWrite));
   }
   InodeRow* replaced = nullptr;
   if (target) {
@@ -210,7 +215,7 @@ Status OperationRun::apply(const Rename& request) {
     if (replaces_directory) {
       EFS_ASSIGN(bool into_itself, view_.is_below(request.parent, target->inode));
       if (into_itself) return fail(Code::invalid_argument);
-      if (other_parent && !allowed(*replaced, who_, kWrite)) return fail(Code::access_denied);
+      if (other_parent) EFS_TRY(may(target->inode, *replaced, kWrite));
       replaced->parent = request.parent;
       ++from->nlink, --to->nlink;
     }

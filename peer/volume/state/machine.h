@@ -58,7 +58,9 @@ struct ReadPlan {
 Result<ReadPlan> plan_read(const ReadRows& rows, const Credentials& who, const Read& request, bool held);
 
 // May `who` open it so? (Open)
-Status check_open(const InodeRow& row, const Credentials& who, uint32_t want);
+class RowsView;
+Status check_open(const RowsView& view, InodeNumber inode, const InodeRow& row, const Credentials& who,
+                  uint32_t want);
 
 // The inode that loses its last name by this operation, if any: whose holders the owner stamps.
 Result<std::optional<InodeNumber>> loses_last_name(const ReadRows& rows, const OperationBody& body);

@@ -50,7 +50,7 @@ class Query {
 Result<InodeRow> Query::searchable(InodeNumber inode) {
   EFS_ASSIGN(auto row, view_.inode(inode));
   if (!row.is_directory()) return fail(Code::not_directory);
-  if (!allowed(row, who_, kExecute)) return fail(Code::access_denied);
+  EFS_TRY(view_.may(inode, row, who_, kExecute));
   return row;
 }
 
@@ -121,9 +121,9 @@ Status Query::answer(const ReadDirectory& request) {
   if (!found_row) return fail(Code::not_found);  // removed while it is read: getdents(2)
   const InodeRow& row = *found_row;
   if (!row.is_directory()) return fail(Code::not_directory);
-  if (!held_ && !allowed(row, who_, kRead)) return fail(Code::access_denied);
+  if (!held_) EFS_TRY(view_.may(request.inode, row, who_, kRead));
   // Names need the right to read, what they lead to the right to search.
-  const bool with_attributes = request.with_attributes && allowed(row, who_, kExecute);
+  const bool with_attributes = request.with_attributes && view_.may(request.inode, row, who_, kExecute);
   const uint32_t limit = std::clamp(request.limit, 1u, kMaxEntriesPerReply);
   if (request.cookie == UINT64_MAX) {
     reply.end = true;
@@ -173,7 +173,7 @@ Result<InodeRow> Query::file(InodeNumber inode, uint32_t want) {
   EFS_ASSIGN(auto row, view_.inode(inode));
   if (row.is_directory()) return fail(Code::is_directory);
   if (!row.is_regular()) return fail(Code::invalid_argument);
-  if (!held_ && !allowed(row, who_, want)) return fail(Code::access_denied);
+  if (!held_) EFS_TRY(view_.may(inode, row, who_, want));
   return row;
 }
 
@@ -220,12 +220,13 @@ Status Query::answer(const GetXattr& request) {
   if (request.name.size() > kMaxXattrName) return fail(Code::range);
   if (request.name.starts_with("user.")) {
     if (!row.is_regular() && !row.is_directory()) return fail(Code::no_attribute);
-    if (!held_ && !allowed(row, who_, kRead)) return fail(Code::access_denied);
+    if (!held_) EFS_TRY(view_.may(request.inode, row, who_, kRead));
   } else if (request.name.starts_with("trusted.")) {
     if (who_.uid != 0) return fail(Code::no_attribute);
   } else if (!request.name.starts_with("security.") && !request.name.starts_with("system.posix_acl_")) {
     return fail(Code::unsupported);
   }
+  if (row.xattr_bytes == 0) return fail(Code::no_attribute);
   EFS_ASSIGN(auto found, view_.rows().get(kXattrs, name_key(request.inode, request.name)));
   if (!found) return fail(Code::no_attribute);
   reply.text = *found;
@@ -284,7 +285,7 @@ Result<ReadPlan> plan_read(const ReadRows& rows, const Credentials& who, const R
   if (row.is_directory()) return fail(Code::is_directory);
   if (!row.is_regular()) return fail(Code::invalid_argument);
   if (request.length > kMaxWrite) return fail(Code::too_large);
-  if (!held && !allowed(row, who, kRead)) return fail(Code::access_denied);
+  if (!held) EFS_TRY(view.may(request.inode, row, who, kRead));
   ReadPlan plan;
   plan.attributes = attributes_of(request.inode, row);
   if (request.offset >= row.size) return plan;
@@ -309,8 +310,9 @@ Result<ReadPlan> plan_read(const ReadRows& rows, const Credentials& who, const R
   return plan;
 }
 
-Status check_open(const InodeRow& row, const Credentials& who, uint32_t want) {
-  if (want != 0 && !allowed(row, who, want & 7)) return fail(Code::access_denied);
+Status check_open(const RowsView& view, InodeNumber inode, const InodeRow& row, const Credentials& who,
+                  uint32_t want) {
+  if (want != 0) EFS_TRY(view.may(inode, row, who, want & 7));
   if (row.is_directory() && (want & kWrite)) return fail(Code::is_directory);
   return {};
 }

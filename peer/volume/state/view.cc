@@ -1,7 +1,5 @@
 #include "peer/volume/state/view.h"
 
-#include <algorithm>
-
 namespace efs {
 
 Result<std::optional<InodeRow>> RowsView::find_inode(InodeNumber inode) const {
@@ -61,14 +59,28 @@ Result<bool> RowsView::is_below(InodeNumber inode, InodeNumber directory) const 
   return fail(Code::corrupt, "the parents of a directory form a ring");
 }
 
-bool in_group(const Credentials& who, uint32_t gid) {
-  return who.gid == gid || std::find(who.groups.begin(), who.groups.end(), gid) != who.groups.end();
+Result<std::optional<Acl>> RowsView::acl(InodeNumber inode, const InodeRow& row,
+                                         std::string_view name) const {
+  if (row.xattr_bytes <= name.size()) return std::nullopt;
+  EFS_ASSIGN(auto found, rows_.get(kXattrs, name_key(inode, name)));
+  if (!found) return std::nullopt;
+  auto acl = Acl::decode(view(*found));
+  if (!acl) return fail(Code::corrupt, "the ACL of inode " + std::to_string(inode) + " does not parse");
+  return std::optional(std::move(*acl));
 }
 
-bool allowed(const InodeRow& row, const Credentials& who, uint32_t want) {
-  if (who.uid == 0) return !(want & kExecute) || row.is_directory() || (row.mode & 0111) != 0;
-  const unsigned shift = who.uid == row.uid ? 6 : in_group(who, row.gid) ? 3 : 0;
-  return (want & ~(row.mode >> shift) & 7) == 0;
+// As Linux, which asks the ACL of nobody when the mask grants nothing.
+Status RowsView::may(InodeNumber inode, const InodeRow& row, const Credentials& who, uint32_t want) const {
+  const auto decide = [](bool granted) { return granted ? Status{} : fail(Code::access_denied); };
+  const auto grants = [&](unsigned shift) { return (want & ~(row.mode >> shift) & 7) == 0; };
+  if (who.uid == 0) return decide(!(want & kExecute) || row.is_directory() || (row.mode & 0111) != 0);
+  if (who.uid == row.uid) return decide(grants(6));
+  if ((row.mode & 070) != 0) {
+    EFS_ASSIGN(const auto acl, this->acl(inode, row, kAccessAcl));
+    if (acl) return decide(acl->allows(row.uid, row.gid, who, want));
+  }
+  if (in_group(who, row.gid)) return decide(grants(3));
+  return decide(grants(0) && (who.groups_known || grants(3)));
 }
 
 Status check_name(std::string_view name) {

@@ -1,6 +1,7 @@
 // Rows of a volume as values: what reads and changes share. No state but the rows; any thread with them.
 #pragma once
 
+#include "peer/volume/state/acl.h"
 #include "peer/volume/state/operation.h"
 
 namespace efs {
@@ -21,15 +22,18 @@ class RowsView {
                  const std::function<bool(const ExtentRow&)>& visit) const;
   // Whether `inode` is `directory` or stands below it.
   Result<bool> is_below(InodeNumber inode, InodeNumber directory) const;
+  // Nothing when it has none of this name (kAccessAcl, kDefaultAcl).
+  Result<std::optional<Acl>> acl(InodeNumber inode, const InodeRow& row, std::string_view name) const;
+  // Code::access_denied unless `who` may, as path_resolution(7) and acl(5): owner, group, other, or what the
+  // ACL says; uid 0 may all, but execute only what has an x bit. As long as the groups of `who` are not
+  // known, only what holds whichever they are.
+  Status may(InodeNumber inode, const InodeRow& row, const Credentials& who, uint32_t want) const;
   const ReadRows& rows() const { return rows_; }
 
  private:
   const ReadRows& rows_;
 };
 
-bool in_group(const Credentials& who, uint32_t gid);
-// Mode bits, as path_resolution(7): owner, group, other; uid 0 may all, but execute only what has an x bit.
-bool allowed(const InodeRow& row, const Credentials& who, uint32_t want);
 inline bool owns(const InodeRow& row, const Credentials& who) {
   return who.uid == 0 || who.uid == row.uid;
 }

@@ -15,15 +15,6 @@ SetAttributes size_of(InodeNumber inode, uint64_t size) {
   set.size = size;
   return set;
 }
-Bytes acl_of(std::vector<std::array<uint16_t, 2>> entries) {
-  Bytes acl(4 + entries.size() * 8, 0xff);
-  put_le<uint32_t>(acl.data(), 2);
-  for (size_t i = 0; i < entries.size(); ++i) {
-    put_le<uint16_t>(&acl[4 + i * 8], entries[i][0]);
-    put_le<uint16_t>(&acl[6 + i * 8], entries[i][1]);
-  }
-  return acl;
-}
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(content)
@@ -284,21 +275,6 @@ BOOST_AUTO_TEST_CASE(xattrs) {
   BOOST_TEST(volume.run(RemoveXattr{file, "user.a"}).code == Code::no_attribute);
   volume.run(Unlink{kRootInode, "f", false});
   for (auto& [key, value] : volume.rows.rows) BOOST_TEST(key.first != kXattrs);
-}
-
-BOOST_AUTO_TEST_CASE(a_minimal_acl_is_the_mode) {
-  TestVolume volume;
-  auto file = volume.make(kRootInode, "f", kFile, user(5));
-  SetXattr set;
-  set.inode = file;
-  set.name = "system.posix_acl_access";
-  set.value = acl_of({{1, 6}, {4, 4}, {32, 0}});
-  BOOST_TEST(volume.run(set, user(6)).code == Code::not_permitted);
-  BOOST_TEST(volume.run(set, user(5)).attributes.mode == 0100640u);
-  set.value = acl_of({{1, 6}, {2, 4}, {4, 4}, {16, 4}, {32, 0}});
-  BOOST_TEST(volume.run(set, user(5)).code == Code::unsupported);
-  set.value = acl_of({{1, 6}});
-  BOOST_TEST(volume.run(set, user(5)).code == Code::invalid_argument);
 }
 
 BOOST_AUTO_TEST_CASE(inode_numbers_come_from_what_was_reserved) {
