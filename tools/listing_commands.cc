@@ -179,6 +179,13 @@ Status show_tree(Context& context, const ListingOptions& options) {
   return {};
 }
 
+// It has POSIX ACLs: who may what is not in its mode alone.
+bool has_acl(Context& context, const Node& node) {
+  if (node.attributes.xattr_bytes == 0) return false;
+  auto acl = context.peer.volume(node.volume, GetXattr{node.attributes.inode, "system.posix_acl_access"});
+  return acl.has_value();
+}
+
 Status show_stat(Context& context, const ListingOptions& options) {
   json all = json::array();
   for (const auto& given : options.paths) {
@@ -198,7 +205,8 @@ Status show_stat(Context& context, const ListingOptions& options) {
                   {"atime_ns", a.atime_ns},
                   {"ctime_ns", a.ctime_ns},
                   {"btime_ns", a.btime_ns},
-                  {"generation", a.generation}});
+                  {"generation", a.generation},
+                  {"acl", has_acl(context, entry.node)}});
       all.push_back(std::move(one));
       continue;
     }
@@ -207,7 +215,9 @@ Status show_stat(Context& context, const ListingOptions& options) {
                 << "  Blocks: " << a.blocks << "  Type: " << type_name(a.mode)
                 << "\nVolume: " << printable(found->prefix) << " (" << short_hex(found->volume)
                 << ")  Inode: " << global_inode(found->number, a.inode) << "  Links: " << a.nlink
-                << "\nAccess: " << fmt::format("({:04o}/{})", a.mode & 07777, mode_text(a.mode))
+                << "\nAccess: "
+                << fmt::format("({:04o}/{}{})", a.mode & 07777, mode_text(a.mode),
+                               has_acl(context, entry.node) ? "+" : "")
                 << "  Uid: " << a.uid << " (" << user_text(a.uid) << ")  Gid: " << a.gid << " ("
                 << group_text(a.gid) << ")\nAccess: " << time_text_exact(a.atime_ns)
                 << "\nModify: " << time_text_exact(a.mtime_ns) << "\nChange: " << time_text_exact(a.ctime_ns)

@@ -1,7 +1,7 @@
 // FUSE: attributes. getattr, setattr, extended attributes, statfs.
 #include <sys/statvfs.h>
 
-#include "peer/volume/state/acl.h"
+#include "peer/volume/acl_names.h"
 #include "vfs/session.h"
 
 namespace efs {

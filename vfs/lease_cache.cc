@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "peer/volume/state/acl.h"
+#include "peer/volume/acl_names.h"
 #include "vfs/limits.h"
 
 namespace efs {

@@ -12,15 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "peer/volume/acl_names.h"
 #include "peer/volume/types.h"
 
 namespace efs {
 
-inline constexpr std::string_view kAccessAcl = "system.posix_acl_access";
-inline constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
-inline bool is_acl(std::string_view xattr) {
-  return xattr == kAccessAcl || xattr == kDefaultAcl;
-}
 inline constexpr size_t kMaxAclEntries = 511;  // the kernel hands on no more than a page of 4 KiB
 
 class Acl {
