@@ -89,6 +89,18 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
   });
 }
 
+// A mode that was set and waits here with the file's bytes changes its ACL, and an ACL that is set after it
+// the mode: it is sent first.
+void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, std::function<void()> then) {
+  auto file = is_acl(name) ? request->session().files->find(node) : nullptr;
+  if (!file || !file->holds_attributes()) return then();
+  request->listen(nullptr);
+  file->flush([request, then = std::move(then)](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    then();
+  });
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
                  int flags) {
   auto request = begin(req);
@@ -99,13 +111,16 @@ void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* 
   body.create = (flags & 1) != 0;   // XATTR_CREATE
   body.replace = (flags & 2) != 0;  // XATTR_REPLACE
   if (auto file = request->session().files->find(node)) file->no_capability.store(false);
-  request->session().call(request, node, std::move(body), [request](VolumeAnswer&) { request->error(0); });
+  settled(request, node, name, [request, node, body = std::move(body)] {
+    request->session().call(request, node, body, [request](VolumeAnswer&) { request->error(0); });
+  });
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t node, const char* name) {
   auto request = begin(req);
-  request->session().call(request, node, RemoveXattr{inode_of(node), name},
-                          [request](VolumeAnswer&) { request->error(0); });
+  settled(request, node, name, [request, node, body = RemoveXattr{inode_of(node), name}] {
+    request->session().call(request, node, body, [request](VolumeAnswer&) { request->error(0); });
+  });
 }
 
 // A value, or with size 0 its length.
@@ -131,12 +146,13 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   if (is_acl(name)) request->session().expect_acl(node);
-  client->call(request->who(), GetXattr{inode_of(node), name}, {}, request->options(),
-               [request, file, size](VolumeAnswer answer) {
-                 if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
-                 if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
-                 reply_value(request, answer.reply.text, size);
-               });
+  settled(request, node, name, [request, node, client, file, size, body = GetXattr{inode_of(node), name}] {
+    client->call(request->who(), body, {}, request->options(), [request, file, size](VolumeAnswer answer) {
+      if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
+      if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
+      reply_value(request, answer.reply.text, size);
+    });
+  });
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {

@@ -292,6 +292,25 @@ TEST(acl, umask_counts_without_one) {
   }
 }
 
+// As tar and rsync do it: what is set while the bytes are still buffered keeps its order.
+TEST(acl, modes_and_acls_of_a_file_that_is_being_written) {
+  const Fd fd(OK(open("f", O_WRONLY | O_CREAT, 0600)));
+  const std::string value = acl(kRich);
+  EQ(OK(write(fd, "text", 4)), 4);
+  OK(fchmod(fd, 0640));
+  OK(fsetxattr(fd, kAccess, value.data(), value.size(), 0));
+  EQ(info_of(fd).st_mode & 07777, 0660u);
+  EQ(OK(write(fd, "more", 4)), 4);
+  OK(fchmod(fd, 0644));
+  EQ(get("f"), acl("u::rw u:65532:rw g::r m::r o::r"));
+  EQ(OK(write(fd, "last", 4)), 4);
+  OK(fchmod(fd, 0600));
+  OK(fsetxattr(fd, kAccess, value.data(), value.size(), 0));
+  EQ(get(seen("f")), value);
+  EQ(made_mode("f"), 0660u);
+  EQ(contents(seen("f")), "textmorelast");
+}
+
 TEST(acl, goes_with_the_file) {
   OK(mkdir("d", 0777));
   make_file("f", "text", 0600);
