@@ -134,7 +134,7 @@ class VolumeLoad {
       case 4:
       case 5:
       case 6:
-        return write(replica);
+        return random_() % 4 != 0 ? write(replica) : write_scattered(replica);
       case 7:
         return truncate(replica);
       case 8:
@@ -286,6 +286,32 @@ class VolumeLoad {
       state.files[inode].bytes = std::move(bytes);
     };
     return change(replica, write, Code::ok, write.durable, effect, Payload(data.begin(), data.end()));
+  }
+  bool write_scattered(SoleReplica& replica) {
+    WriteScattered write;
+    write.inode = any();
+    if (write.inode == 0) return true;
+    write.durable = pick(5) == 0;
+    Bytes payload;
+    uint64_t at = pick(1000);
+    for (uint64_t pieces = 2 + pick(20); pieces > 0; --pieces) {
+      const auto length = uint32_t(1 + pick(pick(4) != 0 ? 2000 : 8000));
+      write.pieces.push_back({at, length});
+      for (uint32_t i = 0; i < length; ++i) payload.push_back(uint8_t(random_()));
+      at += length + pick(10'000);
+    }
+    auto effect = [&](VolumeState& state, const Reply&) {
+      auto bytes = std::make_shared<std::string>(*state.files[write.inode].bytes);
+      size_t from = 0;
+      for (const WritePiece& piece : write.pieces) {
+        if (bytes->size() < piece.offset + piece.length) bytes->resize(piece.offset + piece.length);
+        std::copy_n(payload.begin() + ptrdiff_t(from), piece.length,
+                    bytes->begin() + ptrdiff_t(piece.offset));
+        from += piece.length;
+      }
+      state.files[write.inode].bytes = std::move(bytes);
+    };
+    return change(replica, write, Code::ok, write.durable, effect, payload);
   }
   bool truncate(SoleReplica& replica) {
     SetAttributes set;

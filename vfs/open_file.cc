@@ -172,97 +172,170 @@ void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, const V
 
 // ---- from the queue to the owner ----
 
-OpenFile::Item* OpenFile::next_sendable(int64_t now_ns) {
-  if (in_flight_ >= kWritesInFlight) return nullptr;
+namespace {
+bool is_small(ByteView bytes) {
+  return bytes.size() <= kScatteredPieceBytes;
+}
+}  // namespace
+
+bool OpenFile::may_share(const Item& item) {
+  return is_small(item.bytes) && !item.attributes;
+}
+
+// `bytes`: of those that it would join.
+bool OpenFile::joins(const Item& first, const Item& item, uint64_t bytes) {
+  return may_share(first) && may_share(item) && bytes + item.bytes.size() <= kMaxWrite &&
+         item.durable == first.durable && item.who.uid == first.who.uid && item.who.gid == first.who.gid;
+}
+
+// What is to go next: one item, and with a small one others that may go now too. None overlaps an earlier
+// one of the queue.
+std::vector<OpenFile::Item*> OpenFile::next_sendable(int64_t now_ns) {
+  std::vector<Item*> found;
+  if (in_flight_ >= kWritesInFlight) return found;
+  uint64_t bytes = 0, highest = 0;  // of the items before: where the last of them ends
   for (auto item = queue_.begin(); item != queue_.end(); ++item) {
-    if (item->in_flight || item->retry_at_ns > now_ns) continue;
-    if (item->attributes && item != queue_.begin()) return nullptr;
-    const bool free = std::none_of(queue_.begin(), item, [&](const Item& earlier) {
-      return earlier.attributes || (earlier.offset < item->offset + item->bytes.size() &&
-                                    item->offset < earlier.offset + earlier.bytes.size());
-    });
-    if (free) return &*item;
+    if (item->attributes && item != queue_.begin()) break;
+    const uint64_t end = item->offset + item->bytes.size();
+    const bool free =
+        !item->in_flight && item->retry_at_ns <= now_ns &&
+        (item->offset >= highest || std::none_of(queue_.begin(), item, [&](const Item& earlier) {
+           return earlier.offset < end && item->offset < earlier.offset + earlier.bytes.size();
+         }));
+    highest = std::max(highest, end);
+    if (free && (found.empty() || joins(*found.front(), *item, bytes))) {
+      found.push_back(&*item);
+      bytes += item->bytes.size();
+      if (!may_share(*item) || found.size() == kWritePieces) break;
+    }
+    if (item->attributes) break;  // what comes after it waits
   }
-  return nullptr;
+  std::sort(found.begin(), found.end(), [](Item* a, Item* b) { return a->offset < b->offset; });
+  return found;
+}
+
+// All that is dirty goes in one request.
+bool OpenFile::fits_one_request() const {
+  if (dirty_.map().size() == 1) return true;
+  return dirty_.map().size() <= kWritePieces && dirty_.bytes() <= kMaxWrite &&
+         std::all_of(dirty_.map().begin(), dirty_.map().end(),
+                     [](auto& one) { return is_small(one.second); });
 }
 
 void OpenFile::pump() {
   std::unique_lock lock(mutex_);
   if (pumping_) return;
   pumping_ = true;
-  while (Item* item = next_sendable(context_.background.clock().now_ns())) send(*item, lock);
+  for (;;) {
+    const auto items = next_sendable(context_.background.clock().now_ns());
+    if (items.empty()) break;
+    send(items, lock);
+  }
   pumping_ = false;
 }
 
-void OpenFile::send(Item& item, std::unique_lock<std::mutex>& lock) {
-  item.in_flight = true;
+void OpenFile::send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock) {
   ++in_flight_;
-  RequestBody body = item.attributes.value_or(SetAttributes{});
-  if (!item.bytes.empty()) {
+  Bytes together;
+  WriteScattered scattered;
+  std::vector<uint64_t> numbers;
+  for (Item* item : items) {
+    item->in_flight = true;
+    numbers.push_back(item->number);
+    if (items.size() == 1) break;
+    scattered.pieces.push_back({item->offset, uint32_t(item->bytes.size())});
+    scattered.mtime_ns = std::max(scattered.mtime_ns, item->mtime_ns);
+    efs::append(together, item->bytes);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  const Item& first = *items.front();
+  RequestBody body = first.attributes.value_or(SetAttributes{});
+  if (items.size() > 1) {
+    scattered.inode = inode_;
+    scattered.durable = first.durable;
+    if (keeps_) scattered.crc = crc32c(together);
+    body = std::move(scattered);
+  } else if (!first.bytes.empty()) {
     Write write;
     write.inode = inode_;
-    write.offset = item.offset;
-    write.durable = item.durable;
-    write.mtime_ns = item.mtime_ns;
-    write.attributes = item.attributes;
+    write.offset = first.offset;
+    write.durable = first.durable;
+    write.mtime_ns = first.mtime_ns;
+    write.attributes = first.attributes;
     body = write;
   }
   VolumeClient::Options options;
-  options.shared = item.bytes;
-  const Credentials who = item.who;
-  const uint64_t number = item.number;
+  if (items.size() == 1) options.shared = first.bytes;
+  const Credentials who = first.who;
   lock.unlock();
   if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(options.shared);
-  client_->call(who, std::move(body), {}, options, [self = shared_from_this(), number](VolumeAnswer answer) {
-    Ready ready;
-    {
-      std::lock_guard guard(self->mutex_);
-      self->finish_item(number, answer, ready);
-    }
-    for (auto& task : ready) task();
-    self->pump();
-  });
+  client_->call(who, std::move(body), std::move(together), options,
+                [self = shared_from_this(), numbers = std::move(numbers)](VolumeAnswer answer) {
+                  Ready ready;
+                  {
+                    std::lock_guard guard(self->mutex_);
+                    self->finish_request(numbers, answer, ready);
+                  }
+                  for (auto& task : ready) task();
+                  self->pump();
+                });
   lock.lock();
 }
 
-void OpenFile::finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready) {
-  auto item = std::find_if(queue_.begin(), queue_.end(), [&](const Item& i) { return i.number == number; });
+// The items of one request, by their numbers in order.
+void OpenFile::finish_request(const std::vector<uint64_t>& numbers, VolumeAnswer& answer, Ready& ready) {
   --in_flight_;
   const Code code = answer.reply.code;
-  if (is_transient(code)) {
-    item->in_flight = false;
-    item->durable = false;
-    item->retry_at_ns = context_.background.clock().now_ns() + kRetryAfter;
-    arm(kRetryAfter);
-    for (Waiter& waiter : waiters_) {
-      if (waiter.number >= number) waiter.code = code;
-    }
-    fail_waiters(context_.background.clock().now_ns(), ready);
-    return;
-  }
-  queued_bytes_ -= item->bytes.size();
-  context_.dirty_bytes.fetch_sub(item->bytes.size());
-  if (item->attributes) context_.pending_attributes.fetch_sub(1);
+  const bool later = is_transient(code);
   if (code == Code::ok) {
     write_through_ = false;
     note_verifier(answer.reply.verifier);
     note_attributes(answer.reply.attributes);
-    if (!item->durable) keep(*item, answer.reply.verifier);
-  } else {
+  }
+  for (auto item = queue_.begin(); item != queue_.end();) {
+    if (!std::binary_search(numbers.begin(), numbers.end(), item->number)) {
+      ++item;
+    } else if (later) {
+      item->in_flight = false;
+      item->durable = false;
+      item->retry_at_ns = context_.background.clock().now_ns() + kRetryAfter;
+      ++item;
+    } else {
+      take_answer(*item, answer);
+      // There may have been no room for the bytes: attributes that came with them are set alone.
+      const bool again = code != Code::ok && item->attributes && !item->bytes.empty();
+      if (again) {
+        context_.pending_attributes.fetch_add(1);
+        item->bytes.clear();
+        item->in_flight = item->durable = false;
+        ++item;
+      } else {
+        item = queue_.erase(item);
+      }
+    }
+  }
+  if (later) {
+    arm(kRetryAfter);
+    for (Waiter& waiter : waiters_) {
+      if (waiter.number >= numbers.front()) waiter.code = code;
+    }
+    return fail_waiters(context_.background.clock().now_ns(), ready);
+  }
+  if (code != Code::ok) {
     ++errors_;
     error_ = code;
     write_through_ = true;
     base_version_ = own_version_ = 0;  // the kernel's pages have bytes that the file will never have
     if (context_.notifier) context_.notifier->inode(node(), true);
-    if (item->attributes && !item->bytes.empty()) {  // there may be no room for the bytes: they are set alone
-      context_.pending_attributes.fetch_add(1);
-      item->bytes.clear();
-      item->in_flight = item->durable = false;
-      return;
-    }
   }
-  queue_.erase(item);
   finish_waiters(ready);
+}
+
+void OpenFile::take_answer(Item& item, const VolumeAnswer& answer) {
+  queued_bytes_ -= item.bytes.size();
+  context_.dirty_bytes.fetch_sub(item.bytes.size());
+  if (item.attributes) context_.pending_attributes.fetch_sub(1);
+  if (answer.reply.code == Code::ok && !item.durable) keep(item, answer.reply.verifier);
 }
 
 void OpenFile::finish_waiters(Ready& ready) {

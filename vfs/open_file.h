@@ -3,7 +3,8 @@
 //
 // A write is answered once its bytes are in `dirty_`. They are sent when a piece is whole, when they are
 // kDirtyAge old, at close and fsync, and when this file or the mount holds too much: cut into the queue, in
-// the order of cutting, up to kWritesInFlight at once, never two that overlap. Reads see owner < queue <
+// the order of cutting, up to kWritesInFlight requests at once, never two that overlap; scattered small ones
+// share a request. Reads see owner < queue <
 // dirty.
 //
 // Errors. An owner that cannot be reached: who waits (close, fsync) learns of it after the timeout, the bytes
@@ -144,8 +145,12 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void cut_all();
   void cut_attributes();
   Attributes with_buffered() const;
-  Item* next_sendable(int64_t now_ns);
-  void finish_item(uint64_t number, VolumeAnswer& answer, Ready& ready);
+  std::vector<Item*> next_sendable(int64_t now_ns);
+  static bool may_share(const Item& item);
+  static bool joins(const Item& first, const Item& item, uint64_t bytes);
+  bool fits_one_request() const;
+  void finish_request(const std::vector<uint64_t>& numbers, VolumeAnswer& answer, Ready& ready);
+  void take_answer(Item& item, const VolumeAnswer& answer);
   void finish_waiters(Ready& ready);
   void fail_waiters(int64_t now_ns, Ready& ready);
   void keep(Item& item, uint64_t verifier);
@@ -163,7 +168,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool ask_to_buffer();
 
   void pump();
-  void send(Item& item, std::unique_lock<std::mutex>& lock);
+  void send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock);
   void tick();
   void wait_for_queue(Done done);
   Code synced(uint64_t upto, uint64_t answered);  // mutex_ held

@@ -158,11 +158,16 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
 void OpenFile::sync(const Credentials& who, Done done) {
   {
     std::lock_guard lock(mutex_);
-    // One piece, and nothing else that is not durable: the Write itself is asked to be.
-    const bool first = queue_.empty() && answered_ == durable_ && !lost_;
+    // One request, and nothing else that is not durable: it is itself asked to be.
+    const bool first = queue_.empty() && fits_one_request() && answered_ == durable_ && !lost_;
     cut_all();
-    if (first && queue_.size() == 1 && !queue_.front().bytes.empty()) queue_.front().durable = true;
-    for (Item& item : queue_) item.retry_at_ns = 0;
+    const bool alone = first && std::none_of(queue_.begin(), queue_.end(), [&](const Item& item) {
+                         return item.attributes && (item.bytes.empty() || queue_.size() > 1);
+                       });
+    for (Item& item : queue_) {
+      item.retry_at_ns = 0;
+      if (alone) item.durable = true;
+    }
   }
   sync_round(who, 0, std::move(done));
 }

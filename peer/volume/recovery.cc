@@ -109,9 +109,11 @@ Status SoleReplica::replay(const Operation& operation, uint64_t index) {
 }
 
 bool SoleReplica::chunks_are_whole(const Operation& operation) const {
-  const auto* write = std::get_if<WriteExtents>(&operation.body);
-  if (!write) return true;
-  for (const ChunkReference& one : write->chunks) {
+  std::vector<ChunkReference> chunks;
+  if (const auto* write = std::get_if<WriteExtents>(&operation.body)) chunks = write->chunks;
+  if (const auto* write = std::get_if<ScatteredExtents>(&operation.body); write && write->chunk.length != 0)
+    chunks = {write->chunk};
+  for (const ChunkReference& one : chunks) {
     Bytes bytes(one.length);
     const ChunkKey key{charter_.number, one.chunk};
     auto length = parts_.chunks.length(key);

@@ -391,17 +391,42 @@ struct SetPolicy {
   VolumePolicy policy;
   static constexpr auto fields() { return std::tuple{field("p", &SetPolicy::policy)}; }
 };
+// The payload, cut into these pieces, at their offsets: what was written here and there, in one operation.
+// They rise and do not overlap. Otherwise as Write.
+inline constexpr size_t kWritePieces = 256;
+struct WritePiece {
+  uint64_t offset = 0;
+  uint32_t length = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("o", &WritePiece::offset), field("l", &WritePiece::length)};
+  }
+};
+struct WriteScattered {  // -> attributes
+  static constexpr uint16_t kKind = 46;
+  static constexpr uint32_t kLevel = 2;
+  InodeNumber inode = 0;
+  std::vector<WritePiece> pieces;  // 1..kWritePieces
+  bool durable = false;
+  int64_t mtime_ns = 0;
+  uint32_t crc = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("i", &WriteScattered::inode), field("p", &WriteScattered::pieces),
+                      field("d", &WriteScattered::durable), field("tm", &WriteScattered::mtime_ns),
+                      field("crc", &WriteScattered::crc)};
+  }
+};
 
 using ReadRequest = std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read,
                                  SeekData, GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye>;
-using ChangeRequest =
-    std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr, RemoveXattr,
-                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy>;
+using ChangeRequest = std::variant<Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
+                                   RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess,
+                                   CopyRange, SetPolicy, WriteScattered>;
 using RequestBody =
     std::variant<Lookup, Resolve, GetAttributes, Open, Close, ReadDirectory, ReadLink, Read, SeekData,
                  GetXattr, ListXattrs, Usage, Layout, Sync, Hello, Goodbye, DropLeases, SetLock, GetLock,
                  CancelLock, Create, Link, Unlink, Rename, SetAttributes, Write, Allocate, SetXattr,
-                 RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy>;
+                 RemoveXattr, MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy,
+                 WriteScattered>;
 
 struct Request {
   VolumeId volume{};

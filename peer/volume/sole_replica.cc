@@ -27,7 +27,8 @@ std::array<InodeNumber, 2> asks_about(const RequestBody& body) {
         if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
                       std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
                       std::is_same_v<Body, Layout> || std::is_same_v<Body, SetAttributes> ||
-                      std::is_same_v<Body, Write> || std::is_same_v<Body, Allocate>) {
+                      std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered> ||
+                      std::is_same_v<Body, Allocate>) {
           return {one.inode, 0};
         }
         return {};
@@ -38,7 +39,7 @@ std::array<InodeNumber, 2> asks_about(const RequestBody& body) {
 bool wants_to_write(const RequestBody& body, const Reply& reply) {
   if (const auto* open = std::get_if<Open>(&body)) return (open->want & W_OK) != 0;
   if (const auto* create = std::get_if<Create>(&body)) return create->open && reply.created;
-  return std::holds_alternative<Write>(body);
+  return std::holds_alternative<Write>(body) || std::holds_alternative<WriteScattered>(body);
 }
 }  // namespace
 
@@ -134,8 +135,9 @@ bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes)
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
   if (const auto* write = std::get_if<Write>(&body)) return !write->durable && payload_bytes <= most_inline();
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
-           std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
-           std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body));
+           std::holds_alternative<WriteScattered>(body) || std::holds_alternative<MakeJunction>(body) ||
+           std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body) ||
+           std::holds_alternative<SetPolicy>(body));
 }
 
 void SoleReplica::retire() {
@@ -381,10 +383,42 @@ Reply SoleReplica::goodbye(const Request& request) {
 
 // ---- changing ----
 
-Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins) {
+namespace {
+Status check_payload(const Payload& payload, uint32_t crc) {
   if (payload.empty() || payload.size() > kMaxWrite) return fail(Code::invalid_argument);
-  if (write.crc != 0 && crc32c(payload) != write.crc)
+  if (crc != 0 && crc32c(payload) != crc)
     return fail(Code::corrupt, "the bytes of a write were damaged on their way");
+  return {};
+}
+}  // namespace
+
+Result<ChunkReference> SoleReplica::store_chunk(const Payload& payload, Pins& pins) {
+  const Id hash = sha256(payload);
+  const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
+  pins.add(chunk);
+  const ChunkKey key{charter_.number, chunk};
+  PackedBytes packed;
+  if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), payload);
+  EFS_TRY(parts_.chunks.put(key, hash, {payload, packed}, Durability::by_sync));
+  return ChunkReference{chunk, uint32_t(payload.size())};
+}
+
+Result<OperationBody> SoleReplica::prepare_write(const WriteScattered& write, Payload payload, Pins& pins) {
+  EFS_TRY(check_payload(payload, write.crc));
+  ScatteredExtents out;
+  out.inode = write.inode;
+  out.pieces = write.pieces;
+  out.mtime_ns = write.mtime_ns;
+  if (payload.size() <= kMaxBytesInLog) {
+    out.bytes = std::move(payload);
+  } else {
+    EFS_ASSIGN(out.chunk, store_chunk(payload, pins));
+  }
+  return OperationBody(std::move(out));
+}
+
+Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload payload, Pins& pins) {
+  EFS_TRY(check_payload(payload, write.crc));
   WriteExtents out;
   out.inode = write.inode;
   out.offset = write.offset;
@@ -394,16 +428,10 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   out.attributes = write.attributes;
   if (payload.size() <= kMaxBytesInLog) {
     out.bytes = std::move(payload);
-    return OperationBody(std::move(out));
+  } else {
+    EFS_ASSIGN(auto chunk, store_chunk(payload, pins));
+    out.chunks.push_back(chunk);
   }
-  const Id hash = sha256(payload);
-  const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
-  pins.add(chunk);
-  const ChunkKey key{charter_.number, chunk};
-  PackedBytes packed;
-  if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), payload);
-  EFS_TRY(parts_.chunks.put(key, hash, {payload, packed}, Durability::by_sync));
-  out.chunks.push_back({chunk, uint32_t(payload.size())});
   return OperationBody(std::move(out));
 }
 
@@ -417,6 +445,7 @@ bool frees(const RequestBody& body) {
 }
 bool is_durable_at_once(const RequestBody& body) {
   if (const auto* write = std::get_if<Write>(&body)) return write->durable;
+  if (const auto* write = std::get_if<WriteScattered>(&body)) return write->durable;
   return std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
          std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body);
 }
@@ -452,19 +481,19 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   }
   Pins pins(*this);
   Operation operation;
-  if (const auto* write = std::get_if<Write>(&request.body)) {
-    if (leases_->overtaken(request.session, write->inode))
-      return error_reply(Code::io, "others have written to this file while its mount was cut off");
-    auto body = prepare_write(*write, std::move(payload), pins);
-    if (!body) return error_reply(std::move(body.error()));
-    operation.body = std::move(*body);
-  } else {
-    std::visit(
-        [&](const auto& body) {
-          if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) operation.body = body;
-        },
-        request.body);
-  }
+  auto prepare = [&](const auto& body) -> Status {
+    using Body = std::decay_t<decltype(body)>;
+    if constexpr (std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered>) {
+      if (leases_->overtaken(request.session, body.inode))
+        return fail(Code::io, "others have written to this file while its mount was cut off");
+      EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
+    } else if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) {
+      operation.body = body;
+    }
+    return {};
+  };
+  if (auto prepared = std::visit(prepare, request.body); !prepared)
+    return error_reply(std::move(prepared.error()));
   operation.who = request.who;
   operation.session = request.session;
   operation.sequence = request.sequence;

@@ -152,6 +152,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   size_t most_inline() const {
     return compression_.load() == Compression::none ? kMaxBytesInLog : kLargestUnpacked;
   }
+  Result<OperationBody> prepare_write(const WriteScattered& write, Payload payload, Pins& pins);
+  Result<ChunkReference> store_chunk(const Payload& payload, Pins& pins);
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;

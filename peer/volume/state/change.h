@@ -38,6 +38,7 @@ class OperationRun {
   Status apply(const MarkAccess& request);
   // content.cc
   Status apply(const WriteExtents& request);
+  Status apply(const ScatteredExtents& request);
   Status apply(const Allocate& request);
   // copy.cc
   Status apply(const CopyRange& request);
@@ -83,6 +84,8 @@ class OperationRun {
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
   Status write_access(InodeNumber inode, const InodeRow& row) const;
   Status drop_suid(InodeRow& row) const;
+  void put_content(InodeRow& row, uint64_t offset, ByteView bytes);
+  void written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc

@@ -164,6 +164,24 @@ Status OperationRun::write_access(InodeNumber inode, const InodeRow& row) const 
   return may(inode, row, kWrite);
 }
 
+// Small content, in the inode.
+void OperationRun::put_content(InodeRow& row, uint64_t offset, ByteView bytes) {
+  const size_t before = row.content.size(), end = size_t(offset) + bytes.size();
+  if (before < end) row.content.resize(end);
+  std::copy(bytes.begin(), bytes.end(), row.content.begin() + ptrdiff_t(offset));
+  row.covered += row.content.size() - before;
+  state_.usage.bytes += row.content.size() - before;
+}
+
+void OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
+  row.size = std::max(row.size, end);
+  const int64_t before_ns = row.mtime_ns;
+  touch_content(row);
+  if (mtime_ns != 0) row.mtime_ns = std::max(before_ns, mtime_ns);
+  changed(inode, true);
+  reply_.attributes = attributes(inode);
+}
+
 Status OperationRun::apply(const WriteExtents& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
@@ -178,11 +196,7 @@ Status OperationRun::apply(const WriteExtents& request) {
   const uint64_t end = offset + length;
 
   if (!row.has_extents() && end <= kInlineBytes && !request.bytes.empty()) {
-    const size_t before = row.content.size();
-    if (before < end) row.content.resize(end);
-    std::copy(request.bytes.begin(), request.bytes.end(), row.content.begin() + ptrdiff_t(offset));
-    row.covered += row.content.size() - before;
-    state_.usage.bytes += row.content.size() - before;
+    put_content(row, offset, request.bytes);
   } else {
     // Small content that is overwritten whole need not be kept.
     if (offset == 0 && end >= row.content.size()) {
@@ -208,13 +222,8 @@ Status OperationRun::apply(const WriteExtents& request) {
       put_extent(request.inode, row, extent);
     }
   }
-  row.size = std::max(row.size, end);
   if (request.clear_suid) EFS_TRY(drop_suid(row));
-  const int64_t before_ns = row.mtime_ns;
-  touch_content(row);
-  if (request.mtime_ns != 0) row.mtime_ns = std::max(before_ns, request.mtime_ns);
-  changed(request.inode, true);
-  reply_.attributes = attributes(request.inode);
+  written(request.inode, row, end, request.mtime_ns);
   reply_.offset = offset;
   if (request.attributes) {
     if (request.attributes->inode != request.inode || request.attributes->size)
@@ -224,6 +233,49 @@ Status OperationRun::apply(const WriteExtents& request) {
     row.change = version;  // one change, as a mount counts them
     reply_.attributes = attributes(request.inode);
   }
+  return {};
+}
+
+// All pieces share one chunk.
+Status OperationRun::apply(const ScatteredExtents& request) {
+  EFS_ASSIGN(InodeRow * found, edit(request.inode));
+  InodeRow& row = *found;
+  EFS_TRY(write_access(row));
+  const uint64_t length = request.bytes.empty() ? request.chunk.length : request.bytes.size();
+  if (length > kMaxWrite || request.bytes.size() > kMaxBytesInLog || request.pieces.size() > kWritePieces ||
+      (!request.bytes.empty() && request.chunk.length != 0))
+    return fail(Code::invalid_argument);
+  uint64_t end = 0, sum = 0;
+  for (const WritePiece& piece : request.pieces) {
+    if (piece.length == 0 || piece.offset < end) return fail(Code::invalid_argument);
+    if (piece.offset > kMaxFileSize || piece.length > kMaxFileSize - piece.offset)
+      return fail(Code::too_large);
+    end = piece.offset + piece.length;
+    sum += piece.length;
+  }
+  if (sum == 0 || sum != length) return fail(Code::invalid_argument);
+
+  const bool small = !row.has_extents() && end <= kInlineBytes && !request.bytes.empty();
+  ChunkReference chunk = request.chunk;
+  if (!small) {
+    EFS_TRY(spill(request.inode, row));
+    if (!request.bytes.empty()) {
+      EFS_ASSIGN(chunk.chunk, store_bytes(request.bytes));
+      chunk.length = uint32_t(length);
+    }
+    EFS_TRY(name_chunk(chunk.chunk, chunk.length, request.pieces.size()));
+  }
+  uint32_t at = 0;
+  for (const WritePiece& piece : request.pieces) {
+    if (small) {
+      put_content(row, piece.offset, ByteView(request.bytes).subspan(at, piece.length));
+    } else {
+      EFS_TRY(cut(request.inode, row, piece.offset, piece.offset + piece.length));
+      put_extent(request.inode, row, {piece.offset, piece.offset + piece.length, chunk.chunk, at});
+    }
+    at += piece.length;
+  }
+  written(request.inode, row, end, request.mtime_ns);
   return {};
 }
 

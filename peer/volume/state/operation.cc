@@ -18,6 +18,8 @@ uint32_t level_of(const OperationBody& body) {
 Bytes encode_operation(const Operation& operation) {
   Bytes out{kOperationFormat};
   if (const auto* write = std::get_if<WriteExtents>(&operation.body)) out.reserve(256 + write->bytes.size());
+  if (const auto* write = std::get_if<ScatteredExtents>(&operation.body))
+    out.reserve(256 + 16 * write->pieces.size() + write->bytes.size());
   encode_to(out, operation);
   return out;
 }

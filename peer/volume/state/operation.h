@@ -1,9 +1,9 @@
 // What is logged and applied: one Operation a log record, the same on every replica.
 //
-// A changing request becomes one as it is, but for Write (WriteExtents). The owner adds what only it knows
-// and what must not differ between replicas: the time, who holds open what is being unlinked. Operations of
-// the owner itself (kinds from 64 on) keep the volume's house. Encoded as a field list; an unknown kind in a
-// log stops that replica loudly. Values: any thread.
+// A changing request becomes one as it is, but for Write (WriteExtents) and WriteScattered
+// (ScatteredExtents). The owner adds what only it knows and what must not differ between replicas: the time,
+// who holds open what is being unlinked. Operations of the owner itself (kinds from 64 on) keep the volume's
+// house. Encoded as a field list; an unknown kind in a log stops that replica loudly. Values: any thread.
 #pragma once
 
 #include "peer/volume/request.h"
@@ -41,6 +41,20 @@ struct WriteExtents {
                       field("a", &WriteExtents::append),    field("cs", &WriteExtents::clear_suid),
                       field("tm", &WriteExtents::mtime_ns), field("b", &WriteExtents::bytes),
                       field("c", &WriteExtents::chunks),    field("sa", &WriteExtents::attributes)};
+  }
+};
+struct ScatteredExtents {
+  static constexpr uint16_t kKind = 46;
+  static constexpr uint32_t kLevel = 2;
+  InodeNumber inode = 0;
+  std::vector<WritePiece> pieces;
+  int64_t mtime_ns = 0;
+  Bytes bytes;           // of the pieces, one after another; at most kMaxBytesInLog
+  ChunkReference chunk;  // or this holds them
+  static constexpr auto fields() {
+    return std::tuple{field("i", &ScatteredExtents::inode), field("p", &ScatteredExtents::pieces),
+                      field("tm", &ScatteredExtents::mtime_ns), field("b", &ScatteredExtents::bytes),
+                      field("c", &ScatteredExtents::chunk)};
   }
 };
 struct OpenSession {
@@ -103,10 +117,11 @@ struct RaiseLevel {
   static constexpr auto fields() { return std::tuple{field("l", &RaiseLevel::level)}; }
 };
 
-using OperationBody = std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate,
-                                   SetXattr, RemoveXattr, MakeJunction, RemoveJunction, AppendRegister,
-                                   MarkAccess, CopyRange, SetPolicy, OpenSession, EndSessions, ReleaseOrphans,
-                                   FreeChunks, ReclaimExtents, ReserveInodes, FormatVolume, RaiseLevel>;
+using OperationBody =
+    std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate, SetXattr, RemoveXattr,
+                 MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy,
+                 ScatteredExtents, OpenSession, EndSessions, ReleaseOrphans, FreeChunks, ReclaimExtents,
+                 ReserveInodes, FormatVolume, RaiseLevel>;
 
 // The format level that a volume must have for this operation: a kind's kLevel, 1 for those without.
 uint32_t level_of(const OperationBody& body);

@@ -27,6 +27,7 @@ class FakeVolume : public VolumeClient {
   std::function<void(const RequestBody&, Reply&)> shape;       // what is to be said beyond that
   bool down = false;
   bool exclusive = true;  // bytes may be buffered
+  bool ordered = true;    // no WriteScattered that an owner would refuse has come
   int64_t lease_until = 0;
   RecallListener recall;
   std::function<void(bool)> lost;
@@ -92,6 +93,21 @@ class FakeVolume : public VolumeClient {
     ++change;
     if (write.durable) durable = content;
     reply.reply.offset = offset;
+    reply.reply.attributes = attributes();
+  }
+  void apply(const WriteScattered& write, const Payload& payload, VolumeAnswer& reply) {
+    size_t at = 0;
+    uint64_t end = 0;
+    for (const WritePiece& piece : write.pieces) {
+      ordered &= piece.offset >= end && piece.length != 0;
+      end = piece.offset + piece.length;
+      content.resize(std::max<size_t>(content.size(), end));
+      std::copy_n(payload.begin() + ptrdiff_t(at), piece.length, content.begin() + ptrdiff_t(piece.offset));
+      at += piece.length;
+    }
+    ordered &= at == payload.size() && at <= kMaxWrite && write.pieces.size() <= kWritePieces;
+    ++change;
+    if (write.durable) durable = content;
     reply.reply.attributes = attributes();
   }
   void apply(const Read& read, const Payload&, VolumeAnswer& reply) {

@@ -66,7 +66,8 @@ BOOST_AUTO_TEST_CASE(writes_wait_here_and_are_read_here) {
   BOOST_TEST(world.read(2, 2) == "AB");
   BOOST_TEST(world.file->seen(world.volume->attributes()).size == 16u);
   BOOST_TEST((world.flush() == Code::ok));
-  BOOST_TEST(world.asked<Write>() == 2u);
+  BOOST_TEST(world.asked<Write>() == 0u);
+  BOOST_TEST(world.asked<WriteScattered>() == 1u);
   BOOST_TEST(text(world.volume->content) == std::string_view("01AB456789\0\0\0\0\0Z", 16));
   BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
@@ -263,6 +264,42 @@ BOOST_AUTO_TEST_CASE(fsync_is_durable_and_one_message_when_it_can_be) {
   BOOST_TEST(text(world.volume->durable) == "ab");
   BOOST_TEST((world.write(2, "c", OpenFile::Mode::durable) == Code::ok));
   BOOST_TEST(text(world.volume->durable) == "abc");
+}
+
+BOOST_AUTO_TEST_CASE(scattered_small_pieces_share_a_request) {
+  World world;
+  const std::string piece(4096, 'p'), large(kScatteredPieceBytes + 1, 'L');
+  for (uint64_t i = 1000; i > 0; --i) world.write(i * 3 * 4096, piece);
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<WriteScattered>() == 4u);  // of up to 256 pieces
+  BOOST_TEST(world.asked<Write>() == 0u);
+  BOOST_TEST(world.asked<Sync>() == 1u);
+  for (uint64_t i = 1; i <= 1000; ++i)
+    BOOST_REQUIRE(text(world.volume->durable).substr(i * 3 * 4096, 4096) == piece);
+  // What one request can carry is durable by itself.
+  world.write(0, "a");
+  world.write(100, "b");
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 1u);
+  BOOST_TEST(world.asked<WriteScattered>() == 5u);
+  BOOST_TEST(text(world.volume->durable).substr(100, 1) == "b");
+  // Large ones go alone.
+  world.write(0, "c");
+  world.write(200, large);
+  world.write(4 * kPieceBytes, "d");
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.asked<WriteScattered>() == 6u);
+  BOOST_TEST(world.asked<Write>() == 1u);
+  // Refused, they are all dropped, and the error is told.
+  uint64_t seen = world.file->error_mark();
+  world.volume->refuse = [](const RequestBody&) { return Code::no_space; };
+  world.write(0, "e");
+  world.write(300, "f");
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST((world.file->take_error(seen) == Code::no_space));
+  BOOST_TEST(world.file->clean());
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+  BOOST_TEST(world.volume->ordered);
 }
 
 BOOST_AUTO_TEST_CASE(what_the_owner_lost_is_sent_again) {
@@ -469,6 +506,7 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
           }
         }
       }
+      BOOST_TEST(world.volume->ordered);
     }
   }
 }

@@ -24,6 +24,40 @@ BOOST_AUTO_TEST_CASE(what_was_answered_survives_a_kill) {
   BOOST_TEST(peer.read(large, 300'000, 10) == "xxxxxyyyyy");
 }
 
+BOOST_AUTO_TEST_CASE(scattered_pieces_are_kept_or_wholly_gone) {
+  for (uint64_t seed = 1; seed < 30; ++seed) {
+    TestPeer peer(seed);
+    auto file = peer.make("file");
+    peer.write(file, 0, std::string(400'000, 'o'), true);
+    for (const size_t length : {size_t(1000), size_t(50'000)}) {  // in the log, in a chunk
+      WriteScattered write;
+      write.inode = file;
+      Bytes payload;
+      std::string expected = peer.read(file);
+      for (uint64_t at : {uint64_t(100), uint64_t(100'000), uint64_t(300'000)}) {
+        write.pieces.push_back({at, uint32_t(length)});
+        const std::string piece(length, char('a' + at % 7));
+        append(payload, view(piece));
+        expected.replace(at, length, piece);
+      }
+      write.crc = crc32c(payload) + 1;
+      BOOST_TEST(peer.call(write, payload).reply.code == Code::corrupt);
+      write.crc -= 1;
+      BOOST_TEST(peer.call(write, payload).reply.code == Code::ok);
+      peer.kill();
+      BOOST_TEST((peer.read(file) == expected));
+      const std::string before = expected;
+      write.pieces[1].offset += 5000;
+      expected.replace(105'000, length, expected.substr(100'000, length));
+      write.durable = seed % 2 != 0;
+      BOOST_TEST(peer.call(write, payload).reply.code == Code::ok);
+      peer.power_loss();
+      const std::string found = peer.read(file);
+      BOOST_TEST((found == expected || (!write.durable && found == before)));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_clean_restart_keeps_the_verifier) {
   TestPeer peer;
   peer.make("a");

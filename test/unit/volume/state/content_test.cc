@@ -86,6 +86,69 @@ BOOST_AUTO_TEST_CASE(equal_chunks_are_stored_once) {
   BOOST_TEST(volume.chunks.empty());
 }
 
+BOOST_AUTO_TEST_CASE(scattered_pieces_share_a_chunk) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  ScatteredExtents write;
+  write.inode = file;
+  write.pieces = {{3, 2}, {100, 3}};
+  write.bytes = to_bytes(view("aabbb"));
+  BOOST_TEST(volume.run(write).attributes.size == 103u);
+  BOOST_TEST(volume.chunks.empty());  // in the inode
+  std::string expected = std::string(3, '\0') + "aa" + std::string(95, '\0') + "bbb";
+  BOOST_TEST(volume.content(file) == expected);
+
+  write.pieces = {{0, 4096}, {100'000, 4096}, {200'000, 1000}};
+  write.bytes = Bytes(9192, 'x');
+  std::fill_n(write.bytes.begin() + 8192, 1000, uint8_t('y'));
+  const auto before = volume.attributes(file);
+  const auto reply = volume.run(write);
+  BOOST_TEST(reply.attributes.size == 201'000u);
+  BOOST_TEST(reply.attributes.change == before.change + 1);
+  BOOST_TEST(volume.usage().bytes == 9192u);
+  BOOST_TEST(volume.content(file) == std::string(4096, 'x') + std::string(95'904, '\0') +
+                                         std::string(4096, 'x') + std::string(95'904, '\0') +
+                                         std::string(1000, 'y'));
+  const auto layout = volume.ask(Layout{file});
+  BOOST_REQUIRE_EQUAL(layout.extents.size(), 3u);
+  BOOST_TEST(layout.extents[0].chunk == layout.extents[2].chunk);
+  // The chunk goes with the last of them.
+  volume.run(FreeChunks{{volume.chunks.begin()->first}});
+  Allocate punch;
+  punch.inode = file;
+  punch.length = 200'000;
+  punch.punch = punch.keep_size = true;
+  volume.run(punch);
+  BOOST_TEST(volume.usage().stored_bytes == 9192u);
+  volume.run(size_of(file, 100));
+  BOOST_TEST(volume.usage().stored_bytes == 0u);
+  BOOST_TEST(volume.usage().bytes == 0u);
+
+  // What a peer may not send.
+  auto refused = [&](std::vector<WritePiece> pieces, size_t bytes) {
+    write.pieces = std::move(pieces);
+    write.bytes.resize(bytes);
+    return volume.run(write).code;
+  };
+  BOOST_TEST(refused({}, 0) == Code::invalid_argument);
+  BOOST_TEST(refused({}, 5) == Code::invalid_argument);
+  BOOST_TEST(refused({{0, 5}}, 0) == Code::invalid_argument);
+  BOOST_TEST(refused({{0, 5}}, 6) == Code::invalid_argument);
+  BOOST_TEST(refused({{0, 5}, {4, 1}}, 6) == Code::invalid_argument);
+  BOOST_TEST(refused({{9, 5}, {0, 1}}, 6) == Code::invalid_argument);
+  BOOST_TEST(refused({{9, 5}, {20, 0}}, 5) == Code::invalid_argument);
+  BOOST_TEST(refused({{0, UINT32_MAX}, {UINT32_MAX, 6}}, 5) == Code::invalid_argument);
+  BOOST_TEST(refused({{kMaxFileSize - 2, 5}}, 5) == Code::too_large);
+  BOOST_TEST(refused({{UINT64_MAX, 5}}, 5) == Code::too_large);
+  BOOST_TEST(refused(std::vector<WritePiece>(kWritePieces + 1, {0, 1}), kWritePieces + 1) ==
+             Code::invalid_argument);
+  write.pieces = {{0, 5}};
+  write.bytes.resize(5);
+  BOOST_TEST(volume.run(write, user(5)).code == Code::access_denied);
+  write.inode = kRootInode;
+  BOOST_TEST(volume.run(write).code == Code::is_directory);
+}
+
 BOOST_AUTO_TEST_CASE(holes_truncation_and_allocation) {
   TestVolume volume;
   auto file = volume.make(kRootInode, "f", kFile);
