@@ -55,8 +55,19 @@ Json stores_json(const std::vector<StoreStatus>& stores) {
 
 constexpr uint64_t kLongestInvite = uint64_t(10) * 365 * 24 * 3600;
 constexpr std::string_view kNotBuilt = "is not built yet";
+constexpr uint32_t kExtentsAtOnce = 4096;
+constexpr uint64_t kExtentsListed = 1024, kExtentsCounted = 65536;  // of a file, by `where`
 
 }  // namespace
+
+struct Commands::Where {
+  VolumeId volume{};
+  InodeNumber inode = 0;
+  Credentials who;
+  Json out;
+  Done done;
+  uint64_t offset = 0, extents = 0;
+};
 
 Commands::Commands(Core& core) : core_(core) {}
 
@@ -139,21 +150,32 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
             out["record"] = nullptr;
           }
           if ((resolved.node.attributes.mode & 0170000) != 0100000) return done(json_text(out));
-          core_.volumes.call(resolved.node.volume->id(), who, Layout{resolved.node.inode(), 0, 1024}, {}, {},
-                             [done, out](const VolumeAnswer& answer) mutable {
-                               const Reply& reply = answer.reply;
-                               if (reply.code != Code::ok) return done(fail(reply.code, reply.message));
-                               for (const ExtentLayout& extent : reply.extents) {
-                                 Json holders = Json::array();
-                                 for (const Id& holder : extent.holders) holders.push_back(to_hex(holder));
-                                 out["chunks"].push_back({{"offset", extent.offset},
-                                                          {"length", extent.length},
-                                                          {"chunk", to_hex(extent.chunk)},
-                                                          {"holders", holders}});
-                               }
-                               done(json_text(out));
-                             });
+          out["extents"] = 0;
+          where_extents(std::make_shared<Where>(Where{resolved.node.volume->id(), resolved.node.inode(), who,
+                                                      std::move(out), std::move(done)}));
         });
+  });
+}
+
+// Lists the first extents of a file, and counts them.
+void Commands::where_extents(const std::shared_ptr<Where>& where) {
+  const Layout layout{where->inode, where->offset, kExtentsAtOnce};
+  core_.volumes.call(where->volume, where->who, layout, {}, {}, [this, where](const VolumeAnswer& answer) {
+    const Reply& reply = answer.reply;
+    if (reply.code != Code::ok) return where->done(fail(reply.code, reply.message));
+    for (const ExtentLayout& extent : reply.extents) {
+      where->offset = extent.offset + extent.length;
+      if (++where->extents > kExtentsListed) continue;
+      Json holders = Json::array();
+      for (const Id& holder : extent.holders) holders.push_back(to_hex(holder));
+      where->out["chunks"].push_back({{"offset", extent.offset},
+                                      {"length", extent.length},
+                                      {"chunk", to_hex(extent.chunk)},
+                                      {"holders", holders}});
+    }
+    where->out["extents"] = where->extents;
+    if (reply.end || where->extents >= kExtentsCounted) return where->done(json_text(where->out));
+    where_extents(where);
   });
 }
 

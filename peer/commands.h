@@ -33,6 +33,8 @@ class Commands {
   void status(const Caller&, const Json&, Done);
   void where(const Caller&, const Json&, Done);
   void where_user(const std::string& user, Done);
+  struct Where;
+  void where_extents(const std::shared_ptr<Where>& where);
   void mount(const Caller&, const Json&, Done);
   void umount(const Caller&, const Json&, Done);
   void mounts(const Caller&, const Json&, Done);

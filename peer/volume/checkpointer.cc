@@ -15,10 +15,12 @@ constexpr int kUpkeepSteps = 64;                 // of one volume at a time
 }  // namespace
 
 void Checkpointer::start() {
+  compactor_.start();
   thread_ = std::thread([this] { run(); });
 }
 
 void Checkpointer::stop() {
+  compactor_.stop();
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -32,7 +34,8 @@ void Checkpointer::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
-    tick();
+    work();
+    compactor_.wake_when_due();
     trim_memory();
     lock.lock();
     wake_.wait_for(lock, kTick, [&] { return stopping_; });
@@ -40,6 +43,11 @@ void Checkpointer::run() {
 }
 
 void Checkpointer::tick() {
+  work();
+  compactor_.round();
+}
+
+void Checkpointer::work() {
   const int64_t now_ns = clock_.now_ns();
   const auto volumes = volumes_.all();
   for (const auto& volume : volumes) {

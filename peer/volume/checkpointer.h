@@ -1,20 +1,20 @@
 // What keeps owned volumes bounded: checkpoints, the log's periodic sync, upkeep, the chunk store's
-// collecting. One background thread when started, or tick() by a timer under simulation; never both. The
-// thread also gives the allocator's free pages back to the kernel: what a replayed log or a large batch took
-// stays with it otherwise.
+// collecting; and compaction, on a thread of its own (compactor.h), which is woken here. Threads when
+// started, or tick() by a timer under simulation; never both. The thread also gives the allocator's free
+// pages back to the kernel: what a replayed log or a large batch took stays with it otherwise.
 #pragma once
 
 #include <condition_variable>
 #include <thread>
 
-#include "peer/volume/volume_set.h"
+#include "peer/volume/compactor.h"
 
 namespace efs {
 
 class Checkpointer {
  public:
   Checkpointer(VolumeSet& volumes, const Clock& clock, Logger& logger)
-      : volumes_(volumes), clock_(clock), logger_(logger) {}
+      : volumes_(volumes), clock_(clock), logger_(logger), compactor_(volumes, clock) {}
   ~Checkpointer() { stop(); }
 
   void start();
@@ -24,12 +24,14 @@ class Checkpointer {
 
  private:
   void run();
+  void work();
   void trim_memory();
   void report(const Status& status, std::string_view what);
 
   VolumeSet& volumes_;
   const Clock& clock_;
   Logger& logger_;
+  Compactor compactor_;
   int64_t last_sync_ns_ = 0, last_upkeep_ns_ = 0, last_collect_ns_ = 0, last_report_ns_ = 0;
   int64_t last_work_ns_ = 0, last_trim_ns_ = 0;  // last_work_ns_: a checkpoint was made
   std::mutex mutex_;

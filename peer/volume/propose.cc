@@ -58,6 +58,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   const bool still_open = *victim && open_.holds(operation.session, **victim);
   if (open_lock) open_lock.unlock();
   if (reply.code == Code::ok) {
+    if (!effects.repeated) note_fragments(operation.body, reply);
     changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});

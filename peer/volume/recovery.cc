@@ -85,6 +85,7 @@ Status SoleReplica::recover(std::vector<LoggedOperation> log) {
   }
   EFS_ASSIGN(auto state, read_state(*rows));
   last_time_ns_ = state.time_ns;
+  search_.begin_at(parts_.random.u64() % state.next_inode);
   reserved_durably_ = state.reserved_inodes;
   EFS_ASSIGN(auto verifier, rows->get(kMeta, kVerifierKey));
   if (verifier) verifier_ = leading_number(*verifier);
@@ -113,6 +114,8 @@ bool SoleReplica::chunks_are_whole(const Operation& operation) const {
   if (const auto* write = std::get_if<WriteExtents>(&operation.body)) chunks = write->chunks;
   if (const auto* write = std::get_if<ScatteredExtents>(&operation.body); write && write->chunk.length != 0)
     chunks = {write->chunk};
+  if (const auto* replace = std::get_if<ReplaceExtents>(&operation.body))
+    chunks = {{replace->chunk, uint32_t(replace->end - replace->start)}};
   for (const ChunkReference& one : chunks) {
     Bytes bytes(one.length);
     const ChunkKey key{charter_.number, one.chunk};

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "peer/base/hash.h"
+#include "peer/volume/pins.h"
 #include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"
 
@@ -43,36 +44,17 @@ bool wants_to_write(const RequestBody& body, const Reply& reply) {
 }
 }  // namespace
 
-// Chunks that were stored and are not named yet are not to be freed.
-struct SoleReplica::Pins {
-  explicit Pins(SoleReplica& owner) : replica(owner) {}
-  Pins(const Pins&) = delete;
-  Pins& operator=(const Pins&) = delete;
-  ~Pins() { release(); }
-  void add(const ChunkId& chunk) {
-    std::lock_guard lock(replica.pin_mutex_);
-    ++replica.pins_[chunk];
-    chunks.push_back(chunk);
-  }
-  void release() {
-    std::lock_guard lock(replica.pin_mutex_);
-    for (const ChunkId& chunk : chunks) {
-      auto found = replica.pins_.find(chunk);
-      if (--found->second == 0) replica.pins_.erase(found);
-    }
-    chunks.clear();
-  }
-  SoleReplica& replica;
-  std::vector<ChunkId> chunks;
-};
-
 SoleReplica::SoleReplica(const ReplicaParts& parts, std::unique_ptr<MetaStore> rows)
-    : parts_(parts), rows_(std::move(rows)), leases_(std::make_shared<Leases>(parts.random.u64() >> 1)) {}
+    : parts_(parts),
+      rows_(std::move(rows)),
+      search_(parts.clock.now_ns()),
+      leases_(std::make_shared<Leases>(parts.random.u64() >> 1)) {}
 SoleReplica::~SoleReplica() = default;
 
 // What others may have buffered is called back first; what they may believe is called back after. What waits
 // for that keeps this replica.
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
+  requests_.fetch_add(1, std::memory_order_relaxed);
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
   for (const InodeNumber inode : asks_about(request.body)) {
     if (inode == 0 || !leases_->owned_elsewhere(request.session, inode)) continue;
@@ -142,7 +124,7 @@ bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes)
 
 void SoleReplica::retire() {
   locks_.close(Code::not_owner);
-  std::scoped_lock lock(checkpoint_mutex_, apply_mutex_);
+  std::scoped_lock lock(compact_mutex_, checkpoint_mutex_, apply_mutex_);
   retired_ = true;
   failed_ = true;
 }

@@ -6,7 +6,7 @@
 //
 // Threads: any. apply_mutex_ orders changes; reads take no lock of it. Then, inside it: open_mutex_ (who
 // holds what), pin_mutex_ (chunks stored and not yet named). Locks has a mutex of its own. checkpoint_mutex_
-// stands before all of them.
+// stands before all of them, and compact_mutex_ (one round of compaction at a time) before that.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,7 @@
 #include "peer/runtime/clock.h"
 #include "peer/store/chunk_store.h"
 #include "peer/store/log.h"
+#include "peer/volume/fragment_search.h"
 #include "peer/volume/locks.h"
 #include "peer/volume/open_table.h"
 #include "peer/volume/replica.h"
@@ -89,6 +90,15 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // A bounded piece of what waits: silent sessions, chunks and files to free, inode numbers, the sweep after
   // an unclean start. True: there is more.
   bool upkeep();
+
+  // ---- the compactor's part ----
+  bool compaction_due(int64_t now_ns) const;  // costs nothing
+  // Joins fragmented extents: a round of about `most` bytes. How many it read. `busy`: others have work to
+  // do.
+  uint64_t compact(uint64_t most, bool busy);
+  uint64_t requests() const { return requests_.load(std::memory_order_relaxed); }  // ever
+  uint64_t joined_runs() const { return joined_runs_.load(); }                     // since this start
+
   // The log was synced, and chunks before it, from a time when applied_index() was `index`.
   void note_durable(uint64_t index);
   uint64_t applied_index() const { return rows_->applied_index(); }
@@ -170,6 +180,11 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   void free_chunks(const Effects& effects, uint64_t index);
   Reply fail_for_good(const Error& error, std::string_view what);
 
+  // compaction.cc
+  void note_fragments(const OperationBody& body, const Reply& reply);
+  Result<ReplaceExtents> join(const FragmentRun& run, Pins& pins);
+  void replace(const std::vector<ReplaceExtents>& ready, Pins& pins);
+
   // upkeep.cc
   bool expire_sessions();
   bool reserve_ahead();
@@ -211,6 +226,13 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;
+
+  std::atomic<uint64_t> requests_{0}, joined_runs_{0};
+  std::mutex compact_mutex_;
+  FragmentSearch search_;
+  std::deque<FragmentRun> to_join_;  // compact_mutex_
+  std::atomic<bool> more_to_compact_{false};
+  std::atomic<int64_t> no_compaction_before_ns_{0};
 
   const std::shared_ptr<Leases> leases_;
   Locks locks_{parts_.clock, [this](const SessionId& session) { return heard_ns(session); },

@@ -42,6 +42,8 @@ class OperationRun {
   Status apply(const Allocate& request);
   // copy.cc
   Status apply(const CopyRange& request);
+  // fragments.cc
+  Status apply(const ReplaceExtents& request);
   // house.cc
   Status apply(const OpenSession& request);
   Status apply(const EndSessions& request);

@@ -117,11 +117,27 @@ struct RaiseLevel {
   static constexpr auto fields() { return std::tuple{field("l", &RaiseLevel::level)}; }
 };
 
+// The extents of [start, end) become one, of a chunk that was stored and holds the same bytes: if they still
+// are what they were (digest_of in fragments.h). Nobody sees a difference. Code::conflict: they are not.
+struct ReplaceExtents {
+  static constexpr uint16_t kKind = 71;
+  static constexpr uint32_t kLevel = 2;
+  InodeNumber inode = 0;
+  uint64_t start = 0, end = 0;
+  Id was{};
+  Id chunk{};
+  static constexpr auto fields() {
+    return std::tuple{field("i", &ReplaceExtents::inode), field("s", &ReplaceExtents::start),
+                      field("e", &ReplaceExtents::end), field("w", &ReplaceExtents::was),
+                      field("c", &ReplaceExtents::chunk)};
+  }
+};
+
 using OperationBody =
     std::variant<Create, Link, Unlink, Rename, SetAttributes, WriteExtents, Allocate, SetXattr, RemoveXattr,
                  MakeJunction, RemoveJunction, AppendRegister, MarkAccess, CopyRange, SetPolicy,
                  ScatteredExtents, OpenSession, EndSessions, ReleaseOrphans, FreeChunks, ReclaimExtents,
-                 ReserveInodes, FormatVolume, RaiseLevel>;
+                 ReserveInodes, FormatVolume, RaiseLevel, ReplaceExtents>;
 
 // The format level that a volume must have for this operation: a kind's kLevel, 1 for those without.
 uint32_t level_of(const OperationBody& body);

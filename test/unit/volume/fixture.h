@@ -57,6 +57,7 @@ class MemoryChunks final : public ChunkStore {
   Status put(const ChunkKey& key, const Id& sha, const ChunkContent& what, Durability durability) override {
     const ByteView bytes = what.content;
     BOOST_REQUIRE(sha == sha256(bytes));
+    if (auto hook = std::exchange(before_put, {})) hook();
     std::lock_guard lock(mutex);
     if (full) return fail(Code::no_space);
     auto [at, added] = all.try_emplace(key);
@@ -81,6 +82,7 @@ class MemoryChunks final : public ChunkStore {
     return uint32_t(found->second.bytes.size());
   }
   Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override {
+    if (auto hook = std::exchange(before_read, {})) hook();
     std::lock_guard lock(mutex);
     auto found = all.find(key);
     if (found == all.end()) return fail(Code::not_found);
@@ -133,6 +135,8 @@ class MemoryChunks final : public ChunkStore {
   mutable std::mutex mutex;
   std::map<ChunkKey, One> all;
   bool full = false;
+  std::function<void()> before_put;           // run once, with no lock
+  mutable std::function<void()> before_read;  // run once, with no lock
 };
 
 inline Credentials user(uint32_t uid) {
