@@ -2,6 +2,10 @@
 
 namespace efs {
 
+namespace {
+constexpr uint64_t kStepBytes = 1 << 20;  // of one volume, between looks at whether to stop
+}
+
 void Compactor::start() {
   thread_ = std::thread([this] { run(); });
 }
@@ -71,9 +75,17 @@ void Compactor::round() {
   uint64_t left = busy_ ? kBusyRound : kCompactRound;
   const auto volumes = volumes_.all();
   ++first_;
-  for (size_t i = 0; i < volumes.size() && left > 0; ++i) {
+  for (size_t i = 0; i < volumes.size(); ++i) {
     SoleReplica& volume = *volumes[(first_ + i) % volumes.size()];
-    if (volume.compaction_due(now_ns)) left -= std::min(left, volume.compact(left, busy_));
+    while (left > 0 && volume.compaction_due(now_ns)) {
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) return;
+      }
+      const uint64_t joined = volume.compact(std::min(left, kStepBytes), busy_);
+      if (joined == 0) break;
+      left -= std::min(left, joined);
+    }
   }
 }
 
