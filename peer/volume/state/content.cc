@@ -240,7 +240,7 @@ Status OperationRun::apply(const WriteExtents& request) {
 Status OperationRun::apply(const ScatteredExtents& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
-  EFS_TRY(write_access(row));
+  EFS_TRY(write_access(request.inode, row));
   const uint64_t length = request.bytes.empty() ? request.chunk.length : request.bytes.size();
   if (length > kMaxWrite || request.bytes.size() > kMaxBytesInLog || request.pieces.size() > kWritePieces ||
       (!request.bytes.empty() && request.chunk.length != 0))
