@@ -107,7 +107,8 @@ void print_where(Context& context, const json& answer) {
               << "\n";
   const json& chunks = list_at(answer, "chunks");
   if (chunks.empty()) return;
-  context.out << "extents " << printable(text_at(answer, "extents")) << "\n";
+  if (const std::string extents = printable(text_at(answer, "extents")); !extents.empty())
+    context.out << "extents " << extents << "\n";
   Names names = ask_names(context);
   Table table({"OFFSET", "LENGTH", "CHUNK", "HOLDERS"}, {0, 1});
   for (const auto& chunk : chunks) {

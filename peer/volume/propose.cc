@@ -26,11 +26,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     if (!knows(operation.session)) return error_reply(Code::expired);
     if (const Reply* before = open_.failure(operation.session, operation.sequence)) return *before;
   }
-  // Every owner knows it: there is one.
-  if (const uint32_t level = level_of(operation.body); level > charter_.format_level) {
-    if (Reply raised = propose_house(RaiseLevel{level}); raised.code != Code::ok) return raised;
-    charter_.format_level = level;
-  }
+  if (Reply raised = raise_level(operation.body); raised.code != Code::ok) return raised;
   // What loses its last name stays for those who hold it. No open may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
   if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);
@@ -72,7 +68,17 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   return reply;
 }
 
+// Every owner knows the level of this operation: there is one.
+Reply SoleReplica::raise_level(const OperationBody& body) {
+  const uint32_t level = level_of(body);
+  if (level <= charter_.format_level) return {};
+  Reply raised = propose_house(RaiseLevel{level});
+  if (raised.code == Code::ok) charter_.format_level = level;
+  return raised;
+}
+
 Reply SoleReplica::propose_house(OperationBody body, const SessionId& session) {
+  if (Reply raised = raise_level(body); raised.code != Code::ok) return raised;
   Operation operation;
   operation.session = session;
   operation.body = std::move(body);

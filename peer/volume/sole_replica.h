@@ -173,6 +173,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   // propose.cc; all with apply_mutex_ held
   Reply propose(Operation operation, const PackedBytes& packed, const Request& request, Changes& changes);
+  Reply raise_level(const OperationBody& body);
   Reply propose_house(OperationBody body, const SessionId& session = {});
   Reply log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed);
   Status reserve(InodeNumber until);
