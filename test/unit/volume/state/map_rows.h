@@ -75,12 +75,13 @@ inline Credentials user(uint32_t uid, std::vector<uint32_t> groups = {}) {
 
 // A volume of rows alone: every operation goes through its encoding, as through the log.
 struct TestVolume {
-  TestVolume() {
+  explicit TestVolume(uint32_t level = kFormatLevel) {
     FormatVolume format;
     format.charter.id[0] = 7;
     format.charter.chunk_key.fill(9);
     format.mode = 0777;
     BOOST_REQUIRE(run(format).code == Code::ok);
+    if (level > 1) BOOST_REQUIRE(run(RaiseLevel{level}).code == Code::ok);
   }
   Reply run(OperationBody body, Credentials who = user(0)) {
     Operation operation;

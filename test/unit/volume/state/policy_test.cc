@@ -9,7 +9,7 @@ using namespace efs::test;
 BOOST_AUTO_TEST_SUITE(policy)
 
 BOOST_AUTO_TEST_CASE(a_volume_is_raised_before_it_takes_settings) {
-  TestVolume volume;
+  TestVolume volume(1);
   const SetPolicy lz4{{Compression::lz4}};
   BOOST_TEST((read_policy(volume.rows)->compression == Compression::none));
   BOOST_TEST((*read_charter(volume.rows))->format_level == 1u);
@@ -26,7 +26,7 @@ BOOST_AUTO_TEST_CASE(a_volume_is_raised_before_it_takes_settings) {
 }
 
 BOOST_AUTO_TEST_CASE(only_root_sets_it_and_only_to_what_is_known) {
-  TestVolume volume;
+  TestVolume volume(1);
   BOOST_TEST(volume.run(RaiseLevel{2}).code == Code::ok);
   BOOST_TEST(volume.run(SetPolicy{{Compression::zstd}}, user(5)).code == Code::not_permitted);
   BOOST_TEST(volume.run(SetPolicy{{Compression(9)}}).code == Code::invalid_argument);
@@ -35,7 +35,7 @@ BOOST_AUTO_TEST_CASE(only_root_sets_it_and_only_to_what_is_known) {
 
 // What the bytes of an operation became is known to whoever packed them before.
 BOOST_AUTO_TEST_CASE(a_chunk_of_all_that_was_sent_says_so) {
-  TestVolume volume;
+  TestVolume volume(1);
   const auto file = volume.make(kRootInode, "f", 0100644);
   volume.write(file, 0, std::string(1000, 'x'));
   volume.write(file, 1000, std::string(5000, 'y'));
