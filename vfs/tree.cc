@@ -98,7 +98,7 @@ void VolumeTree::enter(const Credentials& who, const Junction& junction, const O
 
 void VolumeTree::attributes(const Credentials& who, uint64_t node, const Options& options, NodeDone done) {
   auto volume = directory_.client(volume_of(node));
-  if (!volume) return done(fail(Code::stale));
+  if (!volume) return done(fail(Code::unreachable));  // it is somewhere, and nobody serves it
   const InodeNumber inode = inode_of(node);
   Options patience = options;
   const bool bridged = !volume->local() && on_the_way(volume->number(), inode);

@@ -159,7 +159,7 @@ class Damage(unittest.TestCase):
                 self.serves(other=False)
                 with self.assertRaises(OSError) as caught:
                     os.listdir(self.peer.path("other"))
-                self.assertEqual(caught.exception.errno, errno.ESTALE)
+                self.assertEqual(caught.exception.errno, errno.EHOSTUNREACH)
                 self.peer.stop()
 
     def test_bits_of_the_metadata(self):

@@ -126,12 +126,12 @@ BOOST_AUTO_TEST_CASE(a_volume_is_reached_while_those_above_it_are_down) {
   BOOST_TEST(world.resolve("/dir/deep") == "/dir/deep 0:21");
 }
 
-BOOST_AUTO_TEST_CASE(a_volume_that_is_not_registered_is_stale) {
+BOOST_AUTO_TEST_CASE(a_volume_that_nobody_serves_is_unreachable) {
   World world;
   Code code = Code::ok;
   world.tree.attributes({}, global_inode(77, 1), {},
                         [&](Result<TreeNode> node) { code = node.error().code; });
-  BOOST_TEST((code == Code::stale));
+  BOOST_TEST((code == Code::unreachable));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
