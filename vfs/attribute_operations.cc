@@ -10,10 +10,6 @@ namespace {
 
 constexpr const char* kCapability = "security.capability";
 
-RequestPtr begin(fuse_req_t request) {
-  return std::make_shared<KernelRequest>(session_of(request), request);
-}
-
 // What this mount removed may still be somebody's working directory.
 void unknown_attributes(const RequestPtr& request, fuse_ino_t node, const Error& error) {
   MountSession& session = request->session();

@@ -21,10 +21,6 @@ namespace {
 constexpr size_t kEntryBytes = 40;       // about: fuse_dirent and a short name
 constexpr size_t kPlusEntryBytes = 168;  // and its attributes
 
-RequestPtr begin(fuse_req_t request) {
-  return std::make_shared<KernelRequest>(session_of(request), request);
-}
-
 struct Listing {
   RequestPtr request;
   std::shared_ptr<VolumeClient> client;

@@ -7,10 +7,6 @@ namespace efs {
 
 namespace {
 
-RequestPtr begin(fuse_req_t request) {
-  return std::make_shared<KernelRequest>(session_of(request), request);
-}
-
 // A name in a volume that is owned here, and leads to one that is not: its client; else nullptr.
 std::shared_ptr<VolumeClient> leads_away(MountSession& session, fuse_ino_t parent, const std::string& name) {
   for (const VolumePlace& place : *session.tree.directory().places()) {

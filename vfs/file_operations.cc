@@ -13,16 +13,6 @@ namespace {
 
 constexpr int kFlagExecute = 0x20;  // __FMODE_EXEC: the kernel opens to execute (include/linux/fs.h)
 
-RequestPtr begin(fuse_req_t request) {
-  return std::make_shared<KernelRequest>(session_of(request), request);
-}
-
-// Held by the kernel (as a number), and by requests that an interrupt may answer before they are done.
-using HandlePtr = std::shared_ptr<FileHandle>;
-HandlePtr handle_of(const fuse_file_info* info) {
-  return *reinterpret_cast<HandlePtr*>(info->fh);
-}
-
 // A wait for this mount's own buffers is left at once when it is interrupted.
 void listen_unless_clean(const RequestPtr& request, const OpenFile& file) {
   if (!file.clean()) request->listen(nullptr);

@@ -106,13 +106,6 @@ void set_lock(const RequestPtr& request, const std::shared_ptr<FileHandle>& hand
   });
 }
 
-RequestPtr begin(fuse_req_t request) {
-  return std::make_shared<KernelRequest>(session_of(request), request);
-}
-std::shared_ptr<FileHandle> handle_of(const fuse_file_info* info) {
-  return *reinterpret_cast<std::shared_ptr<FileHandle>*>(info->fh);
-}
-
 void op_getlk(fuse_req_t req, fuse_ino_t node, fuse_file_info* info, struct flock* asked) {
   auto request = begin(req);
   const auto handle = handle_of(info);

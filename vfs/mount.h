@@ -27,8 +27,8 @@ struct MountOptions {
   // of a processor for that long after each request. 0: sleep at once.
   int64_t poll_ns = 30 * kMicrosecond;
   int64_t unreachable_timeout_ns = 60 * kSecond;  // what operations wait for an owner; 0: for ever
-  // How long the kernel may believe entries and attributes of volumes that this process owns: it is notified
-  // of changes, so this is the backstop. Of other volumes it believes nothing without asking.
+  // The most that the kernel may believe entries and attributes under a lease: what others change is
+  // recalled, so this is the backstop.
   int64_t owner_timeout_ns = 5 * kSecond;
   // Where the answers of other peers come: while it is awake it looks for requests, too. Outlives the mount.
   Loop* loop = nullptr;

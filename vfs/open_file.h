@@ -79,9 +79,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool clean() const;
   // Mode, owner and times, kept here under the exclusive lease and sent with the bytes that they come after:
   // true, and `shown` is what the file looks like now. False: it is for the owner to do.
-  bool holds_attributes() const;
   bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);
-  uint32_t mode() const;  // as the owner last said
+  bool holds_attributes() const;  // that are not at the owner yet
+  uint32_t mode() const;          // as the owner last said
 
   // ---- errors: each handle keeps the number that it has seen ----
   uint64_t error_mark() const;

@@ -438,4 +438,8 @@ std::shared_ptr<MountSession> session_of(fuse_req_t request) {
   return static_cast<MountSession*>(fuse_req_userdata(request))->shared_from_this();
 }
 
+RequestPtr begin(fuse_req_t request) {
+  return std::make_shared<KernelRequest>(session_of(request), request);
+}
+
 }  // namespace efs

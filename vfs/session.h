@@ -100,6 +100,12 @@ struct FileHandle {
   }
 };
 
+// Held by the kernel (as a number), and by requests that an interrupt may answer before they are done.
+using HandlePtr = std::shared_ptr<FileHandle>;
+inline HandlePtr handle_of(const fuse_file_info* info) {
+  return *reinterpret_cast<HandlePtr*>(info->fh);
+}
+
 // An open directory: from afar entries come many at a time, more than the kernel takes at once.
 struct DirectoryHandle {
   std::mutex mutex;
@@ -227,6 +233,8 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes);
 const fuse_lowlevel_ops& fuse_operations();
 // The MountSession behind a request of libfuse.
 std::shared_ptr<MountSession> session_of(fuse_req_t request);
+// How each operation begins.
+RequestPtr begin(fuse_req_t request);
 
 // The mode of what the kernel wants made, and what the caller's umask takes from it.
 void set_mode(Create& body, fuse_req_t request, uint32_t mode);
