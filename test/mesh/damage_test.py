@@ -13,19 +13,9 @@ import time
 import unittest
 
 import mesh
-from mesh import PEER, Mesh, run, wait_until
+from mesh import PEER, Mesh, read, run, wait_until, write
 
 CHANCE = random.Random(mesh.fresh_seed())
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def write(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
 
 
 def flip(path, *offsets):

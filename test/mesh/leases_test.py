@@ -6,14 +6,9 @@ import time
 import unittest
 
 import mesh
-from mesh import Mesh
+from mesh import Mesh, read
 
 TERM = 1.5  # seconds: kLeaseTerm
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 class Silent(unittest.TestCase):

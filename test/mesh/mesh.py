@@ -86,6 +86,21 @@ class Launcher:
 launcher = None  # from the first Mesh on
 
 
+# For git and compilers that a test runs.
+ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "a",
+               "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org"}
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+
+
 def run(*words, check=True, timeout=120, **more):
     """Runs a program to its end; what it printed is in the result. `more` as for subprocess.run."""
     global launcher
@@ -324,6 +339,31 @@ class NearAndFar(unittest.TestCase):
             cls.mesh.show_logs()
             raise
 
+
+
+class DirectoryEach:
+    """For a NearAndFar: each case has a directory. .here: on peer1's mount; .there: the same on peer2's. A subclass says where."""
+    where = None   # in figures
+    prefix = None  # of the volume
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        os.chmod(cls.mesh[0].path(cls.prefix), 0o777)
+
+    def setUp(self):
+        name = self._testMethodName
+        self.here = self.mesh[0].path(self.prefix, name)
+        self.there = self.mesh[1].path(self.prefix, name)
+        os.mkdir(self.here)
+        os.chmod(self.here, 0o777)
+        self.started = time.monotonic()
+
+    def tearDown(self):
+        self.figure(self._testMethodName.removeprefix("test_"), time.monotonic() - self.started)
+
+    def figure(self, what, value, unit="s"):
+        print(f"figure {what}_{self.where}_{unit} {value:.2f}", flush=True)
 
 
 def main():

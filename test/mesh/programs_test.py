@@ -18,26 +18,14 @@ import threading
 import time
 
 import mesh
-from mesh import LONG, TOP, NearAndFar, run
+from mesh import ENVIRONMENT, LONG, TOP, DirectoryEach, NearAndFar, read, run, write
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 POSTGRES = "/usr/lib/postgresql/15/bin"
-ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "a",
-               "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org"}
 # Of stress-ng's class "filesystem": what touches no file below --temp-path, or mounts something of its own.
 ELSEWHERE = {"binderfs", "bind-mount", "dup", "eventfd", "ioprio", "procfs"}
 NOT_ON_FUSE = {"fiemap", "verity"}  # ioctls that FUSE does not pass on
 SECONDS = 5 if LONG else 1  # for each stressor
-
-
-def write(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def git(at, *words, check=True):
@@ -63,30 +51,12 @@ def at_once(*actions):
         raise failures[0]
 
 
-class Programs:
-    """The checks; a subclass says where. .here: a directory on peer1's mount; .there: the same on peer2's."""
-    where = None
-    prefix = None
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        os.chmod(cls.mesh[0].path(cls.prefix), 0o777)
-
-    def setUp(self):
-        name = self._testMethodName
-        self.here = self.mesh[0].path(self.prefix, name)
-        self.there = self.mesh[1].path(self.prefix, name)
-        os.mkdir(self.here)
-        os.chmod(self.here, 0o777)
-        self.started = time.monotonic()
+class Programs(DirectoryEach):
+    """The checks; a subclass says where."""
 
     def tearDown(self):
-        self.figure(self._testMethodName.removeprefix("test_"), time.monotonic() - self.started)
+        super().tearDown()
         run("rm", "-rf", self.here, timeout=600)
-
-    def figure(self, what, value, unit="s"):
-        print(f"figure {what}_{self.where}_{unit} {value:.2f}", flush=True)
 
     # ---- load generators that check what they read ----
 

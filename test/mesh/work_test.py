@@ -22,7 +22,7 @@ import time
 import unittest
 
 import mesh
-from mesh import LONG, TOP, Mesh, NearAndFar, run
+from mesh import ENVIRONMENT, LONG, TOP, DirectoryEach, Mesh, NearAndFar, read, run, write
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
@@ -30,23 +30,11 @@ AT_FDCWD = -100
 SOURCES = ["usr/include", "usr/share/perl"] if LONG else ["usr/include/c++/12/bits", "usr/share/perl/5.36.0/unicore"]
 MANY_FILES = 200_000 if LONG else 2_000
 TRANSACTIONS = 2_000 if LONG else 50
-ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "a",
-               "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org"}
 
 
 def rename(old, new, flags):
     if LIBC.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def write(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def as_user(code, uid, gid, groups=()):
@@ -56,29 +44,8 @@ def as_user(code, uid, gid, groups=()):
     return run("/usr/bin/python3", "-c", wrapped, user=uid, group=gid, extra_groups=list(groups)).stdout.strip()
 
 
-class Work:
-    """The checks; a subclass says where. .here: a directory on peer1's mount; .there: the same on peer2's."""
-    where = None
-    prefix = None
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        os.chmod(cls.mesh[0].path(cls.prefix), 0o777)
-
-    def setUp(self):
-        name = self._testMethodName
-        self.here = self.mesh[0].path(self.prefix, name)
-        self.there = self.mesh[1].path(self.prefix, name)
-        os.mkdir(self.here)
-        os.chmod(self.here, 0o777)
-        self.started = time.monotonic()
-
-    def tearDown(self):
-        self.figure(self._testMethodName.removeprefix("test_"), time.monotonic() - self.started)
-
-    def figure(self, what, value, unit="s"):
-        print(f"figure {what}_{self.where}_{unit} {value:.2f}", flush=True)
+class Work(DirectoryEach):
+    """The checks; a subclass says where."""
 
     def timed(self, what, action):
         start = time.monotonic()

@@ -16,7 +16,7 @@ import time
 import unittest
 
 import mesh
-from mesh import EFS, KEYS, LONG, PEER, Mesh, run, wait_until
+from mesh import EFS, KEYS, LONG, PEER, Mesh, read, run, wait_until, write
 
 SOMEBODY = 12345  # a uid that this machine and the mesh know nothing of
 AS_SOMEBODY = {"user": SOMEBODY, "group": SOMEBODY, "extra_groups": []}
@@ -49,16 +49,6 @@ class Case(unittest.TestCase):
         with self.assertRaises(OSError) as caught:
             action()
         return caught.exception.errno
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def write(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
 
 
 class Shared(Case):
