@@ -117,7 +117,7 @@ void Checker::entry(std::string_view key, std::string_view value) {
   auto target = inodes_.find(row->inode);
   if (target == inodes_.end()) {
     problem(where + " leads to " + name(row->inode) + ", which is not there",
-            [this, parent, copy = std::string(key), at = row->cookie](WriteRows& rows) {
+            [parent, copy = std::string(key), at = row->cookie](WriteRows& rows) {
               rows.erase(kEntries, copy);
               rows.erase(kCookies, pair_key(parent, at));
             });

@@ -3,7 +3,6 @@
 The long form (EFS_LONG=1, as root) makes the package, installs it in a fresh Debian 12 (debootstrap), boots systemd
 there in namespaces of its own, and uses the service: init --service, restart, kill -9, upgrade, remove, purge.
 """
-import contextlib
 import glob
 import os
 import re
@@ -17,6 +16,7 @@ import unittest
 import unittest.mock
 
 import mesh
+from debian import Debian
 from mesh import EFS, TOP, Mesh, run
 
 UNIT = os.path.join(TOP, "config", "efs-peer.service")
@@ -129,83 +129,26 @@ class Contents(unittest.TestCase):
             run("bash", "-c", f"source {root}/usr/share/bash-completion/completions/efs")
 
 
-BOOT = r"""
-mount --make-rprivate / && mount --bind "$root" "$root" && cd "$root"
-mount -t proc proc proc && mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs -o mode=755 dev dev
-for d in null zero full random urandom tty fuse; do touch dev/$d; mount --bind /dev/$d dev/$d; done
-mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts && ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-mount -t tmpfs -o mode=755 run run && mount -t tmpfs tmp tmp
-ip link set lo up
-pivot_root . mnt && umount -l mnt
-exec env -i container=efs PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd </dev/null
-"""
-
-
-class Machine:
-    """Debian 12 with systemd, in namespaces of its own."""
-
-    def __init__(self):
-        self.root = os.path.join(tempfile.mkdtemp(prefix="efs-debian-"), "root")
-        self.cgroup = None
-        self.process = None
-
-    def install(self, package):
-        if not shutil.which("debootstrap"):
-            run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "debootstrap", timeout=600)
-        run("debootstrap", "--variant=minbase", "--include=ca-certificates,systemd,systemd-sysv,dbus,iproute2", "bookworm",
-            self.root, os.environ.get("EFS_DEBIAN", "http://deb.debian.org/debian"), timeout=1800)
-        shutil.copy(package, os.path.join(self.root, "root", "efs.deb"))
-        shutil.copy("/etc/resolv.conf", os.path.join(self.root, "etc"))
-        run("chroot", self.root, "apt-get", "update", "-qq", timeout=600)
-        return run("chroot", self.root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y",
-                   "--no-install-recommends", "/root/efs.deb", "man-db", "bash-completion", timeout=1800)
-
-    def boot(self):
-        unified = next(line.split()[1] for line in read("/proc/mounts").split("\n") if line.split()[2] == "cgroup2")
-        self.cgroup = os.path.join(unified, f"efs-debian-{os.getpid()}")
-        os.mkdir(self.cgroup)
-        boot = f'echo $$ >{self.cgroup}/cgroup.procs && exec unshare --pid --fork --mount --cgroup --net --ipc --uts ' \
-               f'--kill-child env root={self.root} bash -ec \'{BOOT}\''
-        self.process = subprocess.Popen(["bash", "-c", boot], stdin=subprocess.DEVNULL)
-        mesh.wait_until("systemd runs", lambda: self.do("systemctl is-system-running", check=False).stdout.strip() in
-                        ("running", "degraded"), 120, 0.5)
-
-    def init(self):
-        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
-        return children.stdout.split()[0] if children.stdout.split() else "0"
-
-    def do(self, line, check=True, timeout=120):
-        return run("nsenter", "-t", self.init(), "-p", "-m", "-C", "-n", "-i", "-u", "bash", "-c", line, check=check,
-                   timeout=timeout)
-
-    def close(self):
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        time.sleep(1)
-        if self.cgroup:
-            for path, _, _ in os.walk(self.cgroup, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
-        run("rm", "-rf", "--one-file-system", os.path.dirname(self.root), timeout=600)
-
-
 if mesh.LONG:
     class InDebian(unittest.TestCase):
         def test_the_service(self):
             run(os.path.join(TOP, "tools", "package"), timeout=3600)
             package = sorted(glob.glob(os.path.join(TOP, "build/release/package/efs_*.deb")), key=os.path.getmtime)[-1]
-            machine = Machine()
+            machine = Debian()
             try:
-                self.timed("a fresh Debian 12 with the package", machine.install, package)
+                self.timed("a fresh Debian 12", machine.make, "systemd,systemd-sysv,dbus")
+                self.timed("the package in it", self.install, machine, package)
                 self.timed("systemd booted there", machine.boot)
                 self.use(machine.do)
                 self.go(machine.do)
             finally:
                 machine.close()
+
+        @staticmethod
+        def install(machine, package):
+            shutil.copy(package, os.path.join(machine.root, "root", "efs.deb"))
+            machine.before("apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "
+                           "/root/efs.deb man-db bash-completion", timeout=1800)
 
         def use(self, do):
             do("man efs >/dev/null && man efs-keys >/dev/null && man efs-peer >/dev/null && getent passwd efs")
