@@ -18,12 +18,16 @@ namespace efs {
 
 class File {
  public:
+  static constexpr uint64_t kDirectAlign = 4096;
   virtual ~File() = default;
   // Fewer bytes than asked only at the end of the file.
   virtual Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const = 0;
   // All or an error; what part of a failed write is there is undefined.
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   virtual Status write_vector(uint64_t offset, std::span<const ByteView> pieces) = 0;
+  // The same, for large pieces that are not read again soon: where `offset` and the size are multiples of
+  // kDirectAlign and the disk is fast, they go to it (O_DIRECT) instead of through the system's cache.
+  virtual Status write_directly(uint64_t offset, ByteView bytes) { return write(offset, bytes); }
   virtual Status sync() = 0;  // fdatasync(2): data and size
   virtual Status truncate(uint64_t size) = 0;
   virtual Status allocate(uint64_t offset, uint64_t length) = 0;  // fallocate(2), grows the file

@@ -12,7 +12,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <optional>
 
 #include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
@@ -23,6 +28,11 @@ namespace {
 
 constexpr mode_t kFileMode = 0600;  // keys, chunks and logs are for the user that runs the peer
 constexpr size_t kPiecesAtOnce = 64;
+// A disk that takes direct writes more slowly than this (bytes a second) is better served by the system's
+// cache, which gathers and sorts; it is tried again after so many bytes.
+constexpr uint64_t kDirectPace = 200 << 20;
+constexpr uint64_t kDirectRest = 1 << 30;
+constexpr uint64_t kDirectTrial = 16 << 20;  // bytes that the pace is taken over
 
 template <typename Call>
 auto retry(Call call) {
@@ -36,6 +46,60 @@ tl::unexpected<Error> failed(std::string_view call, const std::string& path) {
   int number = errno;
   return fail(from_errno(number, fmt::format("{} {}", call, path)));
 }
+
+// Direct writes want aligned memory: bytes that are not are copied here first.
+class AlignedBuffer {
+ public:
+  ByteView hold(ByteView bytes) {
+    if (size_ < bytes.size()) {
+      size_ = (bytes.size() + File::kDirectAlign - 1) / File::kDirectAlign * File::kDirectAlign;
+      bytes_.reset(static_cast<uint8_t*>(std::aligned_alloc(File::kDirectAlign, size_)));
+      if (!bytes_) throw std::bad_alloc();
+    }
+    std::memcpy(bytes_.get(), bytes.data(), bytes.size());
+    return {bytes_.get(), bytes.size()};
+  }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<uint8_t, Free> bytes_;
+  size_t size_ = 0;
+};
+
+// Whether a file's disk takes direct writes, and at what pace. Any thread.
+class DirectPace {
+ public:
+  bool may_write() {
+    std::lock_guard lock(mutex_);
+    return !refused_ && rest_ == 0;
+  }
+  void refuse() {
+    std::lock_guard lock(mutex_);
+    refused_ = true;
+  }
+  void wrote(size_t bytes, int64_t took_ns) {
+    std::lock_guard lock(mutex_);
+    bytes_ += bytes;
+    took_ns_ += took_ns;
+    if (bytes_ < kDirectTrial) return;
+    if (double(bytes_) * 1e9 < double(kDirectPace) * double(took_ns_)) rest_ = kDirectRest;
+    bytes_ = 0;
+    took_ns_ = 0;
+  }
+  void wrote_through_cache(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    rest_ -= std::min<uint64_t>(rest_, bytes);
+  }
+
+ private:
+  std::mutex mutex_;
+  bool refused_ = false;
+  uint64_t rest_ = 0;  // bytes to be written through the cache before the next trial
+  uint64_t bytes_ = 0;
+  int64_t took_ns_ = 0;
+};
 
 class RealFile final : public File {
  public:
@@ -86,6 +150,26 @@ class RealFile final : public File {
     return {};
   }
 
+  Status write_directly(uint64_t offset, ByteView bytes) override {
+    const bool aligned = offset % kDirectAlign == 0 && bytes.size() % kDirectAlign == 0;
+    if (aligned && pace_.may_write() && open_direct()) {
+      thread_local AlignedBuffer buffer;
+      const bool in_place = reinterpret_cast<uintptr_t>(bytes.data()) % kDirectAlign == 0;
+      const ByteView from = in_place ? bytes : buffer.hold(bytes);
+      const auto start = std::chrono::steady_clock::now();
+      const ssize_t put =
+          retry([&] { return ::pwrite(direct_->get(), from.data(), from.size(), off_t(offset)); });
+      if (put == ssize_t(from.size())) {
+        pace_.wrote(from.size(), (std::chrono::steady_clock::now() - start) / std::chrono::nanoseconds(1));
+        return {};
+      }
+      // A part of it, or this disk wants it otherwise, or a real error, which the cache's write meets too.
+      if (put < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) pace_.refuse();
+    }
+    pace_.wrote_through_cache(bytes.size());
+    return write(offset, bytes);
+  }
+
   Status sync() override {
     if (retry([&] { return ::fdatasync(fd_.get()); }) < 0) return failed("sync", path_);
     return {};
@@ -126,8 +210,20 @@ class RealFile final : public File {
   }
 
  private:
+  // A second description of the same file: O_DIRECT is a flag of the description.
+  bool open_direct() {
+    std::call_once(direct_opened_, [&] {
+      const std::string same = fmt::format("/proc/self/fd/{}", fd_.get());
+      direct_.emplace(retry([&] { return ::open(same.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC); }));
+    });
+    return direct_->valid();
+  }
+
   const Descriptor fd_;
   const std::string path_;
+  std::once_flag direct_opened_;
+  std::optional<Descriptor> direct_;
+  DirectPace pace_;
 };
 
 int open_flags(OpenMode mode) {

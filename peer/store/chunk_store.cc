@@ -238,6 +238,19 @@ void FileChunkStore::forget_fresh(const ChunkKey& key) {
   fresh_.erase(at);
 }
 
+// A hole that nothing was in: the next record starts at a block. order_mutex_ is held.
+Status FileChunkStore::fill_gap(Segment& segment, uint64_t gap) {
+  if (gap == 0) return {};
+  SegmentRecord hole;
+  hole.kind = RecordKind::hole;
+  hole.footprint = gap;
+  EFS_TRY(segment.write_record_header(segment.end, hole, {}, {}));
+  std::lock_guard lock(mutex_);
+  segment.end += gap;
+  segment.hole_bytes += gap;
+  return {};
+}
+
 // Reserves under `order`, writes the bytes without it (it is released on return).
 Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, const RecordBytes& bytes, Use use,
                                     std::unique_lock<std::mutex>& order, Location& location,
@@ -249,6 +262,7 @@ Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, const
   record.footprint = footprint_of(record.shape);
   record.table_sum = crc32c(bytes.table);
   EFS_ASSIGN(segment, writable_segment(record.shape, use));
+  EFS_TRY(fill_gap(*segment, gap_before(record.shape, segment->end)));
   uint64_t offset = segment->end;
   bool at_once = bytes.bytes.size() <= kWriteAtOnce;
   EFS_TRY(segment->write_record_header(offset, record, bytes.table, at_once ? bytes.bytes : ByteView()));

@@ -101,6 +101,7 @@ class FileChunkStore final : public ChunkStore {
   Status create_segment(Store& store);
   uint64_t room_in(const Store& store, Use use = Use::put) const;
   void look_at_space(Store& store);
+  Status fill_gap(Segment& segment, uint64_t gap);
   Status write_record(const ChunkKey& key, const Id& sha256, const RecordBytes& bytes, Use use,
                       std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
   void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment, bool replaces_row);

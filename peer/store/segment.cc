@@ -8,7 +8,7 @@ namespace efs {
 namespace {
 
 constexpr std::string_view kMagic = "efs seg\n";
-constexpr uint32_t kFileFormat = 1;
+constexpr uint32_t kFileFormat = 2;
 constexpr size_t kFileHeader = 64;
 constexpr uint32_t kRecordMagic = 0x43534645;  // "EFSC"
 constexpr uint8_t kRecordFormat = 1;
@@ -162,8 +162,8 @@ Status Segment::check_file_header() const {
   if (auto format = get_le<uint32_t>(&bytes[8]); format != kFileFormat)
     return fail(Code::version,
                 fmt::format("segment {} has format {}, this program knows {}: start it with the version "
-                            "of efs-peer that wrote it, or a newer one",
-                            path, format, kFileFormat));
+                            "of efs-peer that wrote it{}",
+                            path, format, kFileFormat, format > kFileFormat ? ", or a newer one" : ""));
   if (get_le<uint64_t>(&bytes[16]) != number || get_le<uint32_t>(&bytes[24]) != store)
     return fail(Code::corrupt, fmt::format("segment {} belongs elsewhere: was it renamed or copied?", path));
   return {};
@@ -182,7 +182,8 @@ Status Segment::write_record_header(uint64_t offset, const SegmentRecord& record
 
 Status Segment::write_record_bytes(uint64_t offset, const StoredShape& shape, ByteView bytes) {
   static constexpr ByteArray<kRecordAlign> kPadding{};
-  uint64_t front = kRecordHeader + table_bytes(shape);
+  const uint64_t front = front_bytes(shape);
+  if (is_aligned(shape)) return file->write_directly(offset + front, bytes);
   const ByteView pieces[] = {
       bytes, ByteView(kPadding).first((kRecordAlign - (front + bytes.size()) % kRecordAlign) % kRecordAlign)};
   return file->write_vector(offset + front, pieces);
@@ -242,7 +243,7 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
     if (buffer.size() < to - from) buffer.resize(to - from);
     blocks = std::span(buffer).first(to - from);
   }
-  EFS_ASSIGN(got, file->read(record + kRecordHeader + table_bytes(shape) + from, blocks));
+  EFS_ASSIGN(got, file->read(record + front_bytes(shape) + from, blocks));
   if (got < blocks.size()) return fail(Code::corrupt);
   const uint32_t seed = key_sum(key);
   for (uint32_t block = first; block <= last; ++block) {
@@ -259,7 +260,7 @@ Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredSh
                             std::span<uint8_t> out) const {
   const uint32_t first = offset / kPieceBytes;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kPieceBytes);
-  const uint64_t table_at = record + kRecordHeader, bytes_at = table_at + table_bytes(shape);
+  const uint64_t table_at = record + kRecordHeader, bytes_at = record + front_bytes(shape);
   ByteArray<kMaxChunkBytes / kPieceBytes * kPieceRow> rows;
   const auto table = std::span(rows).first((last + 1) * kPieceRow);
   EFS_ASSIGN(size_t got, file->read(table_at, table));
@@ -304,7 +305,7 @@ Result<RecordBytes> Segment::read_stored(uint64_t offset, const SegmentRecord& r
   if (shape.form == Compression::none) {
     EFS_TRY(read_plain(record.key, offset, shape, 0, bytes));
   } else {
-    EFS_ASSIGN(got, file->read(offset + kRecordHeader + out.table.size(), bytes));
+    EFS_ASSIGN(got, file->read(offset + front_bytes(shape), bytes));
     const Pieces pieces(record.key, shape, out.table);
     if (got < bytes.size() || pieces.start_of(pieces_of(shape.length)) != shape.stored)
       return fail(Code::corrupt);

@@ -1,11 +1,13 @@
 // A segment file of a chunk store (docs/on-disk-format.md): records behind each other, append-only.
 //
 // A record is a header of 128 bytes, a table of checksums, and the bytes; it starts at a multiple of 128, so
-// that no header lies in two sectors. The table has a CRC32C for each 4 KiB of bytes that are stored as they
-// are, and the stored length and a CRC32C for each piece of packed ones. Headers are written in the order of
-// the records, one at a time, so that they form a chain that can be walked after any kill; the bytes may come
-// later, and a record whose bytes did not is dead space. A `hole` is what remains of dead records whose space
-// was given back.
+// that no header lies in two sectors. Large chunks of whole blocks that are stored as they are lie at
+// multiples of a block, so that they can be written past the system's cache and one block of them is one of
+// the disk's; a hole before such a record fills the gap. The table has a CRC32C for each 4 KiB of bytes that
+// are stored as they are, and the stored length and a CRC32C for each piece of packed ones. Headers are
+// written in the order of the records, one at a time, so that they form a chain that can be walked after any
+// kill; the bytes may come later, and a record whose bytes did not is dead space. A `hole` is what remains of
+// dead records whose space was given back.
 #pragma once
 
 #include <memory>
@@ -32,9 +34,22 @@ struct SegmentRecord {
   Id sha256{};
 };
 
+inline constexpr uint32_t kAlignedAtLeast = 64 << 10;
+
 uint64_t table_bytes(const StoredShape& shape);
+inline bool is_aligned(const StoredShape& shape) {
+  return shape.form == Compression::none && shape.length >= kAlignedAtLeast && shape.length % kBlock == 0;
+}
+// From a record's start to its bytes.
+inline uint64_t front_bytes(const StoredShape& shape) {
+  return is_aligned(shape) ? kBlock : kRecordHeader + table_bytes(shape);
+}
 inline uint64_t footprint_of(const StoredShape& shape) {
-  return (kRecordHeader + table_bytes(shape) + shape.stored + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
+  return (front_bytes(shape) + shape.stored + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
+}
+// What is missing at `offset` to the place where such a record may start: less than a block.
+inline uint64_t gap_before(const StoredShape& shape, uint64_t offset) {
+  return is_aligned(shape) ? (kBlock - offset % kBlock) % kBlock : 0;
 }
 
 // What a record holds behind its header. The checksums cover the key, their number and what is stored.
