@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vfs/limits.h"
@@ -169,13 +170,15 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   if (handle->marks_access.exchange(false))
     request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
   if (!handle->file->client()->local()) request->listen(nullptr);
-  handle->file->read(handle->who, uint64_t(offset), uint32_t(std::min<size_t>(size, kMaxWrite)),
-                     request->options(), [request](Code code, Bytes data) {
-                       if (code != Code::ok) return void(request->error(code));
-                       request->reply([&](fuse_req_t to) {
-                         return fuse_reply_buf(to, reinterpret_cast<const char*>(data.data()), data.size());
-                       });
-                     });
+  handle->file->read(
+      handle->who, uint64_t(offset), uint32_t(std::min<size_t>(size, kMaxWrite)), request->options(),
+      [request](Code code, const ReadBytes& data) {
+        if (code != Code::ok) return void(request->error(code));
+        std::vector<iovec> parts;
+        for (const ByteView part : data.parts())
+          parts.push_back({const_cast<uint8_t*>(part.data()), part.size()});
+        request->reply([&](fuse_req_t to) { return fuse_reply_iov(to, parts.data(), int(parts.size())); });
+      });
 }
 
 void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, uint64_t expected,

@@ -31,6 +31,7 @@
 #include "vfs/extents.h"
 #include "vfs/notifier.h"
 #include "vfs/read_ahead.h"
+#include "vfs/read_bytes.h"
 
 namespace efs {
 
@@ -51,7 +52,7 @@ bool is_transient(Code code);
 class OpenFile : public std::enable_shared_from_this<OpenFile> {
  public:
   using Done = std::function<void(Code)>;
-  using ReadDone = std::function<void(Code, Bytes)>;
+  using ReadDone = std::function<void(Code, ReadBytes)>;
   using AppendDone = std::function<void(Code, uint64_t offset)>;
   enum class Mode { buffered, through, durable };
 

@@ -112,10 +112,9 @@ void OpenFile::read_planned(const Credentials& who, uint64_t offset, uint32_t le
 }
 
 void OpenFile::finish_planned(const std::shared_ptr<PlannedRead>& read) {
-  Bytes data;
+  ReadBytes data;
   Code code = Code::ok;
   uint64_t known = 0;
-  data.reserve(read->length);
   {
     std::lock_guard lock(mutex_);
     known = latest_.size;
@@ -125,7 +124,7 @@ void OpenFile::finish_planned(const std::shared_ptr<PlannedRead>& read) {
       const uint64_t from = at - piece->offset;
       if (at < piece->offset || from >= piece->data.size()) break;
       const size_t length = std::min<size_t>(read->length - data.size(), piece->data.size() - size_t(from));
-      efs::append(data, ByteView(piece->data).subspan(size_t(from), length));
+      data.add(piece->data, size_t(from), length);
       if (piece->data.size() < kPieceBytes) break;
     }
   }

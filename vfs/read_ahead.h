@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "peer/base/bytes.h"
+#include "peer/base/shared_bytes.h"
 #include "peer/base/error.h"
 
 namespace efs {
@@ -28,7 +28,7 @@ class ReadAhead {
     uint64_t offset = 0;
     bool ready = false;
     Code code = Code::ok;
-    Bytes data;  // shorter than a piece only at the end of the file
+    SharedBytes data;  // shorter than a piece only at the end of the file
     std::vector<std::function<void()>> waiting;
   };
   using PiecePtr = std::shared_ptr<Piece>;

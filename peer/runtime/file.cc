@@ -35,6 +35,13 @@ Result<Bytes> read_unsized(File& file, const std::string& path, size_t limit_byt
 }
 }  // namespace
 
+Result<ByteView> File::read_directly(uint64_t offset, size_t length) const {
+  thread_local Bytes bytes;
+  if (bytes.size() < length) bytes.resize(length);
+  EFS_ASSIGN(const size_t got, read(offset, std::span(bytes).first(length)));
+  return ByteView(bytes).first(got);
+}
+
 Result<Bytes> FileSystem::read_file(const std::string& path, size_t limit_bytes) {
   EFS_ASSIGN(auto file, open(path, OpenMode::read));
   EFS_ASSIGN(uint64_t size, file->size());

@@ -22,11 +22,14 @@ class File {
   virtual ~File() = default;
   // Fewer bytes than asked only at the end of the file.
   virtual Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const = 0;
+  // The same, of many bytes that are not asked for again soon: what the system's cache does not have comes
+  // past it (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk allows it. What is
+  // given is there until this thread's next such call.
+  virtual Result<ByteView> read_directly(uint64_t offset, size_t length) const;
   // All or an error; what part of a failed write is there is undefined.
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   virtual Status write_vector(uint64_t offset, std::span<const ByteView> pieces) = 0;
-  // The same, for large pieces that are not read again soon: where `offset` and the size are multiples of
-  // kDirectAlign and the disk is fast, they go to it (O_DIRECT) instead of through the system's cache.
+  // The same, of many bytes: past the system's cache, where the disk is fast enough for that.
   virtual Status write_directly(uint64_t offset, ByteView bytes) { return write(offset, bytes); }
   virtual Status sync() = 0;  // fdatasync(2): data and size
   virtual Status truncate(uint64_t size) = 0;

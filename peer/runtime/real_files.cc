@@ -47,16 +47,20 @@ tl::unexpected<Error> failed(std::string_view call, const std::string& path) {
   return fail(from_errno(number, fmt::format("{} {}", call, path)));
 }
 
-// Direct writes want aligned memory: bytes that are not are copied here first.
+// Direct reads and writes want aligned memory: other bytes are copied through this.
 class AlignedBuffer {
  public:
-  ByteView hold(ByteView bytes) {
-    if (size_ < bytes.size()) {
-      size_ = (bytes.size() + File::kDirectAlign - 1) / File::kDirectAlign * File::kDirectAlign;
-      bytes_.reset(static_cast<uint8_t*>(std::aligned_alloc(File::kDirectAlign, size_)));
+  // `size` is a multiple of kDirectAlign.
+  uint8_t* room(size_t size) {
+    if (size_ < size) {
+      bytes_.reset(static_cast<uint8_t*>(std::aligned_alloc(File::kDirectAlign, size)));
       if (!bytes_) throw std::bad_alloc();
+      size_ = size;
     }
-    std::memcpy(bytes_.get(), bytes.data(), bytes.size());
+    return bytes_.get();
+  }
+  ByteView hold(ByteView bytes) {
+    std::memcpy(room(bytes.size()), bytes.data(), bytes.size());
     return {bytes_.get(), bytes.size()};
   }
 
@@ -68,12 +72,27 @@ class AlignedBuffer {
   size_t size_ = 0;
 };
 
+AlignedBuffer& aligned_buffer() {
+  thread_local AlignedBuffer buffer;
+  return buffer;
+}
+bool is_aligned(uint64_t offset, size_t size) {
+  return offset % File::kDirectAlign == 0 && size % File::kDirectAlign == 0;
+}
+bool is_aligned(const uint8_t* at) {
+  return reinterpret_cast<uintptr_t>(at) % File::kDirectAlign == 0;
+}
+
 // Whether a file's disk takes direct writes, and at what pace. Any thread.
 class DirectPace {
  public:
   bool may_write() {
     std::lock_guard lock(mutex_);
     return !refused_ && rest_ == 0;
+  }
+  bool refused() const {
+    std::lock_guard lock(mutex_);
+    return refused_;
   }
   void refuse() {
     std::lock_guard lock(mutex_);
@@ -94,7 +113,7 @@ class DirectPace {
   }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   bool refused_ = false;
   uint64_t rest_ = 0;  // bytes to be written through the cache before the next trial
   uint64_t bytes_ = 0;
@@ -103,7 +122,8 @@ class DirectPace {
 
 class RealFile final : public File {
  public:
-  RealFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  RealFile(Descriptor fd, std::string path, int access)
+      : fd_(std::move(fd)), path_(std::move(path)), access_(access) {}
 
   Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const override {
     size_t done = 0;
@@ -151,11 +171,8 @@ class RealFile final : public File {
   }
 
   Status write_directly(uint64_t offset, ByteView bytes) override {
-    const bool aligned = offset % kDirectAlign == 0 && bytes.size() % kDirectAlign == 0;
-    if (aligned && pace_.may_write() && open_direct()) {
-      thread_local AlignedBuffer buffer;
-      const bool in_place = reinterpret_cast<uintptr_t>(bytes.data()) % kDirectAlign == 0;
-      const ByteView from = in_place ? bytes : buffer.hold(bytes);
+    if (is_aligned(offset, bytes.size()) && pace_.may_write() && open_direct()) {
+      const ByteView from = is_aligned(bytes.data()) ? bytes : aligned_buffer().hold(bytes);
       const auto start = std::chrono::steady_clock::now();
       const ssize_t put =
           retry([&] { return ::pwrite(direct_->get(), from.data(), from.size(), off_t(offset)); });
@@ -168,6 +185,18 @@ class RealFile final : public File {
     }
     pace_.wrote_through_cache(bytes.size());
     return write(offset, bytes);
+  }
+
+  Result<ByteView> read_directly(uint64_t offset, size_t length) const override {
+    const size_t room = (length + kDirectAlign - 1) / kDirectAlign * kDirectAlign;
+    const std::span<uint8_t> out(aligned_buffer().room(room), length);
+    const iovec cached{out.data(), length};
+    ssize_t got = retry([&] { return ::preadv2(fd_.get(), &cached, 1, off_t(offset), RWF_NOWAIT); });
+    if (got != ssize_t(length) && is_aligned(offset, length) && !pace_.refused() && open_direct())
+      got = retry([&] { return ::pread(direct_->get(), out.data(), length, off_t(offset)); });
+    if (got == ssize_t(length)) return ByteView(out);
+    EFS_ASSIGN(const size_t whole, read(offset, out));
+    return ByteView(out).first(whole);
   }
 
   Status sync() override {
@@ -211,18 +240,19 @@ class RealFile final : public File {
 
  private:
   // A second description of the same file: O_DIRECT is a flag of the description.
-  bool open_direct() {
+  bool open_direct() const {
     std::call_once(direct_opened_, [&] {
       const std::string same = fmt::format("/proc/self/fd/{}", fd_.get());
-      direct_.emplace(retry([&] { return ::open(same.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC); }));
+      direct_.emplace(retry([&] { return ::open(same.c_str(), access_ | O_DIRECT | O_CLOEXEC); }));
     });
     return direct_->valid();
   }
 
   const Descriptor fd_;
   const std::string path_;
-  std::once_flag direct_opened_;
-  std::optional<Descriptor> direct_;
+  const int access_;  // O_RDONLY or O_RDWR
+  mutable std::once_flag direct_opened_;
+  mutable std::optional<Descriptor> direct_;
   DirectPace pace_;
 };
 
@@ -249,7 +279,7 @@ class RealFiles final : public FileSystem {
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
     Descriptor fd = open_descriptor(path, open_flags(mode));
     if (!fd.valid()) return failed(mode == OpenMode::create_new ? "create" : "open", path);
-    return std::make_unique<RealFile>(std::move(fd), path);
+    return std::make_unique<RealFile>(std::move(fd), path, open_flags(mode) & O_ACCMODE);
   }
 
   Status remove(const std::string& path) override {

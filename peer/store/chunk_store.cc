@@ -12,6 +12,7 @@ namespace {
 constexpr uint64_t kWriteAtOnce = 16 << 10;        // header and bytes in one call
 constexpr uint64_t kBytesBetweenLooks = 16 << 20;  // at the free space of a disk
 constexpr uint64_t kReservedPart = 20;             // one in so many bytes of a disk stays free
+constexpr uint64_t kDirectlyAtLeast = 256 << 10;   // below, the system's own reading ahead is worth more
 constexpr int kReadAttempts = 4;                   // a chunk moves while it is read, seldom twice
 
 }  // namespace
@@ -69,7 +70,9 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
       tried = location;
       continue;
     }
-    auto status = found->segment->read_chunk(key, location.offset, location.shape, offset, out);
+    const bool directly =
+        out.size() >= kDirectlyAtLeast && is_aligned(location.shape) && !read_before_.note(key, offset);
+    auto status = found->segment->read_chunk(key, location.offset, location.shape, offset, out, directly);
     if (status || status.error().code != Code::corrupt) return status;
     if (tried == location)
       return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),

@@ -13,6 +13,8 @@
 // index and write a header), mutex_ (fields; nanoseconds). Reads take mutex_ alone, and none during I/O.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <functional>
 #include <unordered_map>
 #include <unordered_set>
@@ -24,6 +26,20 @@ namespace efs {
 
 struct ChunkKeyHash {
   size_t operator()(const ChunkKey& key) const { return IdHash()(key.chunk) ^ key.volume; }
+};
+
+// What was read lately, roughly: who reads something once does not fill the system's cache with it, who reads
+// it again does. Any thread.
+class ReadBefore {
+ public:
+  // Whether it was noted before, and is still known.
+  bool note(const ChunkKey& key, uint32_t offset) {
+    const uint64_t mark = uint64_t(ChunkKeyHash()(key)) + offset + 1;
+    return marks_[mark % marks_.size()].exchange(mark, std::memory_order_relaxed) == mark;
+  }
+
+ private:
+  std::array<std::atomic<uint64_t>, 1 << 14> marks_{};
 };
 
 class FileChunkStore final : public ChunkStore {
@@ -156,6 +172,7 @@ class FileChunkStore final : public ChunkStore {
   std::unordered_map<ChunkKey, Fresh, ChunkKeyHash> fresh_;
   std::unordered_set<ChunkKey, ChunkKeyHash> condemned_;
   std::map<uint32_t, VolumeStored> volumes_;  // of the chunks in the index
+  mutable ReadBefore read_before_;
 };
 
 }  // namespace efs

@@ -218,33 +218,35 @@ Result<std::optional<SegmentRecord>> Segment::read_record(uint64_t offset) const
 }
 
 Status Segment::read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                           std::span<uint8_t> out) const {
+                           std::span<uint8_t> out, bool directly) const {
   if (out.empty()) return {};
-  if (shape.form == Compression::none) return read_plain(key, record, shape, offset, out);
+  if (shape.form == Compression::none) return read_plain(key, record, shape, offset, out, directly);
   return read_packed(key, record, shape, offset, out);
 }
 
 Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                           std::span<uint8_t> out) const {
+                           std::span<uint8_t> out, bool directly) const {
   const uint32_t first = offset / kBlock;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kBlock);
   const uint32_t from = first * kBlock;
   const uint32_t to = uint32_t(std::min<uint64_t>(shape.length, uint64_t(last + 1) * kBlock));
 
   ByteArray<kMaxChunkBytes / kBlock * 4> sums;
-  std::span<uint8_t> table(sums.data(), size_t(last - first + 1) * 4);
-  EFS_ASSIGN(size_t got, file->read(record + kRecordHeader + size_t(first) * 4, table));
-  if (got < table.size()) return fail(Code::corrupt);
-
-  // Whole blocks go straight to the caller; others through a buffer, since their checksum covers all.
-  thread_local Bytes buffer;
-  std::span<uint8_t> blocks = out;
-  if (from != offset || to != offset + out.size()) {
-    if (buffer.size() < to - from) buffer.resize(to - from);
-    blocks = std::span(buffer).first(to - from);
+  const std::span<uint8_t> own_table(sums.data(), size_t(last - first + 1) * 4);
+  ByteView table = own_table, blocks;
+  const uint64_t table_at = kRecordHeader + size_t(first) * 4;
+  if (directly && from == 0) {  // with the table, which is in the block before
+    const uint64_t front = front_bytes(shape);
+    EFS_ASSIGN(const ByteView all, file->read_directly(record, front + to));
+    if (all.size() < front + to) return fail(Code::corrupt);
+    table = all.subspan(table_at, table.size());
+    blocks = all.subspan(front);
+  } else {
+    EFS_ASSIGN(const size_t got, file->read(record + table_at, own_table));
+    if (got < table.size()) return fail(Code::corrupt);
+    EFS_ASSIGN(blocks, read_blocks(record + front_bytes(shape) + from, to - from, out, directly));
+    if (blocks.size() < to - from) return fail(Code::corrupt);
   }
-  EFS_ASSIGN(got, file->read(record + front_bytes(shape) + from, blocks));
-  if (got < blocks.size()) return fail(Code::corrupt);
   const uint32_t seed = key_sum(key);
   for (uint32_t block = first; block <= last; ++block) {
     ByteView piece = blocks.subspan(size_t(block - first) * kBlock);
@@ -254,6 +256,19 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
   }
   if (blocks.data() != out.data()) std::copy_n(blocks.begin() + (offset - from), out.size(), out.begin());
   return {};
+}
+
+// Whole blocks, straight to the caller when they are just what he wants: a checksum covers all of a block.
+Result<ByteView> Segment::read_blocks(uint64_t at, size_t length, std::span<uint8_t> out,
+                                      bool directly) const {
+  if (directly) return file->read_directly(at, length);
+  thread_local Bytes buffer;
+  if (out.size() != length) {
+    if (buffer.size() < length) buffer.resize(length);
+    out = std::span(buffer).first(length);
+  }
+  EFS_ASSIGN(const size_t got, file->read(at, out));
+  return ByteView(out).first(got);
 }
 
 Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
@@ -303,7 +318,7 @@ Result<RecordBytes> Segment::read_stored(uint64_t offset, const SegmentRecord& r
   if (got < out.table.size() || crc32c(out.table) != record.table_sum) return fail(Code::corrupt);
   bytes.resize(shape.stored);
   if (shape.form == Compression::none) {
-    EFS_TRY(read_plain(record.key, offset, shape, 0, bytes));
+    EFS_TRY(read_plain(record.key, offset, shape, 0, bytes, is_aligned(shape)));
   } else {
     EFS_ASSIGN(got, file->read(offset + front_bytes(shape), bytes));
     const Pieces pieces(record.key, shape, out.table);

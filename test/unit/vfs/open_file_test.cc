@@ -24,8 +24,8 @@ struct World {
   }
   std::string read(uint64_t offset, uint32_t length) {
     auto found = std::make_shared<std::string>("(no answer)");
-    file->read({}, offset, length, {}, [found](Code code, Bytes bytes) {
-      *found = code == Code::ok ? std::string(text(bytes)) : std::string(name_of(code));
+    file->read({}, offset, length, {}, [found](Code code, const ReadBytes& bytes) {
+      *found = code == Code::ok ? std::string(text(bytes.joined())) : std::string(name_of(code));
     });
     return *found;
   }
@@ -486,9 +486,9 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
           case 6: {
             Bytes found;
             Code code = Code::cancelled;
-            world.file->read({}, offset, uint32_t(length), {}, [&](Code result, Bytes bytes) {
+            world.file->read({}, offset, uint32_t(length), {}, [&](Code result, const ReadBytes& bytes) {
               code = result;
-              found = std::move(bytes);
+              found = bytes.joined();
             });
             drain();
             BOOST_TEST((code == Code::ok));
