@@ -75,7 +75,8 @@ void RealLoop::run() {
   Wakefulness wakefulness(clock_, awake_ns_);
   while (!stopped_) {
     if (!wakefulness.awake()) leave_watched();
-    uv_run(&uv_, wakefulness.awake() ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    uv_run(&uv_, wakefulness.awake() || posted_here_ ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    if (posted_here_) run_posted();
     found_ |= look_at_watched();
     if (std::exchange(found_, false)) {
       wakefulness.found();
@@ -100,10 +101,7 @@ void RealLoop::watch(const std::shared_ptr<Watched>& other) {
 bool RealLoop::look_at_watched() {
   if (watched_.empty()) return false;
   bool found = false;
-  looking_ = true;
   for (size_t i = 0; i < watched_.size(); ++i) found |= watched_[i]->look();
-  looking_ = false;
-  run_posted();
   return found;
 }
 
@@ -119,10 +117,15 @@ void RealLoop::post(Task task) {
     first = posted_.empty();
     posted_.push_back(std::move(task));
   }
-  if (first && !(on_thread() && looking_)) uv_async_send(&wake_);
+  if (on_thread()) {
+    posted_here_ = true;
+  } else if (first) {
+    uv_async_send(&wake_);
+  }
 }
 
 void RealLoop::run_posted() noexcept {
+  posted_here_ = false;
   {
     std::lock_guard lock(mutex_);
     batch_.swap(posted_);

@@ -1,8 +1,8 @@
 // The event loop on libuv: loop.h says what it promises. Inside efs_real only.
 //
-// post() from anywhere: one short lock, and one write to an eventfd when nothing was waiting. All timers of a
-// loop share one uv_timer, armed for the earliest before the loop sleeps; it is as fine as epoll: about 1 ms,
-// never early. Constructed, run and destroyed on one thread.
+// post() from anywhere: one short lock, and from other threads one write to an eventfd when nothing was
+// waiting. All timers of a loop share one uv_timer, armed for the earliest before the loop sleeps; it is as
+// fine as epoll: about 1 ms, never early. Constructed, run and destroyed on one thread.
 //
 // After something came, the loop looks for more without sleeping for a while (`awake`), leaving the processor
 // to whoever else wants it: to be woken costs more than most of what it is woken for, most of all on a
@@ -68,7 +68,7 @@ class RealLoop final : public Loop {
   std::vector<char> read_buffer_;
   std::vector<std::shared_ptr<Watched>> watched_;
   bool found_ = false;
-  bool looking_ = false;  // at what is watched: what is posted meanwhile runs without being woken for
+  bool posted_here_ = false;  // by this thread, which looks at it before it sleeps: nobody is woken
   bool stopped_ = false;
   std::atomic<bool> stays_awake_{false};  // when something was found last
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstddef>
@@ -188,20 +189,32 @@ void Socket::arrived(ssize_t length, const uv_buf_t* buffer) noexcept {
   if (silent_) silence();
 }
 
+// What the socket takes at once needs no request: libuv would look at the socket again for each.
 void Socket::send_gathered() {
+  Batch batch = std::exchange(gathered_, {});
+  std::vector<uv_buf_t> buffers;
+  buffers.reserve(batch.pieces.size() + 1);
+  for (Bytes& piece : batch.pieces)
+    buffers.push_back(uv_buf_init(reinterpret_cast<char*>(piece.data()), unsigned(piece.size())));
+  size_t taken = 0;
+  if (!buffers.empty()) {
+    const int status = uv_try_write(&stream, buffers.data(), unsigned(buffers.size()));
+    taken = size_t(std::max(status, 0));  // an error meets the request below too
+  }
+  if (taken == batch.bytes) {
+    queued_bytes_ -= taken;
+    if (batch.on_sent.empty()) return;
+    return loop.post([self = shared_from_this(), done = std::move(batch.on_sent)] { self->tell(done); });
+  }
+  size_t whole = 0, left = taken;
+  while (left >= buffers[whole].len) left -= buffers[whole++].len;
+  buffers.erase(buffers.begin(), buffers.begin() + ptrdiff_t(whole));
+  buffers.front().base += left;
+  buffers.front().len -= left;
   auto request = std::make_unique<WriteRequest>();
   request->socket = shared_from_this();
-  request->batch = std::exchange(gathered_, {});
+  request->batch = std::move(batch);
   request->request.data = request.get();
-  std::vector<uv_buf_t> buffers;
-  buffers.reserve(request->batch.pieces.size() + 1);
-  for (Bytes& piece : request->batch.pieces) {
-    uv_buf_t buffer{};
-    buffer.base = reinterpret_cast<char*>(piece.data());
-    buffer.len = piece.size();
-    buffers.push_back(buffer);
-  }
-  if (buffers.empty()) buffers.push_back(uv_buf_init(nullptr, 0));
   writing_ = true;
   int status = uv_write(&request->request, &stream, buffers.data(), unsigned(buffers.size()),
                         [](uv_write_t* done, int result) {
@@ -235,9 +248,13 @@ void Socket::sent(std::unique_ptr<WriteRequest> request, int status) noexcept {
     return;
   }
   if (!gathered_.pieces.empty() || !gathered_.on_sent.empty()) send_gathered();
-  for (auto& on_sent : request->batch.on_sent) {
-    if (silent_) return;
-    on_sent();
+  tell(request->batch.on_sent);
+}
+
+void Socket::tell(const std::vector<std::function<void()>>& on_sent) {
+  for (const auto& one : on_sent) {
+    if (silent_ || !is_open()) return;
+    one();
   }
 }
 

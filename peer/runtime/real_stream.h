@@ -3,7 +3,8 @@
 // The RealStream that a user holds is a shell over a Socket, which lives until libuv has called back for the
 // last time: destroying the shell, from within its own callbacks too, closes the socket and silences it.
 //
-//   write -> nothing under way: uv_write at once; else it gathers, and goes out as one when that is done
+//   write -> nothing under way: as much as the socket takes at once, the rest by uv_write; else it gathers, and
+//            goes out as one when that is done
 //   read  -> the loop's buffer -> on_data
 //   end of stream, error of either -> on_close, once, after the last data; the descriptor is closed by then
 #pragma once
@@ -51,6 +52,7 @@ class Socket : public std::enable_shared_from_this<Socket> {
   void arrived(ssize_t length, const uv_buf_t* buffer) noexcept;
   void send_gathered();
   void sent(std::unique_ptr<WriteRequest> request, int status) noexcept;
+  void tell(const std::vector<std::function<void()>>& on_sent);
   void end(int status);
   void end_soon(int status);  // not within the user's call
   void silence();
