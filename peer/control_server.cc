@@ -60,10 +60,11 @@ std::vector<InodeNumber> inodes_shown(const RequestBody& body, const Reply& repl
 
 ControlServer::ControlServer(Core& core)
     : core_(core), commands_(core), server_(std::make_unique<LocalServer>(core.runtime)) {
-  server_->handle(control::kHello, [this](const UnixPeer& peer, Bytes, Bytes, Responder respond) {
+  server_->handle(control::kHello, [this](const UnixPeer& peer, Bytes, SharedBytes, Responder respond) {
     hello(peer, std::move(respond));
   });
-  server_->handle(control::kCommand, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
+  server_->handle(control::kCommand, [this](const UnixPeer& peer, Bytes body, SharedBytes,
+                                            Responder respond) {
     auto command = decode<control::Command>(body);
     if (!command) return respond.fail(command.error());
     commands_.run(caller_of(peer), command->name, command->arguments, [respond](Result<std::string> json) {
@@ -71,19 +72,17 @@ ControlServer::ControlServer(Core& core)
     });
   });
   server_->on_end([this](uint64_t connection) { reached_.end(connection); });
-  server_->handle(control::kResolve, [this](const LocalCaller& peer, Bytes body, Bytes, Responder respond) {
-    resolve(peer, body, std::move(respond));
-  });
+  server_->handle(control::kResolve, [this](const LocalCaller& peer, Bytes body, SharedBytes,
+                                            Responder respond) { resolve(peer, body, std::move(respond)); });
   server_->handle(control::kVolume,
-                  [this](const LocalCaller& peer, Bytes body, Bytes payload, Responder respond) {
+                  [this](const LocalCaller& peer, Bytes body, SharedBytes payload, Responder respond) {
                     volume_request(peer, body, std::move(payload), std::move(respond));
                   });
-  server_->handle(control::kRegister, [this](const UnixPeer&, Bytes body, Bytes, Responder respond) {
+  server_->handle(control::kRegister, [this](const UnixPeer&, Bytes body, SharedBytes, Responder respond) {
     read_register(body, std::move(respond));
   });
-  server_->handle(control::kPropose, [this](const UnixPeer& peer, Bytes body, Bytes, Responder respond) {
-    propose(peer, body, std::move(respond));
-  });
+  server_->handle(control::kPropose, [this](const UnixPeer& peer, Bytes body, SharedBytes,
+                                            Responder respond) { propose(peer, body, std::move(respond)); });
 }
 
 ControlServer::~ControlServer() {
@@ -140,7 +139,8 @@ void ControlServer::resolve(const LocalCaller& peer, ByteView body, Responder re
       });
 }
 
-void ControlServer::volume_request(const LocalCaller& peer, ByteView body, Bytes payload, Responder respond) {
+void ControlServer::volume_request(const LocalCaller& peer, ByteView body, SharedBytes payload,
+                                   Responder respond) {
   auto request = decode<Request>(body);
   if (!request) return respond.fail(request.error());
   if (Status may = check_for_programs(request->body); !may) return respond.fail(may.error());

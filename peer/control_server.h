@@ -25,7 +25,7 @@ class ControlServer {
   static Commands::Caller caller_of(const UnixPeer& peer);
   void hello(const UnixPeer& peer, Responder respond);
   void resolve(const LocalCaller& peer, ByteView body, Responder respond);
-  void volume_request(const LocalCaller& peer, ByteView body, Bytes payload, Responder respond);
+  void volume_request(const LocalCaller& peer, ByteView body, SharedBytes payload, Responder respond);
   void read_register(ByteView body, Responder respond);
   void propose(const UnixPeer& peer, ByteView body, Responder respond);
 

@@ -106,7 +106,7 @@ Result<std::unique_ptr<Locator>> Locator::create(Runtime& runtime, Membership& m
   EFS_ASSIGN(locator->node_, dht::Node::create(std::move(config), *locator->records_, *locator,
                                                runtime.random, locator->now()));
   rpc.handle(kDhtRequest, Access::admitted,
-             [raw = locator.get()](const Caller& caller, Bytes body, Bytes, Responder respond) {
+             [raw = locator.get()](const Caller& caller, Bytes body, SharedBytes, Responder respond) {
                respond.answer(raw->node_->on_request(caller.id, body, raw->now()));
              });
   return locator;

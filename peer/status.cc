@@ -116,7 +116,7 @@ void gather_status(Runtime& runtime, Membership& membership, Rpc& rpc, const Pee
 
 void serve_status(Rpc& rpc, OwnStatus own) {
   rpc.handle(kPeerStatus, Access::admitted,
-             [own = std::move(own)](const Caller&, Bytes, Bytes, Responder respond) {
+             [own = std::move(own)](const Caller&, Bytes, SharedBytes, Responder respond) {
                respond.answer(encode(own()));
              });
 }

@@ -185,7 +185,7 @@ void VolumeAdmin::remove(const std::string& prefix, std::function<void(Status)> 
 
 void VolumeAdmin::serve() {
   rpc_.handle(kDropVolume, Access::admitted,
-              [this](const Caller& caller, Bytes body, Bytes, Responder respond) {
+              [this](const Caller& caller, Bytes body, SharedBytes, Responder respond) {
                 auto drop = decode<DropVolume>(body);
                 if (!drop) return respond.fail(drop.error());
                 const VolumeFacts* volume = membership_.state().volume(drop->volume);

@@ -77,7 +77,7 @@ inline VolumeState read_state_of(SoleReplica& replica) {
       Payload part;
       must(ask(replica, Read{entry.inode, bytes->size(), kMaxWrite}, {}, &part), entry.name);
       require(!part.empty(), entry.name + " ends early");
-      bytes->append(part.begin(), part.end());
+      bytes->append(text(part));
     }
     state.files[entry.inode] = {std::move(bytes), found.attributes.nlink};
   }
@@ -285,7 +285,7 @@ class VolumeLoad {
       bytes->replace(offset, data.size(), data);
       state.files[inode].bytes = std::move(bytes);
     };
-    return change(replica, write, Code::ok, write.durable, effect, Payload(data.begin(), data.end()));
+    return change(replica, write, Code::ok, write.durable, effect, Bytes(data.begin(), data.end()));
   }
   bool write_scattered(SoleReplica& replica) {
     WriteScattered write;

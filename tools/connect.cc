@@ -13,7 +13,7 @@ class SocketConnection : public Connection {
   Result<RawAnswer> call(uint16_t kind, const Bytes& body, const Bytes& payload,
                          int64_t timeout_ns) override {
     EFS_ASSIGN(auto answer, client_.call(kind, body, payload, timeout_ns));
-    return RawAnswer{std::move(answer.body), std::move(answer.payload)};
+    return RawAnswer{std::move(answer.body), std::move(answer.payload).release()};
   }
 
  private:

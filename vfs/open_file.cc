@@ -222,20 +222,26 @@ bool OpenFile::fits_one_request() const {
                      [](auto& one) { return is_small(one.second); });
 }
 
+// Several threads may send at once, each other items: where the owner is this process, that is how the next
+// is hashed while the one before is being written. An answer that comes inside the call leaves the rest to
+// the loop that made it.
 void OpenFile::pump() {
+  thread_local const OpenFile* sending = nullptr;
+  if (sending == this) return;
+  const OpenFile* const outer = std::exchange(sending, this);
   std::unique_lock lock(mutex_);
-  if (pumping_) return;
-  pumping_ = true;
   for (;;) {
     const auto items = next_sendable(context_.background.clock().now_ns());
     if (items.empty()) break;
     send(items, lock);
   }
-  pumping_ = false;
+  lock.unlock();
+  sending = outer;
 }
 
 void OpenFile::send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock) {
   ++in_flight_;
+  Payload payload;
   Bytes together;
   WriteScattered scattered;
   std::vector<uint64_t> numbers;
@@ -255,6 +261,7 @@ void OpenFile::send(const std::vector<Item*>& items, std::unique_lock<std::mutex
     scattered.durable = first.durable;
     if (keeps_) scattered.crc = crc32c(together);
     body = std::move(scattered);
+    payload = std::move(together);
   } else if (!first.bytes.empty()) {
     Write write;
     write.inode = inode_;
@@ -264,12 +271,11 @@ void OpenFile::send(const std::vector<Item*>& items, std::unique_lock<std::mutex
     write.attributes = first.attributes;
     body = write;
   }
-  VolumeClient::Options options;
-  if (items.size() == 1) options.shared = first.bytes;
+  if (items.size() == 1) payload = first.bytes;
   const Credentials who = first.who;
   lock.unlock();
-  if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(options.shared);
-  client_->call(who, std::move(body), std::move(together), options,
+  if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(payload);
+  client_->call(who, std::move(body), std::move(payload), {},
                 [self = shared_from_this(), numbers = std::move(numbers)](VolumeAnswer answer) {
                   Ready ready;
                   {

@@ -197,7 +197,6 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t queued_bytes_ = 0;
   uint64_t next_number_ = 1;
   unsigned in_flight_ = 0;
-  bool pumping_ = false;
   bool armed_ = false;
   std::vector<Waiter> waiters_;
 

@@ -60,14 +60,13 @@ void OpenFile::read_direct(const Credentials& who, uint64_t offset, uint32_t len
                            uint64_t end, const VolumeClient::Options& options, ReadDone done) {
   auto answered = [offset, length, found = std::move(found), end,
                    done = std::move(done)](VolumeAnswer answer) {
-    Bytes data = std::move(answer.payload);
     if (answer.reply.code != Code::ok) return done(answer.reply.code, {});
-    if (data.size() > length) return done(Code::protocol, {});
-    if (end > offset) {
-      const uint64_t reach = std::min<uint64_t>(length, end - offset);
-      if (data.size() < reach) data.resize(size_t(reach));
-      found.overlay(offset, data);
-    }
+    if (answer.payload.size() > length) return done(Code::protocol, {});
+    if (end <= offset) return done(Code::ok, std::move(answer.payload));
+    const uint64_t reach = std::min<uint64_t>(length, end - offset);
+    Bytes data = std::move(answer.payload).release();
+    if (data.size() < reach) data.resize(size_t(reach));
+    found.overlay(offset, data);
     done(Code::ok, std::move(data));
   };
   client_->call(who, Read{inode_, offset, length}, {}, options, std::move(answered));

@@ -11,10 +11,11 @@ namespace efs {
 class ReadBytes {
  public:
   ReadBytes() = default;
-  ReadBytes(Bytes bytes) : ReadBytes() {
+  ReadBytes(SharedBytes bytes) {
     const size_t length = bytes.size();
     add(std::move(bytes), 0, length);
   }
+  ReadBytes(Bytes bytes) : ReadBytes(SharedBytes(std::move(bytes))) {}
 
   // [from, from + length) of `bytes`.
   void add(SharedBytes bytes, size_t from, size_t length) {

@@ -36,13 +36,14 @@ Admission Membership::admission_of(const PeerId& peer, const PublicKey& key) con
 
 void Membership::attach(Rpc& rpc) {
   rpc_ = &rpc;
-  rpc.handle(kJoin, Access::anyone, [this](const Caller& caller, Bytes body, Bytes, Responder respond) {
+  rpc.handle(kJoin, Access::anyone, [this](const Caller& caller, Bytes body, SharedBytes, Responder respond) {
     handle_join(caller, body, std::move(respond));
   });
-  rpc.handle(kReadRegister, Access::anyone, [this](const Caller&, Bytes body, Bytes, Responder respond) {
-    handle_read(body, std::move(respond));
-  });
-  rpc.handle(kNewEntries, Access::admitted, [this](const Caller& caller, Bytes body, Bytes, Responder) {
+  rpc.handle(kReadRegister, Access::anyone,
+             [this](const Caller&, Bytes body, SharedBytes, Responder respond) {
+               handle_read(body, std::move(respond));
+             });
+  rpc.handle(kNewEntries, Access::admitted, [this](const Caller& caller, Bytes body, SharedBytes, Responder) {
     auto part = decode<RegisterPart>(body);
     if (!part) return;
     const uint64_t before = state().version();
@@ -52,7 +53,7 @@ void Membership::attach(Rpc& rpc) {
     if (part->entries.empty()) return;
     if (Status taken = take(part->entries); !taken) refuse(caller.id, to_text(taken.error()));
   });
-  rpc.handle(kPropose, Access::admitted, [this](const Caller&, Bytes body, Bytes, Responder respond) {
+  rpc.handle(kPropose, Access::admitted, [this](const Caller&, Bytes body, SharedBytes, Responder respond) {
     auto message = decode<ProposalMessage>(body);
     if (!message) return respond.fail(message.error());
     if (!orders()) return respond.fail({Code::not_owner, "this peer does not own the root volume"});

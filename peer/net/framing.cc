@@ -13,7 +13,7 @@ constexpr unsigned kLowestLaneEvery = 8;
 void MessageWriter::push(Message message) {
   auto outgoing = std::make_unique<Outgoing>();
   message.header.body_length = uint32_t(message.body.size());
-  message.header.payload_length = uint32_t(message.outgoing_payload().size());
+  message.header.payload_length = uint32_t(message.payload.size());
   message.header.encode(outgoing->header);
   queued_[size_t(message.header.priority)] += message.header.total();
   bool large = message.header.total() > kSmall;
@@ -69,7 +69,7 @@ void MessageWriter::seal_frame(const Frame& frame, uint8_t*& out) {
   size_t left = frame.length;
   size_t part_start = 0;
   for (ByteView part :
-       {ByteView(message.header), ByteView(message.message.body), message.message.outgoing_payload()}) {
+       {ByteView(message.header), ByteView(message.message.body), message.message.payload.view()}) {
     size_t part_end = part_start + part.size();
     if (left > 0 && message.sent < part_end) {
       size_t length = std::min(left, part_end - message.sent);
@@ -201,6 +201,7 @@ Status MessageReader::read_frame(Source& source) {
   if (found == open_.end()) return fail(Code::protocol, "a piece of a message that did not start");
   EFS_TRY(take_data(source, found->second, length));
   if (found->second.received == found->second.message.header.total()) {
+    found->second.message.payload = std::move(found->second.payload);
     completed_.push_back(std::move(found->second.message));
     open_.erase(found);
   }
@@ -218,7 +219,7 @@ Status MessageReader::start(Source& source, uint32_t stream, size_t& length) {
   Incoming& incoming = open_[stream];
   incoming.message.header = header;
   incoming.message.body.reserve(header.body_length);  // pages are touched only when bytes come
-  incoming.message.payload.reserve(header.payload_length);
+  incoming.payload.reserve(header.payload_length);
   incoming.received = kMessageHeader;
   return {};
 }
@@ -236,7 +237,7 @@ Status MessageReader::take_data(Source& source, Incoming& incoming, size_t lengt
     incoming.received += count;
   };
   fill(message.body, message.header.body_length);
-  fill(message.payload, message.header.payload_length);
+  fill(incoming.payload, message.header.payload_length);
   return {};
 }
 

@@ -81,6 +81,7 @@ class MessageReader {
  private:
   struct Incoming {
     Message message;
+    Bytes payload;  // the message's, until it is whole
     size_t received = 0;
   };
   class Source;

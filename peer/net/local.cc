@@ -141,7 +141,7 @@ void LocalServer::Impl::answer(uint64_t number, const MessageHeader& request, Re
   std::vector<Bytes> pieces;
   header.encode(pieces.emplace_back(kMessageHeader).data());
   if (!body.empty()) pieces.push_back(std::move(body));
-  if (result && !result->payload.empty()) pieces.push_back(std::move(result->payload));
+  if (result && !result->payload.empty()) pieces.push_back(std::move(result->payload).release());
   connection.stream->write(std::move(pieces), [this, number] {
     auto still = connections.find(number);
     if (still == connections.end() || !still->second.paused) return;

@@ -28,7 +28,7 @@ struct LocalCaller : UnixPeer {
 // The loop's thread only. Destroying it closes everything; responders that are left then answer nobody.
 class LocalServer {
  public:
-  using Handler = std::function<void(const LocalCaller&, Bytes body, Bytes payload, Responder)>;
+  using Handler = std::function<void(const LocalCaller&, Bytes body, SharedBytes payload, Responder)>;
   explicit LocalServer(Runtime& runtime, const LocalLimits& limits = {});
   ~LocalServer();
   LocalServer(const LocalServer&) = delete;

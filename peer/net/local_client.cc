@@ -114,9 +114,11 @@ Result<Answer> LocalClient::call(uint16_t kind, ByteView body, ByteView payload,
     if (!answers || reply.id != request.id)
       return fail(Code::protocol, "what serves at " + path_ + " does not talk as an efs-peer does");
     answer.body.resize(reply.body_length);
-    answer.payload.resize(reply.payload_length);
+    Bytes received(reply.payload_length);
     EFS_TRY(receive_all(answer.body));
-    return receive_all(answer.payload);
+    EFS_TRY(receive_all(received));
+    answer.payload = std::move(received);
+    return {};
   };
   if (auto status = exchange(); !status) {
     close();

@@ -7,14 +7,14 @@
 #include <memory>
 #include <utility>
 
-#include "peer/base/bytes.h"
 #include "peer/base/error.h"
+#include "peer/base/shared_bytes.h"
 
 namespace efs {
 
 struct Answer {
   Bytes body;
-  Bytes payload;
+  SharedBytes payload;
 };
 
 class Responder {
@@ -39,7 +39,7 @@ class Responder {
   };
   explicit Responder(std::shared_ptr<Pending> pending) : pending_(std::move(pending)) {}
 
-  void answer(Bytes body, Bytes payload = {}) const {
+  void answer(Bytes body, SharedBytes payload = {}) const {
     pending_->finish(Answer{std::move(body), std::move(payload)});
   }
   void fail(Error error) const { pending_->finish(efs::fail(std::move(error))); }

@@ -58,14 +58,14 @@ void Rpc::keep_alive(const PeerId& id, bool on) {
 void Rpc::recheck_admissions() {
   impl_->recheck_admissions();
 }
-CallId Rpc::call(const PeerId& peer, uint16_t kind, Bytes body, Bytes payload, const CallOptions& options,
-                 Done done) {
+CallId Rpc::call(const PeerId& peer, uint16_t kind, Bytes body, SharedBytes payload,
+                 const CallOptions& options, Done done) {
   return impl_->call(peer, kind, std::move(body), std::move(payload), options, std::move(done));
 }
 void Rpc::cancel(CallId call) {
   impl_->cancel(call);
 }
-Status Rpc::notify(const PeerId& peer, uint16_t kind, Bytes body, Bytes payload, Priority priority) {
+Status Rpc::notify(const PeerId& peer, uint16_t kind, Bytes body, SharedBytes payload, Priority priority) {
   return impl_->notify(peer, kind, std::move(body), std::move(payload), priority);
 }
 void Rpc::handle(uint16_t kind, Access access, Handler handler) {
@@ -122,7 +122,7 @@ Rpc::Impl::Impl(Runtime& runtime_, const KeyPair& key, const Id& mesh, ByteView 
 
 // ---- calls ----
 
-CallId Rpc::Impl::call(const PeerId& id, uint16_t kind, Bytes body, Bytes payload,
+CallId Rpc::Impl::call(const PeerId& id, uint16_t kind, Bytes body, SharedBytes payload,
                        const CallOptions& call_options, Done done) {
   CallId number = next_number++;
   Call& call = calls[number];
@@ -132,16 +132,14 @@ CallId Rpc::Impl::call(const PeerId& id, uint16_t kind, Bytes body, Bytes payloa
   call.message.header.kind = kind;
   call.message.header.id = number;
   call.message.header.body_length = uint32_t(std::min(body.size(), kMaxBody));
-  const size_t payload_bytes = payload.empty() ? call_options.shared.size() : payload.size();
-  call.message.header.payload_length = uint32_t(std::min(payload_bytes, kMaxPayload));
+  call.message.header.payload_length = uint32_t(std::min(payload.size(), kMaxPayload));
   call.deadline = deadlines.emplace(now() + call_options.timeout_ns, number);
-  if (body.size() > kMaxBody || payload_bytes > kMaxPayload) {
+  if (body.size() > kMaxBody || payload.size() > kMaxPayload) {
     finish_call_later(number, fail(Code::too_large, "a request over the limit"));
     return number;
   }
   call.message.body = std::move(body);
   call.message.payload = std::move(payload);
-  call.message.shared = call_options.shared;
   start_call(peer_of(id), number, call);
   if (deadline_armed_ns == 0 || deadlines.begin()->first < deadline_armed_ns) arm_deadlines();
   return number;
@@ -302,7 +300,8 @@ void Rpc::Impl::answered(Connection& connection, Message message) {
   }
 }
 
-Status Rpc::Impl::notify(const PeerId& id, uint16_t kind, Bytes body, Bytes payload, Priority priority) {
+Status Rpc::Impl::notify(const PeerId& id, uint16_t kind, Bytes body, SharedBytes payload,
+                         Priority priority) {
   if (body.size() > kMaxBody || payload.size() > kMaxPayload)
     return fail(Code::too_large, "a message over the limit");
   Peer* peer = find_peer(id);

@@ -43,7 +43,6 @@ using CallId = uint64_t;
 struct CallOptions {
   int64_t timeout_ns = 10 * kSecond;
   Priority priority = Priority::normal;
-  SharedBytes shared{};  // the payload, instead of `payload`
 };
 
 // What one side of a session knows of the other.
@@ -101,7 +100,7 @@ struct RpcOptions {
 class Rpc {
  public:
   using Admit = std::function<Admission(const PeerId&, const PublicKey&)>;
-  using Handler = std::function<void(const Caller&, Bytes body, Bytes payload, Responder)>;
+  using Handler = std::function<void(const Caller&, Bytes body, SharedBytes payload, Responder)>;
   using Done = std::function<void(Result<Answer>)>;
 
   // `key` and what `runtime` refers to outlive this. `admit` is asked at each handshake, and again for
@@ -129,11 +128,11 @@ class Rpc {
   void recheck_admissions();
 
   // `body` at most kMaxBody, `payload` at most kMaxPayload (else too_large).
-  CallId call(const PeerId& peer, uint16_t kind, Bytes body, Bytes payload, const CallOptions& options,
+  CallId call(const PeerId& peer, uint16_t kind, Bytes body, SharedBytes payload, const CallOptions& options,
               Done done);
   void cancel(CallId call);  // `done` gets Code::cancelled; the other side's Responder can see it
   // At most once, no answer, no queue without a session: unreachable, overloaded or too_large.
-  Status notify(const PeerId& peer, uint16_t kind, Bytes body, Bytes payload = {},
+  Status notify(const PeerId& peer, uint16_t kind, Bytes body, SharedBytes payload = {},
                 Priority priority = Priority::control);
 
   // Replaces an earlier handler of that kind. For one_way messages the responder answers nobody.

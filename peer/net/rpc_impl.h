@@ -89,10 +89,10 @@ struct Rpc::Impl {
        RpcOptions options_);
 
   // ---- rpc.cc: calls ----
-  CallId call(const PeerId& id, uint16_t kind, Bytes body, Bytes payload, const CallOptions& call_options,
-              Done done);
+  CallId call(const PeerId& id, uint16_t kind, Bytes body, SharedBytes payload,
+              const CallOptions& call_options, Done done);
   void cancel(CallId id);
-  Status notify(const PeerId& id, uint16_t kind, Bytes body, Bytes payload, Priority priority);
+  Status notify(const PeerId& id, uint16_t kind, Bytes body, SharedBytes payload, Priority priority);
   void start_call(Peer& peer, CallId id, Call& call);
   void send_call(Connection& connection, CallId id, Call& call);
   void flush_waiting(Peer& peer);

@@ -64,10 +64,7 @@ struct MessageHeader {
 struct Message {
   MessageHeader header;  // the lengths are those of body and payload
   Bytes body;
-  Bytes payload;
-  SharedBytes shared{};  // sent as the payload when that is empty
-
-  ByteView outgoing_payload() const { return payload.empty() ? shared.view() : ByteView(payload); }
+  SharedBytes payload;
 };
 
 // Kinds are given out by range and never reused; an answer has its request's kind.

@@ -15,7 +15,7 @@
 
 namespace efs {
 
-using Payload = Bytes;
+using Payload = SharedBytes;
 
 struct VolumeAnswer {
   Reply reply;
@@ -32,7 +32,6 @@ class VolumeClient {
     // Set by the caller when it gave up (an interrupted system call): answered soon with Code::interrupted,
     // unless it is already being applied.
     std::shared_ptr<std::atomic<bool>> interrupted;
-    SharedBytes shared{};  // the payload, instead of `payload`: the caller keeps it, too
   };
   virtual void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
                     Done done) = 0;

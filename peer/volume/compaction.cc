@@ -72,7 +72,7 @@ uint64_t SoleReplica::compact(uint64_t most, bool busy) {
 }
 
 Result<ReplaceExtents> SoleReplica::join(const FragmentRun& run, Pins& pins) {
-  Payload bytes(run.bytes());
+  Bytes bytes(run.bytes());
   for (const ExtentRow& extent : run.extents) {
     const auto out = std::span(bytes).subspan(extent.start - run.start(), extent.end - extent.start);
     EFS_TRY(parts_.chunks.read({charter_.number, *extent.chunk}, extent.chunk_offset, out));

@@ -16,15 +16,13 @@ class LocalVolume final : public VolumeClient {
     if (attached_) replica_->leases().detach(session_);
   }
 
-  void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
-            Done done) override {
+  void call(const Credentials& who, RequestBody body, Payload payload, const Options&, Done done) override {
     Request request;
     request.volume = replica_->id();
     request.who = who;
     request.session = session_;
     request.leases = attached_;
     request.body = std::move(body);
-    if (payload.empty()) payload = to_bytes(options.shared);
     replica_->execute(request, std::move(payload), std::move(done));
   }
   void poke() override {}

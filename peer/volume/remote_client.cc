@@ -292,21 +292,22 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
 
 std::shared_ptr<RecallRouter> RecallRouter::make(Loop& loop, Rpc& rpc) {
   auto router = std::make_shared<RecallRouter>();
-  rpc.handle(
-      kVolumeRecall, Access::admitted,
-      [&loop, weak = std::weak_ptr(router)](const Caller& caller, Bytes body, Bytes, Responder responder) {
-        auto recall = decode<Recall>(body);
-        if (!recall) return responder.fail(std::move(recall.error()));
-        auto self = weak.lock();
-        if (!self) return responder.answer({});
-        auto found = self->handlers_.find(recall->session);
-        if (found == self->handlers_.end()) return responder.answer({});  // it believes nothing any more
-        auto kept = std::make_shared<Responder>(std::move(responder));
-        found->second(caller.id, *recall, [&loop, kept] {
-          if (loop.on_thread()) return kept->answer({});
-          loop.post([kept] { kept->answer({}); });
-        });
-      });
+  rpc.handle(kVolumeRecall, Access::admitted,
+             [&loop, weak = std::weak_ptr(router)](const Caller& caller, Bytes body, SharedBytes,
+                                                   Responder responder) {
+               auto recall = decode<Recall>(body);
+               if (!recall) return responder.fail(std::move(recall.error()));
+               auto self = weak.lock();
+               if (!self) return responder.answer({});
+               auto found = self->handlers_.find(recall->session);
+               if (found == self->handlers_.end())
+                 return responder.answer({});  // it believes nothing any more
+               auto kept = std::make_shared<Responder>(std::move(responder));
+               found->second(caller.id, *recall, [&loop, kept] {
+                 if (loop.on_thread()) return kept->answer({});
+                 loop.post([kept] { kept->answer({}); });
+               });
+             });
   return router;
 }
 void RecallRouter::add(const SessionId& session, Handler handler) {
@@ -431,8 +432,7 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   if (call->deadline_ns != 0)
     options.timeout_ns = std::clamp(call->deadline_ns - loop.clock().now_ns(), kTick, kCallTimeout);
   if (waits_for_lock(*call)) options.timeout_ns = kLockWait;
-  options.shared = call->options.shared;
-  if (call->payload.size() + options.shared.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
+  if (call->payload.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
     options.priority = Priority::bulk;
   flying.insert(call);
   call->flight = rpc.call(*owner, kVolumeCall, encode(request), call->payload, options,

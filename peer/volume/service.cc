@@ -85,7 +85,7 @@ VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAcc
   wait_out_old_leases();
   tick_locks();
   rpc_.handle(kVolumeCall, Access::admitted,
-              [this](const Caller& caller, Bytes body, Bytes payload, Responder responder) {
+              [this](const Caller& caller, Bytes body, Payload payload, Responder responder) {
                 serve(caller, body, std::move(payload), std::move(responder));
               });
 }
@@ -100,7 +100,7 @@ void VolumeService::close(Task closed) {
     replica->leases().close();
     replica->locks().close(Code::not_owner);
   }
-  rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, Bytes, Responder responder) {
+  rpc_.handle(kVolumeCall, Access::admitted, [](const Caller&, Bytes, SharedBytes, Responder responder) {
     responder.fail({Code::not_owner, "this peer serves no volumes now"});
   });
   if (closed) jobs_.when_idle(std::move(closed));
@@ -164,7 +164,7 @@ Reply VolumeService::refuse(const Caller& caller, const Request& request) const 
   return {};
 }
 
-void VolumeService::serve(const Caller& caller, const Bytes& body, Bytes payload, Responder responder) {
+void VolumeService::serve(const Caller& caller, const Bytes& body, Payload payload, Responder responder) {
   auto request = decode<Request>(body);
   if (!request) return responder.fail(std::move(request.error()));
   if (Reply refused = refuse(caller, *request); refused.code != Code::ok)

@@ -35,7 +35,7 @@ class VolumeService {
   void close(Task closed);
 
  private:
-  void serve(const Caller& caller, const Bytes& body, Bytes payload, Responder responder);
+  void serve(const Caller& caller, const Bytes& body, Payload payload, Responder responder);
   Reply refuse(const Caller& caller, const Request& request) const;
   void attach(const PeerId& caller, const SessionId& named, const Request& request,
               const std::shared_ptr<SoleReplica>& replica);

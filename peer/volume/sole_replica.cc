@@ -194,7 +194,7 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
     if (!plan && plan.error().code == Code::access_denied && holds(request, body.inode))
       plan = plan_read(*rows_->read(), request.who, body, true);
     if (!plan) return {error_reply(std::move(plan.error())), {}};
-    Payload payload;
+    Bytes payload;
     last = read_pieces(*plan, payload);
     if (last.code == Code::ok) {
       last.attributes = plan->attributes;
@@ -209,7 +209,7 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
   return {std::move(last), {}};
 }
 
-Reply SoleReplica::read_pieces(const ReadPlan& plan, Payload& out) const {
+Reply SoleReplica::read_pieces(const ReadPlan& plan, Bytes& out) const {
   out.resize(plan.length);
   std::copy(plan.content.begin(), plan.content.end(), out.begin());
   for (const ReadPlan::Piece& piece : plan.pieces) {
@@ -374,15 +374,15 @@ Status check_payload(const Payload& payload, uint32_t crc) {
 }
 }  // namespace
 
-Result<ChunkReference> SoleReplica::store_chunk(const Payload& payload, Pins& pins) {
-  const Id hash = sha256(payload);
+Result<ChunkReference> SoleReplica::store_chunk(ByteView bytes, Pins& pins) {
+  const Id hash = sha256(bytes);
   const ChunkId chunk = chunk_id(charter_.chunk_key, hash);
   pins.add(chunk);
   const ChunkKey key{charter_.number, chunk};
   PackedBytes packed;
-  if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), payload);
-  EFS_TRY(parts_.chunks.put(key, hash, {payload, packed}, Durability::by_sync));
-  return ChunkReference{chunk, uint32_t(payload.size())};
+  if (!parts_.chunks.contains(key)) packed = pack(compression_.load(), bytes);
+  EFS_TRY(parts_.chunks.put(key, hash, {bytes, packed}, Durability::by_sync));
+  return ChunkReference{chunk, uint32_t(bytes.size())};
 }
 
 Result<OperationBody> SoleReplica::prepare_write(const WriteScattered& write, Payload payload, Pins& pins) {
@@ -392,7 +392,7 @@ Result<OperationBody> SoleReplica::prepare_write(const WriteScattered& write, Pa
   out.pieces = write.pieces;
   out.mtime_ns = write.mtime_ns;
   if (payload.size() <= kMaxBytesInLog) {
-    out.bytes = std::move(payload);
+    out.bytes = std::move(payload).release();
   } else {
     EFS_ASSIGN(out.chunk, store_chunk(payload, pins));
   }
@@ -409,7 +409,7 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
   out.mtime_ns = write.mtime_ns;
   out.attributes = write.attributes;
   if (payload.size() <= kMaxBytesInLog) {
-    out.bytes = std::move(payload);
+    out.bytes = std::move(payload).release();
   } else {
     EFS_ASSIGN(auto chunk, store_chunk(payload, pins));
     out.chunks.push_back(chunk);

@@ -150,7 +150,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   void release_presumed(const Changes& changed);
   Reply read_rows(const Request& request);
   VolumeAnswer read_file(const Request& request, const Read& read);
-  Reply read_pieces(const ReadPlan& plan, Payload& out) const;
+  Reply read_pieces(const ReadPlan& plan, Bytes& out) const;
   Reply open_inode(const Request& request, const Open& open);
   Reply close_inodes(const Request& request, const Close& close);
   Reply hello(const Request& request, const Hello& hello);
@@ -163,7 +163,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
     return compression_.load() == Compression::none ? kMaxBytesInLog : kLargestUnpacked;
   }
   Result<OperationBody> prepare_write(const WriteScattered& write, Payload payload, Pins& pins);
-  Result<ChunkReference> store_chunk(const Payload& payload, Pins& pins);
+  Result<ChunkReference> store_chunk(ByteView bytes, Pins& pins);
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;

@@ -187,7 +187,7 @@ std::vector<std::string> Worker::check(Host& reader) const {
     const VolumeAnswer got = mesh_.call(reader, volume_, read);
     if (got.reply.code != Code::ok)
       wrong.push_back(what + ": " + to_text(Error{got.reply.code, got.reply.message}));
-    else if (got.payload != bytes)
+    else if (text(got.payload) != text(bytes))
       wrong.push_back(
           fmt::format("{}: {} bytes, not the {} that were promised", what, got.payload.size(), bytes.size()));
   }

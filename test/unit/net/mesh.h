@@ -97,28 +97,30 @@ class TestMesh {
  private:
   void serve(TestPeer& peer) {
     Rpc& rpc = *peer.rpc;
-    rpc.handle(kEcho, Access::admitted, [&peer](const Caller&, Bytes body, Bytes payload, Responder to) {
-      if (body.size() == 8) ++peer.runs[get_be<uint64_t>(body.data())];
-      to.answer(std::move(body), std::move(payload));
-    });
-    rpc.handle(kOpen, Access::anyone, [](const Caller& caller, Bytes, Bytes, Responder to) {
+    rpc.handle(kEcho, Access::admitted,
+               [&peer](const Caller&, Bytes body, SharedBytes payload, Responder to) {
+                 if (body.size() == 8) ++peer.runs[get_be<uint64_t>(body.data())];
+                 to.answer(std::move(body), std::move(payload));
+               });
+    rpc.handle(kOpen, Access::anyone, [](const Caller& caller, Bytes, SharedBytes, Responder to) {
       to.answer({uint8_t(caller.admission)});
     });
-    rpc.handle(kSlow, Access::admitted, [&peer](const Caller&, Bytes body, Bytes, Responder to) {
+    rpc.handle(kSlow, Access::admitted, [&peer](const Caller&, Bytes body, SharedBytes, Responder to) {
       peer.runtime->loop.after(kSecond, [to, body = std::move(body)] { to.answer(body); });
     });
-    rpc.handle(kNever, Access::admitted,
-               [&peer](const Caller&, Bytes, Bytes, Responder to) { peer.kept.push_back(std::move(to)); });
-    rpc.handle(kFail, Access::admitted, [](const Caller&, Bytes, Bytes, Responder to) {
+    rpc.handle(kNever, Access::admitted, [&peer](const Caller&, Bytes, SharedBytes, Responder to) {
+      peer.kept.push_back(std::move(to));
+    });
+    rpc.handle(kFail, Access::admitted, [](const Caller&, Bytes, SharedBytes, Responder to) {
       to.fail({Code::no_space, "the disk is full"});
     });
-    rpc.handle(kDropped, Access::admitted, [](const Caller&, Bytes, Bytes, Responder) {});
-    rpc.handle(kBig, Access::admitted, [&peer](const Caller&, Bytes body, Bytes, Responder to) {
+    rpc.handle(kDropped, Access::admitted, [](const Caller&, Bytes, SharedBytes, Responder) {});
+    rpc.handle(kBig, Access::admitted, [&peer](const Caller&, Bytes body, SharedBytes, Responder to) {
       ++peer.runs[0];
       to.answer(std::move(body), Bytes(kMaxPayload, 5));
     });
     rpc.handle(kOneWay, Access::admitted,
-               [&peer](const Caller&, Bytes, Bytes, Responder) { ++peer.one_ways; });
+               [&peer](const Caller&, Bytes, SharedBytes, Responder) { ++peer.one_ways; });
   }
 
   TestRandom random_;

@@ -26,7 +26,7 @@ struct RealPeer {
         rpc(runtime, key, id_of_byte(1), secret_of_byte(2).reveal(),
             [](const PeerId&, const PublicKey&) { return Admission::admitted; }) {
     BOOST_REQUIRE(rpc.listen(Address{"127.0.0.1", 0, false}).has_value());
-    rpc.handle(96, Access::admitted, [](const Caller&, Bytes body, Bytes payload, const Responder& to) {
+    rpc.handle(96, Access::admitted, [](const Caller&, Bytes body, SharedBytes payload, const Responder& to) {
       to.answer(std::move(body), std::move(payload));
     });
   }
@@ -60,15 +60,16 @@ class Server {
 
  private:
   static void serve(LocalServer& server) {
-    server.handle(160, [](const UnixPeer& peer, Bytes body, Bytes payload, const Responder& to) {
+    server.handle(160, [](const UnixPeer& peer, Bytes body, SharedBytes payload, const Responder& to) {
       put_be<uint32_t>(body, peer.uid);
       to.answer(std::move(body), std::move(payload));
     });
-    server.handle(161, [](const UnixPeer&, Bytes, Bytes, const Responder& to) {
+    server.handle(161, [](const UnixPeer&, Bytes, SharedBytes, const Responder& to) {
       to.fail({Code::not_found, "no such thing"});
     });
-    server.handle(162, [kept = std::make_shared<std::vector<Responder>>()](
-                           const UnixPeer&, Bytes, Bytes, const Responder& to) { kept->push_back(to); });
+    server.handle(162,
+                  [kept = std::make_shared<std::vector<Responder>>()](
+                      const UnixPeer&, Bytes, SharedBytes, const Responder& to) { kept->push_back(to); });
   }
   std::atomic<int> started_ = 0;
   std::atomic<RealRuntime*> real_ = nullptr;
@@ -160,7 +161,7 @@ BOOST_AUTO_TEST_CASE(control_socket) {
     Bytes body = random_bytes(random, std::min(size, kMaxBody - 4)), payload = random_bytes(random, size);
     auto answer = client->call(160, body, payload);
     BOOST_REQUIRE(answer.has_value());
-    BOOST_TEST((answer->payload == payload));
+    BOOST_TEST((text(answer->payload) == text(payload)));
     BOOST_REQUIRE(answer->body.size() == body.size() + 4);
     BOOST_TEST(get_be<uint32_t>(answer->body.data() + body.size()) == ::getuid());
   }

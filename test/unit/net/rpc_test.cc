@@ -45,7 +45,7 @@ BOOST_AUTO_TEST_CASE(answers_and_errors) {
     auto answer = mesh.call(mesh[0], mesh[1], kEcho, body, payload);
     BOOST_REQUIRE(answer.has_value());
     BOOST_TEST((answer->body == body));
-    BOOST_TEST((answer->payload == payload));
+    BOOST_TEST((text(answer->payload) == text(payload)));
   }
   auto failed = mesh.call(mesh[0], mesh[1], kFail);
   BOOST_TEST(code_of(failed) == Code::no_space);
@@ -375,7 +375,7 @@ BOOST_AUTO_TEST_CASE(keys_change_under_load) {
     Bytes payload(100000, uint8_t(i));
     auto answer = mesh.call(mesh[0], mesh[1], kEcho, number(uint64_t(i)), payload);
     BOOST_REQUIRE(answer.has_value());
-    BOOST_TEST((answer->payload == payload));
+    BOOST_TEST((text(answer->payload) == text(payload)));
     if (i % 10 == 0) mesh.sim.run_for(4 * kSecond);
   }
   BOOST_TEST(mesh[0].downs == 0);

@@ -32,10 +32,8 @@ class FakeVolume : public VolumeClient {
   RecallListener recall;
   std::function<void(bool)> lost;
 
-  void call(const Credentials&, RequestBody body, Payload payload, const Options& options,
-            Done done) override {
+  void call(const Credentials&, RequestBody body, Payload payload, const Options&, Done done) override {
     seen.push_back(body);
-    if (payload.empty()) payload = to_bytes(options.shared);
     if (!deferred) return done(answer(body, payload));
     // Applied when it is answered: a request on its way may be overtaken.
     queue.push_back(
@@ -76,7 +74,7 @@ class FakeVolume : public VolumeClient {
   }
 
  private:
-  VolumeAnswer answer(const RequestBody& body, const Payload& payload) {
+  VolumeAnswer answer(const RequestBody& body, ByteView payload) {
     VolumeAnswer reply;
     reply.reply.verifier = verifier;
     if (down) reply.reply.code = Code::unreachable;
@@ -86,7 +84,7 @@ class FakeVolume : public VolumeClient {
     if (shape) shape(body, reply.reply);
     return reply;
   }
-  void apply(const Write& write, const Payload& payload, VolumeAnswer& reply) {
+  void apply(const Write& write, ByteView payload, VolumeAnswer& reply) {
     const uint64_t offset = write.append ? content.size() : write.offset;
     content.resize(std::max<size_t>(content.size(), offset + payload.size()));
     std::copy(payload.begin(), payload.end(), content.begin() + ptrdiff_t(offset));
@@ -95,7 +93,7 @@ class FakeVolume : public VolumeClient {
     reply.reply.offset = offset;
     reply.reply.attributes = attributes();
   }
-  void apply(const WriteScattered& write, const Payload& payload, VolumeAnswer& reply) {
+  void apply(const WriteScattered& write, ByteView payload, VolumeAnswer& reply) {
     size_t at = 0;
     uint64_t end = 0;
     for (const WritePiece& piece : write.pieces) {
@@ -110,22 +108,22 @@ class FakeVolume : public VolumeClient {
     if (write.durable) durable = content;
     reply.reply.attributes = attributes();
   }
-  void apply(const Read& read, const Payload&, VolumeAnswer& reply) {
+  void apply(const Read& read, ByteView, VolumeAnswer& reply) {
     const size_t from = std::min<size_t>(read.offset, content.size());
     const size_t to = std::min<size_t>(from + read.length, content.size());
-    reply.payload.assign(content.begin() + ptrdiff_t(from), content.begin() + ptrdiff_t(to));
+    reply.payload = to_bytes(ByteView(content).subspan(from, to - from));
     reply.reply.attributes = attributes();
   }
-  void apply(const SetAttributes& set, const Payload&, VolumeAnswer& reply) {
+  void apply(const SetAttributes& set, ByteView, VolumeAnswer& reply) {
     if (set.size) content.resize(*set.size);
     ++change;
     reply.reply.attributes = attributes();
   }
-  void apply(const GetAttributes& get, const Payload&, VolumeAnswer& reply) {
+  void apply(const GetAttributes& get, ByteView, VolumeAnswer& reply) {
     auto found = inodes.find(get.inode);
     reply.reply.attributes = found == inodes.end() ? attributes() : found->second;
   }
-  void apply(const Lookup& lookup, const Payload&, VolumeAnswer& reply) {
+  void apply(const Lookup& lookup, ByteView, VolumeAnswer& reply) {
     auto found = names.find({lookup.parent, lookup.name});
     if (found == names.end()) {
       reply.reply.code = Code::not_found;
@@ -133,12 +131,10 @@ class FakeVolume : public VolumeClient {
       reply.reply = found->second;
     }
   }
-  void apply(const ReadLink& link, const Payload&, VolumeAnswer& reply) {
-    reply.reply.text = links[link.inode];
-  }
-  void apply(const Sync&, const Payload&, VolumeAnswer&) { durable = content; }
+  void apply(const ReadLink& link, ByteView, VolumeAnswer& reply) { reply.reply.text = links[link.inode]; }
+  void apply(const Sync&, ByteView, VolumeAnswer&) { durable = content; }
   template <typename Other>
-  void apply(const Other&, const Payload&, VolumeAnswer& reply) {
+  void apply(const Other&, ByteView, VolumeAnswer& reply) {
     reply.reply.attributes = attributes();
   }
 

@@ -105,7 +105,7 @@ BOOST_AUTO_TEST_CASE(requests_go_over_the_wire) {
   BOOST_TEST(pair.call(write, bytes).reply.code == Code::ok);
   auto read = pair.call(Read{made.attributes.inode, 100, 1 << 20});
   BOOST_TEST(read.payload.size() == 299'900u);
-  BOOST_TEST(read.payload[5] == 7);
+  BOOST_TEST(read.payload.view()[5] == 7);
   BOOST_TEST(pair.call(Sync{}).reply.code == Code::ok);
   BOOST_TEST(pair.call(Lookup{kRootInode, "none"}).reply.code == Code::not_found);
   // Held open by the mount, over the wire.

@@ -202,10 +202,10 @@ BOOST_AUTO_TEST_CASE(who_has_a_file_open_may_go_on_using_it) {
   BOOST_TEST(peer.call(close, {}, user(5)).reply.code == Code::ok);
   Write write;
   write.inode = file;
-  BOOST_TEST(peer.call(write, {1}, user(5)).reply.code == Code::ok);
+  BOOST_TEST(peer.call(write, Bytes{1}, user(5)).reply.code == Code::ok);
   BOOST_TEST(peer.call(Read{file, 0, 10}, {}, user(5)).reply.code == Code::ok);
   peer.call(Close{{file}});
-  BOOST_TEST(peer.call(write, {1}, user(5)).reply.code == Code::access_denied);
+  BOOST_TEST(peer.call(write, Bytes{1}, user(5)).reply.code == Code::access_denied);
 }
 
 BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
