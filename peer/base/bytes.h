@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,27 +12,7 @@
 
 namespace efs {
 
-// Large ones begin at a page, so that files can be written from them past the system's cache.
-template <typename T>
-struct BytesAllocator {
-  using value_type = T;
-  static constexpr size_t kPage = 4096, kLarge = 256 << 10;
-  BytesAllocator() = default;
-  template <typename U>
-  BytesAllocator(const BytesAllocator<U>&) {}
-  T* allocate(size_t count) {
-    if (count < kLarge) return static_cast<T*>(::operator new(count));
-    return static_cast<T*>(::operator new(count, std::align_val_t{kPage}));
-  }
-  void deallocate(T* at, size_t count) {
-    if (count < kLarge) return ::operator delete(at);
-    ::operator delete(at, std::align_val_t{kPage});
-  }
-  bool operator==(const BytesAllocator&) const { return true; }
-  static_assert(sizeof(T) == 1);
-};
-
-using Bytes = std::vector<uint8_t, BytesAllocator<uint8_t>>;
+using Bytes = std::vector<uint8_t>;
 using ByteView = std::span<const uint8_t>;
 template <size_t N>
 using ByteArray = std::array<uint8_t, N>;

@@ -111,7 +111,9 @@ class FakeVolume : public VolumeClient {
   void apply(const Read& read, ByteView, VolumeAnswer& reply) {
     const size_t from = std::min<size_t>(read.offset, content.size());
     const size_t to = std::min<size_t>(from + read.length, content.size());
-    reply.payload = to_bytes(ByteView(content).subspan(from, to - from));
+    Bytes part;
+    append(part, ByteView(content).subspan(from, to - from));
+    reply.payload = std::move(part);
     reply.reply.attributes = attributes();
   }
   void apply(const SetAttributes& set, ByteView, VolumeAnswer& reply) {
