@@ -12,8 +12,8 @@
 #include <memory>
 #include <vector>
 
-#include "peer/base/shared_bytes.h"
 #include "peer/base/error.h"
+#include "peer/base/shared_bytes.h"
 
 namespace efs {
 

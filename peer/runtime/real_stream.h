@@ -3,7 +3,8 @@
 // The RealStream that a user holds is a shell over a Socket, which lives until libuv has called back for the
 // last time: destroying the shell, from within its own callbacks too, closes the socket and silences it.
 //
-//   write -> nothing under way: as much as the socket takes at once, the rest by uv_write; else it gathers, and
+//   write -> nothing under way: as much as the socket takes at once, the rest by uv_write; else it gathers,
+//   and
 //            goes out as one when that is done
 //   read  -> the loop's buffer -> on_data
 //   end of stream, error of either -> on_close, once, after the last data; the descriptor is closed by then
