@@ -142,7 +142,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   if (is_acl(name)) request->session().expect_acl(node);
-  settled(request, node, name, [request, node, client, file, size, body = GetXattr{inode_of(node), name}] {
+  settled(request, node, name, [request, client, file, size, body = GetXattr{inode_of(node), name}] {
     client->call(request->who(), body, {}, request->options(), [request, file, size](VolumeAnswer answer) {
       if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
       if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));

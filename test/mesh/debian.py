@@ -52,7 +52,7 @@ class Debian:
         os.mkdir(self.cgroup)
         init = "/lib/systemd/systemd" if systemd else "sleep infinity"
         boot = f'echo $$ >{self.cgroup}/cgroup.procs && exec unshare --pid --fork --mount --cgroup --ipc --uts --kill-child ' \
-               f'{"--net env alone=1" if systemd else "env"} root={self.root} init={init} bash -ec \'{BOOT}\''
+               f'{"--net env alone=1" if systemd else "env"} root={self.root} init="{init}" bash -ec \'{BOOT}\''
         self.process = subprocess.Popen(["bash", "-c", boot], stdin=subprocess.DEVNULL)
         up = "systemctl is-system-running" if systemd else "cat /proc/1/comm"
         mesh.wait_until("it runs", lambda: self.do(up, check=False).stdout.strip() in ("running", "degraded", "sleep"), 120, 0.5)
