@@ -40,7 +40,6 @@ struct RealPeer {
 class Server {
  public:
   explicit Server(const std::string& path) {
-    std::optional<bool> ready;
     thread_ = std::thread([this, path] {
       RealRuntime real({.log_level = LogLevel::error, .pool_threads = 1, .awake_ns = 0});
       real_ = &real;
