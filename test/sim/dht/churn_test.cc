@@ -72,8 +72,7 @@ class Churn {
       mesh_.with(asker, [&](Node& node, Instant now) {
         node.lookup(
             key_of(publisher.contact.id), {},
-            [&tally, version = publisher.version,
-             asker_started = asker.started_ns](const LookupResult& result) {
+            [&tally, version = publisher.version](const LookupResult& result) {
               if (!result.record) return;
               ++tally.found;
               tally.stale += result.record->version < version ? 1 : 0;
