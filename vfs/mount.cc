@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "peer/runtime/wakefulness.h"
+#include "vfs/beside_caller.h"
 #include "vfs/limits.h"
 #include "vfs/mount_point.h"
 #include "vfs/session.h"
@@ -32,12 +33,14 @@ constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for 
 struct Asked {
   uint32_t opcode = 0;
   uint64_t node = 0;
-  uint32_t bytes = 0;  // of a WRITE
+  uint32_t thread = 0;  // who asks; 0: the kernel for nobody, or somebody of another pid namespace
+  uint32_t bytes = 0;   // of a WRITE
   explicit Asked(const fuse_buf& buffer) {
-    constexpr size_t kOpcode = 4, kNode = 16, kWriteSize = 56;
+    constexpr size_t kOpcode = 4, kNode = 16, kThread = 32, kWriteSize = 56;
     const char* head = static_cast<const char*>(buffer.mem);
     std::memcpy(&opcode, head + kOpcode, sizeof opcode);
     std::memcpy(&node, head + kNode, sizeof node);
+    std::memcpy(&thread, head + kThread, sizeof thread);
     if (buffer.size >= kWriteSize + sizeof bytes) std::memcpy(&bytes, head + kWriteSize, sizeof bytes);
   }
 };
@@ -147,7 +150,8 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   fuse_buf for_worker{};        // `receiving`: one that the loop received and a worker is to serve
   bool worker_has_one = false;  // `receiving`
   bool loop_receives = false;   // the loop's
-  unsigned loops_backlog = 0;   // the loop's
+  std::optional<BesideCaller> beside_loop;  // the loop's
+  unsigned loops_backlog = 0;               // the loop's
   int wake_fd = -1;
   std::atomic<bool> last_was_local{true};
   std::atomic<bool> stopping{false};
@@ -207,6 +211,7 @@ Status Mount::Impl::open(const MountOptions& options) {
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd < 0) return fail(from_errno(errno, "eventfd"));
+  beside_loop.emplace(session->options.poll_ns > 0);
   return {};
 }
 
@@ -247,6 +252,7 @@ void Mount::Impl::work() {
   bool receives = false;
   const int fd = fuse_session_fd(session->fuse);
   Wakefulness wakefulness(session->background.clock(), session->options.poll_ns);
+  BesideCaller beside(session->options.poll_ns > 0);
   while (true) {
     if (!receives) receiving.take();
     receives = true;
@@ -272,12 +278,16 @@ void Mount::Impl::work() {
         session->options.loop->stays_awake()) {
       in_turn = 0;
       receives = false;
+      beside.apart();
       give_to_loop(buffer);
       continue;
     }
     if (++backlog > kBacklog || is_long) {
       receives = false;
+      beside.apart();
       receiving.give();
+    } else {
+      beside.asked_by(pid_t(question.thread));
     }
     serve(buffer);
   }
@@ -317,13 +327,16 @@ bool Mount::Impl::look() {
     worker_has_one = true;
     leave();
   } else {
+    beside_loop->asked_by(pid_t(question.thread));
     serve(for_loop);
   }
   return true;
 }
 
 void Mount::Impl::leave() {
-  if (std::exchange(loop_receives, false)) receiving.give();
+  if (!std::exchange(loop_receives, false)) return;
+  beside_loop->apart();
+  receiving.give();
 }
 
 void Mount::Impl::flush_all(int64_t until_ns) {
