@@ -2,7 +2,7 @@
 //
 // A position is the cookie of the entry before it: stable while the directory changes. "." and ".." have 1
 // and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar kListingPage entries
-// come at a time and wait in the handle.
+// come at a time and wait in the handle, and the next page is on its way while one is read.
 //
 // What is made after the reading began is left out, as POSIX lets us: its cookies are larger than all others,
 // and who renames (or copies) each file that a listing shows would never come to its end.
@@ -31,7 +31,8 @@ struct Listing {
   DirectoryHandle* handle = nullptr;
   uint64_t since = 0;  // when the entries were asked for, and what was leased with them
   uint8_t lease = 0;
-  std::string buffer;
+  std::string buffer;  // `size` bytes, of which `used` are
+  size_t used = 0;
 
   // False: it did not fit.
   bool add(const std::string& name, const fuse_entry_param& entry, uint64_t next);
@@ -41,20 +42,19 @@ struct Listing {
 using ListingPtr = std::shared_ptr<Listing>;
 
 bool Listing::add(const std::string& name, const fuse_entry_param& entry, uint64_t next) {
-  const size_t used = buffer.size();
-  buffer.resize(size);
+  if (buffer.empty()) buffer.resize(size);
   char* const to = buffer.data() + used;
   const size_t room = size - used;  // libfuse looks at no request here: the first argument is not used
   const size_t needed = plus ? fuse_add_direntry_plus(nullptr, to, room, name.c_str(), &entry, off_t(next))
                              : fuse_add_direntry(nullptr, to, room, name.c_str(), &entry.attr, off_t(next));
-  const bool fits = needed <= size - used;
-  buffer.resize(fits ? used + needed : used);
-  return fits;
+  if (needed > room) return false;
+  used += needed;
+  return true;
 }
 
 bool Listing::add(const DirectoryEntry& entry) {
   fuse_entry_param shown{};
-  if (entry.attributes && !entry.junction) {
+  if (plus && entry.attributes && !entry.junction) {
     const uint8_t of_entry = lease != 0 ? kLeaseInode | kLeaseDirectory : 0;
     const MountSession::Shown where{node, entry.name, of_entry, nullptr};
     shown = request->session().entry_of(since, client, *entry.attributes, where);
@@ -67,7 +67,7 @@ bool Listing::add(const DirectoryEntry& entry) {
 }
 
 void Listing::reply() {
-  request->reply([&](fuse_req_t to) { return fuse_reply_buf(to, buffer.data(), buffer.size()); });
+  request->reply([&](fuse_req_t to) { return fuse_reply_buf(to, buffer.data(), used); });
 }
 
 void list(const ListingPtr& listing);
@@ -87,7 +87,7 @@ bool cut(DirectoryHandle& handle, const Reply& reply, std::vector<DirectoryEntry
 bool list_from_page(Listing& listing) {
   std::lock_guard lock(listing.handle->mutex);
   DirectoryHandle& page = *listing.handle;
-  if (page.with_attributes != listing.plus) return false;
+  if (listing.plus && !page.with_attributes) return false;
   size_t next = 0;
   if (page.cookie != listing.position) {
     while (next < page.entries.size() && page.entries[next].cookie != listing.position) ++next;
@@ -113,42 +113,110 @@ void mark_read(Listing& listing, const Attributes& directory) {
     session.mark_access(listing.client, listing.request->who(), directory.inode);
 }
 
+ReadDirectory page_at(fuse_ino_t node, uint64_t cookie, bool with_attributes) {
+  ReadDirectory body;
+  body.inode = inode_of(node);
+  body.cookie = cookie;
+  body.limit = kListingPage;
+  body.with_attributes = with_attributes;
+  return body;
+}
+
+// Asks for the page behind this one. What fails is asked for again when it is wanted.
+void fetch_ahead(const ListingPtr& listing, uint64_t cookie) {
+  auto ahead = std::make_shared<DirectoryHandle::Ahead>();
+  ahead->cookie = cookie;
+  ahead->with_attributes = listing->plus;
+  ahead->since = listing->request->session().given.now();
+  {
+    std::lock_guard lock(listing->handle->mutex);
+    listing->handle->ahead = ahead;
+  }
+  listing->client->call(listing->request->who(), page_at(listing->node, cookie, listing->plus), {}, {},
+                        [ahead](VolumeAnswer answer) {
+                          std::function<void()> waiting;
+                          {
+                            std::lock_guard lock(ahead->mutex);
+                            ahead->answer = std::move(answer);
+                            ahead->ready = true;
+                            waiting.swap(ahead->waiting);
+                          }
+                          if (waiting) waiting();
+                        });
+}
+
+void take_page(const ListingPtr& listing, Reply& reply) {
+  mark_read(*listing, reply.attributes);
+  uint64_t next = 0;
+  {
+    std::lock_guard lock(listing->handle->mutex);
+    DirectoryHandle& page = *listing->handle;
+    page.cookie = listing->position;
+    page.since = listing->since;
+    page.lease = reply.lease;
+    const bool last = cut(page, reply, reply.entries) || reply.end;
+    page.entries = std::move(reply.entries);
+    page.end = last || page.entries.empty();
+    page.with_attributes = listing->plus;
+    if (!page.end) next = page.entries.back().cookie;
+  }
+  if (next != 0) fetch_ahead(listing, next);
+  list_from_page(*listing);
+  listing->reply();
+}
+
+void ask_for_page(const ListingPtr& listing) {
+  const uint64_t cookie = listing->position < kFirstCookie ? 0 : listing->position;
+  listing->since = listing->request->session().given.now();
+  listing->request->session().call(listing->request, listing->client,
+                                   page_at(listing->node, cookie, listing->plus),
+                                   [listing](VolumeAnswer& answer) { take_page(listing, answer.reply); });
+}
+
+void fetch_from_afar(const ListingPtr& listing) {
+  std::shared_ptr<DirectoryHandle::Ahead> ahead;
+  {
+    std::lock_guard lock(listing->handle->mutex);
+    ahead = std::exchange(listing->handle->ahead, nullptr);
+  }
+  if (!ahead || ahead->cookie != listing->position || (listing->plus && !ahead->with_attributes))
+    return ask_for_page(listing);
+  auto take = [listing, ahead] {
+    if (ahead->answer.reply.code != Code::ok) return ask_for_page(listing);
+    listing->since = ahead->since;
+    take_page(listing, ahead->answer.reply);
+  };
+  {
+    std::lock_guard lock(ahead->mutex);
+    if (!ahead->ready) {
+      ahead->waiting = std::move(take);
+      return;
+    }
+  }
+  take();
+}
+
 void fetch(const ListingPtr& listing) {
+  if (!listing->client->local()) return fetch_from_afar(listing);
   const size_t each = listing->plus ? kPlusEntryBytes : kEntryBytes;
-  const bool local = listing->client->local();
   ReadDirectory body;
   body.inode = inode_of(listing->node);
   body.cookie = listing->position < kFirstCookie ? 0 : listing->position;
-  body.limit = local ? uint32_t(listing->size / each + 1) : kListingPage;
+  body.limit = uint32_t(listing->size / each + 1);
   body.with_attributes = listing->plus;
   listing->since = listing->request->session().given.now();
-  listing->request->session().call(
-      listing->request, listing->client, body, [listing, local](VolumeAnswer& answer) {
-        mark_read(*listing, answer.reply.attributes);
-        if (local) {
-          {
-            std::lock_guard lock(listing->handle->mutex);
-            cut(*listing->handle, answer.reply, answer.reply.entries);
-          }
-          listing->lease = answer.reply.lease;
-          for (const DirectoryEntry& entry : answer.reply.entries) {
-            if (!listing->add(entry)) break;
-          }
-          return listing->reply();
-        }
-        {
-          std::lock_guard lock(listing->handle->mutex);
-          listing->handle->cookie = listing->position;
-          listing->handle->since = listing->since;
-          listing->handle->lease = answer.reply.lease;
-          const bool last = cut(*listing->handle, answer.reply, answer.reply.entries) || answer.reply.end;
-          listing->handle->entries = std::move(answer.reply.entries);
-          listing->handle->end = last || listing->handle->entries.empty();
-          listing->handle->with_attributes = listing->plus;
-        }
-        list_from_page(*listing);
-        listing->reply();
-      });
+  listing->request->session().call(listing->request, listing->client, body, [listing](VolumeAnswer& answer) {
+    mark_read(*listing, answer.reply.attributes);
+    {
+      std::lock_guard lock(listing->handle->mutex);
+      cut(*listing->handle, answer.reply, answer.reply.entries);
+    }
+    listing->lease = answer.reply.lease;
+    for (const DirectoryEntry& entry : answer.reply.entries) {
+      if (!listing->add(entry)) break;
+    }
+    listing->reply();
+  });
 }
 
 // "." and "..", then the entries.
@@ -161,6 +229,7 @@ void list(const ListingPtr& listing) {
       listing->add(".", entry, 1);
       std::lock_guard lock(listing->handle->mutex);
       listing->handle->until = 0;
+      listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
     }
     entry.attr.st_ino = parent;
     listing->add("..", entry, 2);

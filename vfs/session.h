@@ -108,7 +108,18 @@ inline HandlePtr handle_of(const fuse_file_info* info) {
 
 // An open directory: from afar entries come many at a time, more than the kernel takes at once.
 struct DirectoryHandle {
+  // The page after `entries`, asked for before it is wanted.
+  struct Ahead {
+    uint64_t cookie = 0;
+    uint64_t since = 0;
+    bool with_attributes = false;
+    std::mutex mutex;
+    bool ready = false;
+    VolumeAnswer answer;
+    std::function<void()> waiting;  // for it to be ready
+  };
   std::mutex mutex;
+  std::shared_ptr<Ahead> ahead;
   uint64_t cookie = 0;  // where `entries` begins
   uint64_t since = 0;   // Given::now(), when they were asked for
   uint64_t until = 0;  // cookies from here on are of entries made after it was begun to be read; 0: not begun
