@@ -19,7 +19,7 @@ InodeNumber asks_for_xattrs(const RequestBody& body) {
   if (const auto* list = std::get_if<ListXattrs>(&body)) return list->inode;
   const auto* get = std::get_if<GetXattr>(&body);
   if (get == nullptr) return 0;
-  const bool free = get->name.starts_with("security.") || is_acl(get->name);
+  const bool free = (get->name.starts_with("security.") && get->name != "security.") || is_acl(get->name);
   return free && get->name.size() <= kMaxXattrName ? get->inode : 0;
 }
 }  // namespace

@@ -33,6 +33,9 @@ uint32_t without_set_id(uint32_t mode) {
   if (S_ISDIR(mode)) return mode;
   return mode & ~((mode & S_IXGRP) != 0 ? S_ISUID | S_ISGID : uint32_t(S_ISUID));
 }
+uint64_t blocks_of(uint64_t bytes) {
+  return (bytes + 4095) / 4096 * 8;
+}
 void show(const SetAttributes& change, Attributes& shown) {
   if (change.uid) shown.uid = *change.uid;
   if (change.gid) shown.gid = *change.gid;
@@ -271,6 +274,9 @@ Attributes OpenFile::with_buffered() const {
   }
   for (const auto& [offset, bytes] : dirty_.map()) wrote(bytes, offset, last_write_wall_ns_);
   if (pending_) set(*pending_);
+  // What they will take, as if nothing had been there: that of a hole shows, bytes over bytes do not.
+  const uint64_t at_most = std::min(blocks_of(shown.size), latest_.blocks + blocks_of(file_bytes()));
+  shown.blocks = std::max(shown.blocks, at_most);
   return shown;
 }
 

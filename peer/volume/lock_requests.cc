@@ -1,14 +1,13 @@
 // Requests about locks: who may, then Locks. None of it is logged.
 #include <unistd.h>
 
-#include "peer/volume/session_trust.h"
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 
 namespace efs {
 
 // As for opening: a POSIX read lock needs the file readable, a write lock writable, one of flock(2) either;
-// who has it open, or a lease on it (a mount then opens it without asking), was let in before.
+// who may have it open was let in before.
 Status SoleReplica::may_lock(const Request& request, const FileLock& lock) {
   auto rows = rows_->read();
   const RowsView view(*rows);
@@ -16,13 +15,7 @@ Status SoleReplica::may_lock(const Request& request, const FileLock& lock) {
   const bool reads = check_open(view, lock.inode, row, request.who, R_OK).has_value();
   const bool writes = check_open(view, lock.inode, row, request.who, W_OK).has_value();
   const bool may = lock.flock ? reads || writes : lock.type == kWriteLock ? writes : reads;
-  if (may || holds(request, lock.inode)) return {};
-  if (!is_limited(request.session)) {
-    for (const SessionId& session : leases_->holders(lock.inode)) {
-      if (session == request.session) return {};
-    }
-  }
-  return fail(Code::access_denied);
+  return may || may_have_open(request, lock.inode) ? Status{} : fail(Code::access_denied);
 }
 
 void SoleReplica::execute_lock(const Request& request, Done done) {

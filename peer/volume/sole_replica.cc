@@ -171,6 +171,13 @@ bool SoleReplica::holds(const Request& request, InodeNumber inode) const {
   return open_.holds(request.session, inode);
 }
 
+bool SoleReplica::may_have_open(const Request& request, InodeNumber inode) const {
+  if (holds(request, inode)) return true;
+  if (is_limited(request.session)) return false;
+  const auto holders = leases_->holders(inode);
+  return std::find(holders.begin(), holders.end(), request.session) != holders.end();
+}
+
 Reply SoleReplica::read_rows(const Request& request) {
   auto rows = rows_->read();
   Reply reply = read(*rows, request, false);
@@ -191,7 +198,7 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
   Reply last;
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     Result<ReadPlan> plan = plan_read(*rows_->read(), request.who, body, false);
-    if (!plan && plan.error().code == Code::access_denied && holds(request, body.inode))
+    if (!plan && plan.error().code == Code::access_denied && may_have_open(request, body.inode))
       plan = plan_read(*rows_->read(), request.who, body, true);
     if (!plan) return {error_reply(std::move(plan.error())), {}};
     Bytes payload;
@@ -482,7 +489,7 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   operation.acknowledged = request.acknowledged;
   if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
   if (const auto* copy = std::get_if<CopyRange>(&operation.body); copy && operation.held)
-    operation.held = holds(request, copy->from);
+    operation.held = may_have_open(request, copy->from);
   const PackedBytes packed = pack_carried(operation.body);
   Reply reply;
   {

@@ -167,6 +167,10 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
   bool holds(const Request& request, InodeNumber inode) const;
+  // Its mount may have the inode open: it said so, or it holds a lease on it and opens it without asking.
+  // What the mode says now does not matter to who has it open, nor to the kernel, which reads a program to
+  // run it.
+  bool may_have_open(const Request& request, InodeNumber inode) const;
   bool knows(const SessionId& session) const {  // with open_mutex_ held
     return is_own_session(session) || open_.known(session);
   }

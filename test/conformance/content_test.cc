@@ -214,6 +214,21 @@ TEST(blocks, count_what_is_stored) {
   TRUE(blocks(seen("small")) <= 8);
 }
 
+TEST(blocks, count_what_is_not_sent_yet) {
+  Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+  write_at(fd, pattern(65536), 0);
+  EQ(info_of(fd).st_blocks, 128);
+  OK(fsync(fd));
+  write_at(fd, pattern(65536), 0);
+  EQ(info_of(fd).st_blocks, 128);
+  EQ(blocks(seen("f")), 128);
+  OK(ftruncate(fd, 1 << 20));
+  write_at(fd, pattern(65536), 1 << 19);
+  EQ(info_of(fd).st_blocks, 256);
+  OK(fsync(fd));
+  EQ(blocks(seen("f")), 256);
+}
+
 TEST(fallocate, grows) {
   Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
   write_at(fd, "content", 0);

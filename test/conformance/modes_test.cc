@@ -282,6 +282,17 @@ TEST(access, execute) {
     FAILS(EACCES, open("true", O_RDONLY));
     EQ(system("./true"), 0);  // to execute is enough
   });
+  for (int i = 0; i < 5; ++i) {  // of which nothing is in memory, and which was looked at before
+    const std::string name = "true" + std::to_string(i);
+    OK(system(("cp /bin/true " + name).c_str()));
+    OK(chmod(name.c_str(), 0111));
+    TRUE(contents(name).size() > 1000);
+    {
+      Fd fd(OK(open(name.c_str(), O_RDONLY)));
+      EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    }
+    as_user([&] { EQ(system(("./" + name).c_str()), 0); });
+  }
   make_file("script", "#!/bin/sh\nexit 3\n", 0755);
   EQ(WEXITSTATUS(system("./script")), 3);
 }

@@ -142,6 +142,22 @@ TEST(open, of_what_the_mode_was_taken_from_after) {
   EQ(contents(seen("f")), "Con");
 }
 
+TEST(open, to_read_what_the_mode_was_taken_from_after) {  // and nothing of it is in memory
+  OK(chmod(".", 0777));
+  make_file("f", std::string(1 << 20, 'c'), 0600);
+  OK(chown("f", kUser, kGroup));
+  as_user([] { EQ(contents("f").size(), size_t(1) << 20); });  // it is known here from now on
+  as_user([] {
+    Fd fd(OK(open("f", O_RDONLY)));
+    Fd copy(OK(open("f2", O_RDWR | O_CREAT, 0600)));
+    OK(chmod("f", 0));
+    EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    EQ(read_at(fd, 7, 500'000), "ccccccc");
+    EQ(copy_file_range(fd, nullptr, copy, nullptr, 10, 0), 10);
+    FAILS(EACCES, open("f", O_RDONLY));
+  });
+}
+
 TEST(open, fifo) {
   OK(mkfifo("fifo", 0600));
   FAILS(ENXIO, open("fifo", O_WRONLY | O_NONBLOCK));

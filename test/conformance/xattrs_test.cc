@@ -107,7 +107,11 @@ TEST(xattr, namespaces) {
   FAILS(EOPNOTSUPP, set("f", "noname", "1"));
   FAILS(EOPNOTSUPP, getxattr("f", "nonsense.a", nullptr, 0));
   FAILS(EOPNOTSUPP, removexattr("f", "nonsense.a"));
-  FAILS(EINVAL, set("f", "user.", "1"));
+  for (const char* name : {"user.", "trusted.", "security."}) {
+    FAILS(EINVAL, set("f", name, "1"));
+    FAILS(EINVAL, getxattr("f", name, nullptr, 0));
+    FAILS(EINVAL, removexattr("f", name));
+  }
   OK(set("f", "trusted.a", "secret"));
   EQ(get(seen("f"), "trusted.a"), "secret");
   OK(set("f", "security.test", "label"));

@@ -218,6 +218,8 @@ Status Query::answer(const SeekData& request) {
 Status Query::answer(const GetXattr& request) {
   EFS_ASSIGN(auto row, view_.inode(request.inode));
   if (request.name.size() > kMaxXattrName) return fail(Code::range);
+  if (request.name == "user." || request.name == "security." || (request.name == "trusted." && who_.uid == 0))
+    return fail(Code::invalid_argument);
   if (request.name.starts_with("user.")) {
     if (!row.is_regular() && !row.is_directory()) return fail(Code::no_attribute);
     if (!held_) EFS_TRY(view_.may(request.inode, row, who_, kRead));
