@@ -15,7 +15,8 @@ namespace efs {
 namespace {
 constexpr unsigned kInARow = 8;      // requests before it is worth it
 constexpr unsigned kLookEvery = 64;  // requests: the scheduler moves programs seldom
-constexpr unsigned kMostMoves = 4;   // a caller that never stays is not followed any more
+constexpr unsigned kMostMoves = 4;   // a caller that does not stay is left alone
+constexpr unsigned kRest = 32;       // looks: for so long
 
 // The processors that this process may use. A thread's children are kept where it is kept at that moment, so
 // they are told to start with these instead.
@@ -64,7 +65,11 @@ void BesideCaller::follow(pid_t thread) {
 }
 
 void BesideCaller::look() {
-  if (caller_ <= 0 || moves_ > kMostMoves) return;
+  if (caller_ <= 0) return;
+  if (moves_ > kMostMoves) {
+    if (++moves_ < kMostMoves + kRest) return;
+    moves_ = 0;
+  }
   if (!about_caller_)
     about_caller_.emplace(open(fmt::format("/proc/{}/stat", caller_).c_str(), O_RDONLY | O_CLOEXEC));
   char text[1024];

@@ -37,8 +37,8 @@ class BesideCaller {
   pid_t caller_ = 0;
   std::optional<Descriptor> about_caller_;  // /proc/<thread>/stat
   unsigned in_a_row_ = 0;                   // requests of this caller alone, since it was followed or left
-  unsigned moves_ = 0;                      // looks in a row at which it ran somewhere else again
-  int processor_ = -1;                      // that this thread is kept on
+  unsigned moves_ = 0;  // looks in a row at which it ran somewhere else again, then: to rest
+  int processor_ = -1;  // that this thread is kept on
 };
 
 }  // namespace efs

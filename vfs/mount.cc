@@ -25,35 +25,42 @@ namespace efs {
 namespace {
 
 constexpr unsigned kBacklog = 16;
+constexpr unsigned kOverlap = 32;
+constexpr int64_t kRelief = 5 * kMillisecond;
 constexpr unsigned kInTurn = 4;  // requests for other peers' volumes, each awaited, before the loop receives
 constexpr auto kLoopPatience = std::chrono::seconds(1);
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
-// What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_write_in).
+// What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_read_in or
+// fuse_write_in, which begin alike).
 struct Asked {
   uint32_t opcode = 0;
   uint64_t node = 0;
   uint32_t thread = 0;  // who asks; 0: the kernel for nobody, or somebody of another pid namespace
-  uint32_t bytes = 0;   // of a WRITE
+  uint32_t bytes = 0;   // of a READ or WRITE
   explicit Asked(const fuse_buf& buffer) {
-    constexpr size_t kOpcode = 4, kNode = 16, kThread = 32, kWriteSize = 56;
+    constexpr size_t kOpcode = 4, kNode = 16, kThread = 32, kSize = 56;
     const char* head = static_cast<const char*>(buffer.mem);
     std::memcpy(&opcode, head + kOpcode, sizeof opcode);
     std::memcpy(&node, head + kNode, sizeof node);
     std::memcpy(&thread, head + kThread, sizeof thread);
-    if (buffer.size >= kWriteSize + sizeof bytes) std::memcpy(&bytes, head + kWriteSize, sizeof bytes);
+    if (buffer.size >= kSize + sizeof bytes) std::memcpy(&bytes, head + kSize, sizeof bytes);
   }
 };
 
 // Requests that read a disk, move many bytes or sync take long enough for another thread to look for the
 // next meanwhile. What another peer answers takes no thread here, but for the copy of what is written.
-bool takes_long(const Asked& asked, bool local, uint64_t dirty_bytes) {
+// `perhaps`: one visit to a disk, which may be over before another thread is awake.
+enum class Length { brief, perhaps_long, lengthy };
+Length length_of(const Asked& asked, bool local, uint64_t dirty_bytes) {
   constexpr uint32_t kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kFallocate = 43;
   constexpr uint32_t kMany = 64 << 10;
-  if (asked.opcode == kWrite) return asked.bytes > kMany;
-  if (!local) return false;
-  return asked.opcode == kRead || asked.opcode == kFsync || asked.opcode == kFallocate ||
-         (asked.opcode == kFlush && dirty_bytes > kMany);
+  if (asked.opcode == kWrite) return asked.bytes > kMany ? Length::lengthy : Length::brief;
+  if (!local) return Length::brief;
+  if (asked.opcode == kRead) return asked.bytes > kMany ? Length::lengthy : Length::perhaps_long;
+  if (asked.opcode == kFsync) return dirty_bytes > kMany ? Length::lengthy : Length::perhaps_long;
+  const bool flushes = asked.opcode == kFlush && dirty_bytes > kMany;
+  return flushes || asked.opcode == kFallocate ? Length::lengthy : Length::brief;
 }
 
 void op_init(void*, fuse_conn_info* connection) {
@@ -152,6 +159,11 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   bool loop_receives = false;   // the loop's
   std::optional<BesideCaller> beside_loop;  // the loop's
   unsigned loops_backlog = 0;               // the loop's
+  unsigned overlaps = 0;    // `receiving`: requests for which it is presumed that others follow at once
+  uint32_t last_asker = 0;  // `receiving`
+  std::atomic<uint64_t> held_up{0};  // number of what who receives serves though it may take long; 0: nothing
+  std::atomic<uint64_t> held_ups{0};
+  std::atomic<bool> watched_for_relief{false};
   int wake_fd = -1;
   std::atomic<bool> last_was_local{true};
   std::atomic<bool> stopping{false};
@@ -174,6 +186,10 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   void work();
   int receive(fuse_buf& buffer);
   void serve(fuse_buf& buffer);
+  bool asks_alone(uint32_t thread);
+  bool more_waits(int fd);
+  bool serve_or_be_relieved(fuse_buf& buffer);
+  void relieve(uint64_t seen, uint64_t seen_in_all);
   void wait_for_request(int fd, Wakefulness& wakefulness);
   void give_to_loop(fuse_buf& buffer);
   bool look() override;
@@ -245,6 +261,49 @@ void Mount::Impl::serve(fuse_buf& buffer) {
   fuse_session_process_buf(session->fuse, &buffer);
 }
 
+// Whether one program asks one thing after another. `thread` of this request, 0: nobody's. `receiving` is
+// held.
+bool Mount::Impl::asks_alone(uint32_t thread) {
+  if (thread == 0) return overlaps == 0;
+  if (std::exchange(last_asker, thread) != thread) {
+    overlaps = kOverlap;
+  } else if (overlaps > 0) {
+    --overlaps;
+  }
+  return overlaps == 0;
+}
+
+bool Mount::Impl::more_waits(int fd) {
+  pollfd next{fd, POLLIN, 0};
+  if (poll(&next, 1, 0) == 0) return false;
+  overlaps = kOverlap;
+  return true;
+}
+
+// For one that asks one thing after another: nobody is woken to look for more meanwhile, unless this takes
+// longer than it should. False: somebody else was, and receives now.
+bool Mount::Impl::serve_or_be_relieved(fuse_buf& buffer) {
+  uint64_t number = held_ups.fetch_add(1) + 1;
+  held_up = number;
+  if (!watched_for_relief.exchange(true)) relieve(0, 0);
+  serve(buffer);
+  return held_up.compare_exchange_strong(number, 0);
+}
+
+// Every kRelief, as long as there is something to look at.
+void Mount::Impl::relieve(uint64_t seen, uint64_t seen_in_all) {
+  uint64_t now = held_up;
+  const uint64_t in_all = held_ups;
+  if (now != 0 && now == seen && held_up.compare_exchange_strong(now, 0)) receiving.give();
+  if (in_all == seen_in_all) {
+    watched_for_relief = false;
+    if (held_up == 0 || watched_for_relief.exchange(true)) return;
+  }
+  session->background.after(kRelief, [weak = weak_from_this(), now, in_all] {
+    if (auto self = weak.lock()) self->relieve(now, in_all);
+  });
+}
+
 void Mount::Impl::work() {
   fuse_buf buffer{};
   unsigned backlog = 0;  // requests that this thread took without having to wait
@@ -272,7 +331,10 @@ void Mount::Impl::work() {
     const auto client = session->tree.client(question.node);
     const bool local = !client || client->local();
     last_was_local.store(local, std::memory_order_relaxed);
-    const bool is_long = takes_long(question, local, session->context.dirty_bytes.load());
+    const Length length = length_of(question, local, session->context.dirty_bytes.load());
+    const bool alone = asks_alone(question.thread);
+    const bool is_long =
+        length == Length::lengthy || (length == Length::perhaps_long && (!alone || more_waits(fd)));
     in_turn = !local && !is_long && !given ? in_turn + 1 : 0;
     if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr &&
         session->options.loop->stays_awake()) {
@@ -282,14 +344,18 @@ void Mount::Impl::work() {
       give_to_loop(buffer);
       continue;
     }
-    if (++backlog > kBacklog || is_long) {
+    if ((++backlog > kBacklog && !alone) || is_long) {
       receives = false;
       beside.apart();
       receiving.give();
     } else {
       beside.asked_by(pid_t(question.thread));
     }
-    serve(buffer);
+    if (receives && length == Length::perhaps_long) {
+      receives = serve_or_be_relieved(buffer);
+    } else {
+      serve(buffer);
+    }
   }
   if (receives) receiving.give();
   free(buffer.mem);
@@ -321,8 +387,9 @@ bool Mount::Impl::look() {
   }
   const Asked question(for_loop);
   const auto client = session->tree.client(question.node);
-  if (++loops_backlog > kBacklog || !client || client->local() ||
-      takes_long(question, false, session->context.dirty_bytes.load())) {
+  const bool alone = asks_alone(question.thread);
+  if ((++loops_backlog > kBacklog && !alone) || !client || client->local() ||
+      length_of(question, false, session->context.dirty_bytes.load()) != Length::brief) {
     std::swap(for_worker, for_loop);
     worker_has_one = true;
     leave();
