@@ -98,18 +98,24 @@ BOOST_AUTO_TEST_CASE(calls_and_throughput) {
   const Clock& clock = real.runtime().loop.clock();
   constexpr int kBulk = 100, kSmall = 3000;
   int left = kBulk, small_left = kSmall;
+  const auto arrived = [&](const Result<Answer>& answer) {  // nothing may be thrown through the loop
+    if (answer) return true;
+    BOOST_ERROR(to_text(answer.error()));
+    real.stop();
+    return false;
+  };
   int64_t start = 0, bulk_end = 0, worst_ns = 0;
   std::function<void()> ping = [&] {  // while bulk flows
     int64_t sent = clock.now_ns();
     a.rpc.call(b.rpc.id(), 96, Bytes(20), {}, {.priority = Priority::control}, [&, sent](const auto& answer) {
-      BOOST_REQUIRE(answer.has_value());
+      if (!arrived(answer)) return;
       worst_ns = std::max(worst_ns, clock.now_ns() - sent);
       if (left > 0) ping();
     });
   };
   std::function<void()> small = [&] {
     a.rpc.call(b.rpc.id(), 96, Bytes(100), {}, {}, [&](const auto& answer) {
-      BOOST_REQUIRE(answer.has_value());
+      if (!arrived(answer)) return;
       --small_left > 0 ? small() : real.stop();
     });
   };
@@ -118,8 +124,8 @@ BOOST_AUTO_TEST_CASE(calls_and_throughput) {
     --unasked;
     a.rpc.call(b.rpc.id(), 96, {}, Bytes(1 << 20, 7), {.timeout_ns = kMinute, .priority = Priority::bulk},
                [&](const Result<Answer>& answer) {
-                 BOOST_REQUIRE(answer.has_value());
-                 BOOST_REQUIRE(answer->payload.size() == (1u << 20));
+                 if (!arrived(answer)) return;
+                 BOOST_CHECK_EQUAL(answer->payload.size(), 1u << 20);
                  if (unasked > 0) bulk();
                  if (--left > 0) return;
                  bulk_end = clock.now_ns();
@@ -128,7 +134,7 @@ BOOST_AUTO_TEST_CASE(calls_and_throughput) {
   };
   real.runtime().loop.post([&] {
     a.rpc.call(b.rpc.id(), 96, {}, {}, {}, [&](const auto& answer) {
-      BOOST_REQUIRE(answer.has_value());
+      if (!arrived(answer)) return;
       start = clock.now_ns();
       ping();
       for (int i = 0; i < 8; ++i) bulk();
