@@ -4,9 +4,11 @@ The chunk store lies on a FUSE filesystem of our own (test/bench/mirror.cc) whos
 waits, as from a dying disk. Meanwhile the mount goes on for what needs no chunk.
 """
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -22,9 +24,10 @@ STAT = "import os, sys; os.stat(sys.argv[1]); os.mkdir(sys.argv[1] + '.new')"
 class Disk:
     """A directory that can be made to hang."""
 
-    def __init__(self, base):
-        self.path = os.path.join(base, "disk")
-        source = os.path.join(base, "source")
+    def __init__(self):
+        self.base = tempfile.mkdtemp(prefix="efs-disk-")
+        self.path = os.path.join(self.base, "disk")
+        source = os.path.join(self.base, "source")
         os.makedirs(self.path)
         os.makedirs(source)
         self.process = subprocess.Popen([os.path.join(mesh.BUILD, "test", "mirror"), source, self.path, "--threads", "4"])
@@ -40,18 +43,20 @@ class Disk:
     def go_on(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
         self.go_on()
         subprocess.run(["umount", "-l", self.path], check=False)
         self.process.terminate()
         self.process.wait(10)
+        shutil.rmtree(self.base)
 
 
 class SlowDisk(unittest.TestCase):
     def test_a_read_that_hangs_holds_up_nobody_else(self):
-        with Mesh(1, start=False) as m:
-            disk = Disk(m.base)
-            self.addCleanup(disk.close)
+        with Disk() as disk, Mesh(1, start=False) as m:
             try:
                 m[0].extra = ["--store", disk.path]
                 m.start()
