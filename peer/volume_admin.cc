@@ -61,6 +61,8 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
                   Status made =
                       status_of(answer.reply, fmt::format("cannot make {} in the volume {}",
                                                           creation->wanted.prefix, creation->parent.prefix));
+                  if (!made && made.error().code == Code::cross_volume)
+                    return look_for_parent(creation, made.error());
                   if (!made) return creation->done(fail(made.error()));
                   // Of the directories from the root to the one the junction is in, the root itself is left
                   // out.
@@ -70,6 +72,17 @@ void VolumeAdmin::make_junction(std::shared_ptr<Creation> creation) {
                     ancestors.erase(ancestors.begin());
                   make_charter(creation);
                 });
+}
+
+// The way crosses another volume, which our register may not hold yet: it may have been made a moment ago.
+void VolumeAdmin::look_for_parent(std::shared_ptr<Creation> creation, Error error) {
+  membership_.refresh([this, creation, error](Status current) {
+    const VolumeFacts* parent = membership_.state().volume_for(creation->wanted.prefix);
+    if (!current || parent == nullptr || parent->id == creation->parent.id)
+      return creation->done(fail(error));
+    creation->parent = *parent;
+    make_junction(creation);
+  });
 }
 
 void VolumeAdmin::make_charter(std::shared_ptr<Creation> creation) {

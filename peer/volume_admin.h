@@ -37,6 +37,7 @@ class VolumeAdmin {
  private:
   struct Creation;
   void make_junction(std::shared_ptr<Creation> creation);
+  void look_for_parent(std::shared_ptr<Creation> creation, Error error);
   void make_charter(std::shared_ptr<Creation> creation);
   void await_volume(std::shared_ptr<Creation> creation);
   void finish(std::shared_ptr<Creation> creation);

@@ -28,7 +28,7 @@ struct Listing {
   size_t size = 0;
   uint64_t position = 0;
   bool plus = false;
-  DirectoryHandle* handle = nullptr;
+  DirectoryHandlePtr handle;
   uint64_t since = 0;  // when the entries were asked for, and what was leased with them
   uint8_t lease = 0;
   std::string buffer;  // `size` bytes, of which `used` are
@@ -132,7 +132,9 @@ void fetch_ahead(const ListingPtr& listing, uint64_t cookie) {
     std::lock_guard lock(listing->handle->mutex);
     listing->handle->ahead = ahead;
   }
-  listing->client->call(listing->request->who(), page_at(listing->node, cookie, listing->plus), {}, {},
+  VolumeClient::Options options = listing->request->options();
+  options.interrupted = ahead->interrupted;
+  listing->client->call(listing->request->who(), page_at(listing->node, cookie, listing->plus), {}, options,
                         [ahead](VolumeAnswer answer) {
                           std::function<void()> waiting;
                           {
@@ -179,21 +181,25 @@ void fetch_from_afar(const ListingPtr& listing) {
     std::lock_guard lock(listing->handle->mutex);
     ahead = std::exchange(listing->handle->ahead, nullptr);
   }
-  if (!ahead || ahead->cookie != listing->position || (listing->plus && !ahead->with_attributes))
+  if (!ahead || ahead->cookie != listing->position || (listing->plus && !ahead->with_attributes) ||
+      !listing->request->listen(listing->client, ahead->interrupted))
     return ask_for_page(listing);
-  auto take = [listing, ahead] {
-    if (ahead->answer.reply.code != Code::ok) return ask_for_page(listing);
+  auto take = [listing, ahead](bool waited) {
+    const Code code = ahead->answer.reply.code;
+    if (waited && (code == Code::interrupted || code == Code::unreachable || code == Code::timed_out))
+      return void(listing->request->error(code));
+    if (code != Code::ok) return ask_for_page(listing);
     listing->since = ahead->since;
     take_page(listing, ahead->answer.reply);
   };
   {
     std::lock_guard lock(ahead->mutex);
     if (!ahead->ready) {
-      ahead->waiting = std::move(take);
+      ahead->waiting = [take] { take(true); };
       return;
     }
   }
-  take();
+  take(false);
 }
 
 void fetch(const ListingPtr& listing) {
@@ -249,6 +255,7 @@ void list(const ListingPtr& listing) {
     }
     return dots(parent);
   }
+  if (!listing->client->local()) listing->request->listen(listing->client);
   listing->client->call(listing->request->who(), Lookup{inode_of(listing->node), ".."}, {},
                         listing->request->options(), [listing, volume, dots](VolumeAnswer answer) {
                           const bool known =
@@ -262,12 +269,11 @@ void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file
   listing->request = begin(req);
   listing->client = listing->request->session().client(node);
   if (!listing->client) return void(listing->request->error(Code::stale));
-  if (!listing->client->local()) listing->request->listen(listing->client);
   listing->node = node;
   listing->size = std::min<size_t>(size, kMaxWrite);
   listing->position = uint64_t(offset);
   listing->plus = plus;
-  listing->handle = reinterpret_cast<DirectoryHandle*>(info->fh);
+  listing->handle = *reinterpret_cast<DirectoryHandlePtr*>(info->fh);
   list(listing);
 }
 
@@ -281,8 +287,8 @@ void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
     info->cache_readdir = 1;
     info->keep_cache = session->notifier.overflows() == 0 && (!cache || cache->keep_listing(inode_of(node)));
   }
-  auto handle = std::make_unique<DirectoryHandle>();
-  handle->no_atime = (info->flags & O_NOATIME) != 0;
+  auto handle = std::make_unique<DirectoryHandlePtr>(std::make_shared<DirectoryHandle>());
+  (*handle)->no_atime = (info->flags & O_NOATIME) != 0;
   info->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(req, info) == 0) handle.release();
 }
@@ -295,7 +301,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, 
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
-  delete reinterpret_cast<DirectoryHandle*>(info->fh);
+  delete reinterpret_cast<DirectoryHandlePtr*>(info->fh);
   fuse_reply_err(req, 0);
 }
 

@@ -62,12 +62,18 @@ bool KernelRequest::fetch_groups() {
 }
 
 void KernelRequest::listen(std::shared_ptr<VolumeClient> client) {
-  if (listening_) return;
+  if (!listening_) listen(std::move(client), std::make_shared<std::atomic<bool>>(false));
+}
+
+bool KernelRequest::listen(std::shared_ptr<VolumeClient> client,
+                           std::shared_ptr<std::atomic<bool>> interrupted) {
+  if (listening_) return false;
   client_ = std::move(client);
-  interrupted_ = std::make_shared<std::atomic<bool>>(false);
+  interrupted_ = std::move(interrupted);
   listening_ = true;
   session_->track(this, true);
   fuse_req_interrupt_func(request_, on_interrupt, this);
+  return true;
 }
 
 void KernelRequest::listen_with(std::function<void()> give_up, bool at_once) {

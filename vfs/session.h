@@ -48,6 +48,9 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   // without one: answered EINTR, whatever it waits for goes on. At once when its program is being killed,
   // else after kInterruptPatience: programs expect no EINTR from files, and the kernel tells of every signal.
   void listen(std::shared_ptr<VolumeClient> client);
+  // For a call that was made before this request came, with `interrupted` among its options. False: it
+  // listens for a call of its own.
+  bool listen(std::shared_ptr<VolumeClient> client, std::shared_ptr<std::atomic<bool>> interrupted);
   // Or through `give_up`; `at_once` for what programs expect EINTR of.
   void listen_with(std::function<void()> give_up, bool at_once);
   VolumeClient::Options options() const;
@@ -113,6 +116,7 @@ struct DirectoryHandle {
     uint64_t cookie = 0;
     uint64_t since = 0;
     bool with_attributes = false;
+    std::shared_ptr<std::atomic<bool>> interrupted = std::make_shared<std::atomic<bool>>(false);
     std::mutex mutex;
     bool ready = false;
     VolumeAnswer answer;
@@ -129,6 +133,8 @@ struct DirectoryHandle {
   bool with_attributes = false;
   bool no_atime = false;  // it was marked as read, or is not to be
 };
+// As a FileHandle's: an interrupt may answer a reading whose page comes after the directory was closed.
+using DirectoryHandlePtr = std::shared_ptr<DirectoryHandle>;
 
 // The peer's volumes, those of other peers behind what this mount was leased. Thread-safe. `found` sees each
 // client before anything is asked of it.

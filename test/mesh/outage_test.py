@@ -23,6 +23,15 @@ PATIENCE = 2  # s: vfs.unreachable_timeout here
 FROZEN = 15 if LONG else 11.5  # s: connections are given up after 10
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ETIMEDOUT)
 
+LIST_IN_TWO_PARTS = """
+import os, sys
+entries = os.scandir(sys.argv[1])
+next(entries)
+os.write(1, b"1")
+os.read(0, 1)
+list(entries)
+"""
+
 
 def read(path):
     with open(path) as file:
@@ -317,6 +326,33 @@ class Stopped(Case):
             self.assertEqual(read(m[1].path("elsewhere")), "goes on")
             self.assertEqual(m[2].path("v", "held") and read(m[1].path("v", "held"))[0], "1")
             self.assertEqual(m[1].alive(), True)
+
+    def test_a_program_is_killed_while_it_lists(self):
+        """It ends at once; its directory is closed before the page that it waited for comes."""
+        os.environ["MALLOC_PERTURB_"] = "165"  # what is freed is overwritten
+        self.addCleanup(os.environ.pop, "MALLOC_PERTURB_")
+        with Mesh(2, unreachable_timeout=20) as m:
+            names = [f"{number:04}" * 20 for number in range(6000)]
+            os.mkdir(m[0].path("many"))
+            for name in names:
+                os.close(os.open(m[0].path("many", name), os.O_CREAT | os.O_WRONLY))
+            for _ in range(3):
+                listing = subprocess.Popen(["/usr/bin/python3", "-c", LIST_IN_TWO_PARTS, m[1].path("many")],
+                                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                with listing:
+                    listing.stdout.read(1)
+                    m[0].signal(signal.SIGSTOP)
+                    try:
+                        listing.stdin.close()
+                        time.sleep(1)
+                        self.assertIsNone(listing.poll())  # it waits for a page
+                    finally:
+                        listing.kill()
+                        listing.wait(2)  # at once
+                        time.sleep(0.5)
+                        m[0].signal(signal.SIGCONT)
+                self.goes_on("the listing", lambda: sorted(os.listdir(m[1].path("many"))) == names)
+                self.assertTrue(m[1].alive())
 
     def test_mounts_that_went(self):
         with Mesh(2, unreachable_timeout=PATIENCE) as m:

@@ -78,6 +78,26 @@ BOOST_AUTO_TEST_CASE(of_two_volumes_with_one_prefix_one_is_made) {
   }
 }
 
+// Each from a peer that may not have heard yet of the volume above.
+BOOST_AUTO_TEST_CASE(a_volume_is_made_below_one_made_a_moment_ago) {
+  for (const uint64_t seed : seeds(2)) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      Mesh mesh(seed);
+      grow(mesh, 3);
+      for (size_t round = 0; round < 6; ++round) {
+        const std::string above = "/v" + std::to_string(round);
+        for (const std::string& prefix : {above, above + "/below"}) {
+          auto made =
+              mesh.create_volume(mesh.host(prefix == above ? 0 : 1 + round % 3), prefix, mesh.host(0).id());
+          BOOST_CHECK_MESSAGE(made, why(made));
+        }
+      }
+      mesh.sim.run_for(kMinute);
+      check_consistent(mesh);
+    }
+  }
+}
+
 // The maker dies between the junction and the charter: the parent's owner removes the junction, not before a
 // minute and soon after it, and the name is free again.
 BOOST_AUTO_TEST_CASE(a_junction_without_a_volume_is_removed_after_a_minute) {
