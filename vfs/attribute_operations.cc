@@ -65,7 +65,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
     request->session().call(request, client, body, [request, client, body, file](VolumeAnswer& answer) {
       if (file) file->own_change(answer.reply.attributes);
       if (file && body.size) file->forget_written(*body.size, UINT64_MAX);
-      request->session().reply_attributes(request, client, answer.reply.attributes, answer.reply.lease);
+      // The kernel takes these attributes as they are, also when news has overtaken them: not to be kept.
+      request->session().reply_attributes(request, client, answer.reply.attributes, 0);
     });
   };
   // Its close sends them: of a file that nobody has open any more they would wait here.

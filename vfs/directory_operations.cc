@@ -267,6 +267,7 @@ void list(const ListingPtr& listing) {
 void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info, bool plus) {
   auto listing = std::make_shared<Listing>();
   listing->request = begin(req);
+  listing->request->by_handle();
   listing->client = listing->request->session().client(node);
   if (!listing->client) return void(listing->request->error(Code::stale));
   listing->node = node;

@@ -1,6 +1,8 @@
 // FUSE: names. lookup, forget, mknod, mkdir, symlink, link, unlink, rmdir, rename, readlink.
 #include <linux/fs.h>
+#include <sys/stat.h>
 
+#include "vfs/limits.h"
 #include "vfs/session.h"
 
 namespace efs {
@@ -18,7 +20,42 @@ std::shared_ptr<VolumeClient> leads_away(MountSession& session, fuse_ino_t paren
   return nullptr;
 }
 
-void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name) {
+void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name, unsigned tries = kRepeats);
+
+// Shows what a name leads to. The kernel moves a directory's entry to where another mount has moved it, but
+// does not wait for the locks that it takes: programs would get ESTALE. So it is answered when they are free,
+// or after a while (they may be the caller's own).
+void show(const RequestPtr& request, fuse_ino_t parent, const std::string& name, const TreeNode& node,
+          unsigned checks = kMoveChecks) {
+  MountSession& session = request->session();
+  if (checks > 0 && S_ISDIR(node.attributes.mode) && session.is_kept_elsewhere(node.global(), parent)) {
+    return session.background.after(
+        kMoveCheck, [request, parent, name, node, checks] { show(request, parent, name, node, checks - 1); });
+  }
+  auto directory = session.tree.client(parent);
+  const MountSession::Shown shown{parent, name, node.lease, directory.get()};
+  session.reply_entry(request, node.volume, node.attributes, shown);
+}
+
+// The call is being repeated since what it had found was gone: held for a moment, so that it is not gone
+// again.
+void hold_and_show(const RequestPtr& request, fuse_ino_t parent, const std::string& name,
+                   const TreeNode& node, unsigned tries) {
+  auto held = [request, parent, name, node, tries](std::shared_ptr<OpenFile> file) {
+    node.volume->call(request->who(), Open{node.inode(), 0}, {}, request->options(),
+                      [request, parent, name, node, tries, file](VolumeAnswer answer) {
+                        MountSession& session = request->session();
+                        session.background.after(kHeldForRepeat,
+                                                 [files = session.files, file] { files->release(file); });
+                        if (answer.reply.code == Code::stale && tries > 0)
+                          return lookup_with(request, parent, name, tries - 1);
+                        show(request, parent, name, node);
+                      });
+  };
+  request->session().files->acquire(node.volume, node.inode(), held);
+}
+
+void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name, unsigned tries) {
   MountSession& session = request->session();
   auto client = session.client(parent);
   if (!client) return void(request->error(Code::stale));
@@ -28,13 +65,16 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name)
     request->listen(std::move(other));
   }
   session.tree.lookup(
-      request->who(), parent, name, request->options(), [request, parent, name](Result<TreeNode> node) {
-        if (node) {
+      request->who(), parent, name, request->options(),
+      [request, parent, name, tries](Result<TreeNode> node) {
+        if (node && !node->volume) {
           auto directory = request->session().tree.client(parent);
-          const MountSession::Shown shown{parent, name, node->lease, directory.get()};
-          if (!node->volume) return request->session().reply_absent(request, *directory, shown);
-          return request->session().reply_entry(request, node->volume, node->attributes, shown);
+          return request->session().reply_absent(request, *directory,
+                                                 {parent, name, node->lease, directory.get()});
         }
+        if (node && S_ISREG(node->attributes.mode) && request->is_repeated())
+          return hold_and_show(request, parent, name, *node, tries);
+        if (node) return show(request, parent, name, *node);
         if (node.error().code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())
           return lookup_with(request, parent, name);
         request->path_error(node.error().code);
@@ -88,6 +128,7 @@ void op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgotten) 
 
 void make(fuse_req_t req, fuse_ino_t parent, Create body) {
   auto request = begin(req);
+  request->changes_names_in(parent);
   body.parent = inode_of(parent);
   auto client = request->session().client(parent);
   std::string name = body.name;
@@ -124,6 +165,7 @@ void op_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const cha
 void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char* name) {
   auto request = begin(req);
   if (volume_of(node) != volume_of(parent)) return void(request->error(Code::cross_volume));
+  request->changes_names_in(parent);
   auto client = request->session().client(parent);
   request->session().call(request, client, Link{inode_of(node), inode_of(parent), name},
                           [request, client, parent, at = std::string(name)](VolumeAnswer& answer) {
@@ -137,6 +179,7 @@ void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char* nam
 
 void remove(fuse_req_t req, fuse_ino_t parent, const char* name, bool directory) {
   auto request = begin(req);
+  request->changes_names_in(parent);
   auto client = request->session().client(parent);
   request->session().call(request, client, Unlink{inode_of(parent), name, directory},
                           [request, client](VolumeAnswer& answer) {
@@ -158,6 +201,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
   if ((flags & ~unsigned(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0)
     return void(request->error(Code::invalid_argument));
   if (volume_of(parent) != volume_of(new_parent)) return void(request->error(Code::cross_volume));
+  request->changes_names_in(parent);
+  request->changes_names_in(new_parent);
   Rename body;
   body.parent = inode_of(parent);
   body.name = name;
@@ -167,11 +212,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
   body.exchange = (flags & RENAME_EXCHANGE) != 0;
   body.whiteout = (flags & RENAME_WHITEOUT) != 0;
   auto client = request->session().client(parent);
-  request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
-    request->session().note_change(client, answer.reply.attributes);
-    if (answer.reply.replaced) request->session().note_change(client, *answer.reply.replaced);
-    request->error(0);
-  });
+  request->session().call(
+      request, client, std::move(body), [request, client, new_parent](VolumeAnswer& answer) {
+        request->session().moved(global_inode(client->number(), answer.reply.attributes.inode), new_parent);
+        request->session().note_change(client, answer.reply.attributes);
+        if (answer.reply.replaced) request->session().note_change(client, *answer.reply.replaced);
+        request->error(0);
+      });
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t node) {

@@ -154,6 +154,8 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   if (body.name == kNameOfUnnamed) {
     body.name.clear();
     body.unnamed = true;
+  } else {
+    request->changes_names_in(parent);
   }
   auto client = request->session().client(parent);
   request->session().call(

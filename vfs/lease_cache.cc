@@ -67,7 +67,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       Close rest;
       for (InodeNumber inode : close->inodes) {
         auto opened = opened_.find(inode);
-        if (opened == opened_.end() || opened->second) rest.inodes.push_back(inode);
+        if (opened == opened_.end() || opened->second.told != Told::no) rest.inodes.push_back(inode);
         if (opened != opened_.end()) opened_.erase(opened);
       }
       if (rest.inodes.empty()) here = VolumeAnswer{};
@@ -77,6 +77,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       body = std::move(rest);
     }
     untold = opened_here(body);
+    if (may_unname(body)) ++unnaming_;  // until send() has the answer
   }
   if (here) return done(std::move(*here));
   if (first != 0) return ask_acl(who, first, std::move(body), options, std::move(done));
@@ -112,18 +113,23 @@ void LeaseCache::ask_acl(const Credentials& who, InodeNumber inode, RequestBody 
        });
 }
 
+bool LeaseCache::may_unname(const RequestBody& body) {
+  const auto* rename = std::get_if<Rename>(&body);
+  return std::holds_alternative<Unlink>(body) || (rename != nullptr && !rename->exchange);
+}
+
 // What is open here, without the owner's knowing, and may lose its name by this request.
 std::vector<InodeNumber> LeaseCache::opened_here(const RequestBody& body) {
   std::vector<InodeNumber> untold;
+  if (!may_unname(body)) return untold;
   const auto* unlink = std::get_if<Unlink>(&body);
   const auto* rename = std::get_if<Rename>(&body);
-  if (!unlink && (!rename || rename->exchange)) return untold;
   const InodeNumber* entry =
       unlink ? entry_of(unlink->parent, unlink->name) : entry_of(rename->new_parent, rename->new_name);
   if (entry && *entry != 0) forget_attributes(*entry);  // opens from now on go to the owner
-  for (auto& [inode, told] : opened_) {
+  for (auto& [inode, opened] : opened_) {
     if (entry && *entry != inode) continue;
-    if (!std::exchange(told, true)) untold.push_back(inode);
+    if (is_to_be_told(opened)) untold.push_back(inode);
   }
   return untold;
 }
@@ -135,6 +141,7 @@ void LeaseCache::send(const Credentials& who, RequestBody body, Payload payload,
                 [self = shared_from_this(), asked, since, done = std::move(done)](VolumeAnswer answer) {
                   {
                     std::lock_guard lock(self->mutex_);
+                    if (may_unname(*asked)) --self->unnaming_;
                     if (self->leased_) self->learn(*asked, answer.reply, since);
                   }
                   done(std::move(answer));
@@ -160,7 +167,9 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
   if (node == nullptr || !node->known) return std::nullopt;
   if (open) {
     if ((open->want & W_OK) != 0 || !S_ISREG(node->attributes.mode)) return std::nullopt;
-    opened_.try_emplace(open->inode, false);
+    // The owner has to know of who opens what has no name, or may just be losing it.
+    if (node->attributes.nlink == 0 || unnaming_ > 0) return std::nullopt;
+    opened_.try_emplace(open->inode, Opened{Told::no, ++opens_});
   }
   VolumeAnswer answer;
   answer.reply.attributes = node->attributes;
@@ -253,11 +262,19 @@ void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t sin
         },
         body);
   }
+  if (const auto* close = std::get_if<Close>(&body)) {  // without a name it is leased to who has it open
+    for (InodeNumber inode : close->inodes) {
+      const Node* node = nodes_.find(inode);
+      if (node == nullptr || node->attributes.nlink != 0) continue;
+      nodes_.erase(inode);
+      changed_here(inode);
+    }
+  }
   if (const auto* lookup = std::get_if<Lookup>(&body)) return learn_lookup(*lookup, reply, since);
   if (const auto* listing = std::get_if<ReadDirectory>(&body)) return learn_listing(*listing, reply, since);
   if (changes(body)) return learn_change(body, reply, since);
   if (reply.code != Code::ok) return;
-  if (const auto* open = std::get_if<Open>(&body)) opened_[open->inode] = true;
+  if (const auto* open = std::get_if<Open>(&body)) opened_[open->inode] = {Told::yes, ++opens_};
   if ((reply.lease & kLeaseInode) == 0) return;
   set_node(reply.attributes, since);
   if (const auto* open = std::get_if<Open>(&body)) {
@@ -341,7 +358,7 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
 
 void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
   set_parent(create.parent, reply, since);
-  if (create.open) opened_[reply.attributes.inode] = true;
+  if (create.open) opened_[reply.attributes.inode] = {Told::yes, ++opens_};
   if (create.unnamed) return changed_here(create.parent);
   if ((reply.lease & kLeaseDirectory) != 0 && unchanged(create.parent, since)) {
     set_entry(create.parent, create.name, reply.attributes.inode, since);
@@ -501,9 +518,35 @@ void LeaseCache::send_drops() {
 
 // The owner learns of opens before it is told that the lease is gone: from then on it keeps the inode for
 // them alone.
+bool LeaseCache::is_to_be_told(Opened& opened) {
+  if (opened.told == Told::yes) return false;
+  opened.told = Told::being;
+  return true;
+}
+
 void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> then) {
   if (inodes.empty()) return then();
-  volume_->call({}, Hello{std::move(inodes)}, {}, {}, [then = std::move(then)](VolumeAnswer) { then(); });
+  std::vector<std::pair<InodeNumber, uint64_t>> told;
+  {
+    std::lock_guard lock(mutex_);
+    for (InodeNumber inode : inodes) {
+      if (auto opened = opened_.find(inode); opened != opened_.end())
+        told.emplace_back(inode, opened->second.number);
+    }
+  }
+  volume_->call(
+      {}, Hello{std::move(inodes)}, {}, {},
+      [self = shared_from_this(), told = std::move(told), then = std::move(then)](VolumeAnswer answer) {
+        if (answer.reply.code == Code::ok) {
+          std::lock_guard lock(self->mutex_);
+          for (const auto& [inode, number] : told) {
+            auto opened = self->opened_.find(inode);
+            if (opened != self->opened_.end() && opened->second.number == number)
+              opened->second.told = Told::yes;
+          }
+        }
+        then();
+      });
 }
 
 void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
@@ -523,7 +566,7 @@ void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
       if (!item.name.empty()) {
         forget_entry(item.inode, item.name);
       } else if (auto open = opened_.find(item.inode); open != opened_.end()) {
-        if (!std::exchange(open->second, true)) opened.push_back(item.inode);
+        if (is_to_be_told(open->second)) opened.push_back(item.inode);
       }
     }
   }
@@ -545,8 +588,8 @@ void LeaseCache::lost(bool for_good) {
       nodes_.clear();
       entries_.clear();
       drops_.clear();
-      for (auto& [inode, told] : opened_) {
-        if (!std::exchange(told, true)) opened.push_back(inode);
+      for (auto& [inode, one] : opened_) {
+        if (is_to_be_told(one)) opened.push_back(inode);
       }
     } else {  // the kernel will not keep its listings
       for (auto* half : {&nodes_.newer, &nodes_.older}) {

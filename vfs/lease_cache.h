@@ -61,6 +61,13 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
     uint64_t scan_since = 0;
     uint64_t tenure = 0;  // this knowledge of the inode: never the same again once it was let go
   };
+  // What is open here; whether the owner knows. While it is being told it may not, and may: a recall waits
+  // for its answer, and so it is told again; a close goes to it.
+  enum class Told : uint8_t { no, being, yes };
+  struct Opened {
+    Told told = Told::no;
+    uint64_t number = 0;
+  };
   struct Entry {
     InodeNumber inode = 0;  // 0: it is not there
     uint64_t tenure = 0;    // of the directory
@@ -120,6 +127,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   Node& node_of(InodeNumber inode);
   // What is known of this name; nullptr: nothing.
   InodeNumber* entry_of(InodeNumber parent, const std::string& name);
+  static bool may_unname(const RequestBody& body);
   std::vector<InodeNumber> opened_here(const RequestBody& body);
   void ask_acl(const Credentials& who, InodeNumber inode, RequestBody body, const Options& options,
                Done done);
@@ -133,6 +141,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void recalled(const Recall& recall, Forgotten forgotten);
   void lost(bool for_good);
   void report(std::vector<InodeNumber> inodes, std::function<void()> then);
+  bool is_to_be_told(Opened& opened);
   void send_drops();
 
   const std::shared_ptr<VolumeClient> volume_;
@@ -144,9 +153,11 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   Generations<InodeNumber, Node> nodes_;
   Generations<EntryKey, Entry, EntryHash> entries_;
   uint64_t tenures_ = 0;
-  std::unordered_map<InodeNumber, bool> opened_;    // here; whether the owner knows
+  std::unordered_map<InodeNumber, Opened> opened_;  // here
+  uint64_t opens_ = 0;
   std::unordered_map<InodeNumber, int64_t> drops_;  // not believed any more from then on (ns)
   int64_t drops_at_ns_ = 0;                         // the first of them; 0: none
+  unsigned unnaming_ = 0;                           // own changes under way that may take a last name
   uint64_t mark_ = 0;
   RecallListener listener_;
   std::function<void(bool)> lost_listener_;

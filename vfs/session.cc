@@ -123,6 +123,13 @@ void KernelRequest::give_up() {
 
 bool KernelRequest::claim(int number) {
   if (claimed_.exchange(true)) return false;
+  for (const uint64_t directory : locked_) {
+    if (directory != 0) session_->locked.remove(directory);
+  }
+  if (locked_[1] != 0) {
+    session_->locked.last_move_ns = session_->background.clock().now_ns();
+    session_->locked.moves.fetch_sub(1);
+  }
   if (number == 0 && !walks_) session_->stale.went_well(thread_);
   if (listening_) {
     fuse_req_interrupt_func(request_, nullptr, nullptr);
@@ -131,8 +138,26 @@ bool KernelRequest::claim(int number) {
   return true;
 }
 
+void KernelRequest::changes_names_in(uint64_t directory) {
+  if (locked_[0] == directory) return;
+  const bool moves = locked_[0] != 0;
+  locked_[moves ? 1 : 0] = directory;
+  session_->locked.add(directory);
+  if (moves) session_->locked.moves.fetch_add(1);
+}
+
 bool KernelRequest::error(int number) {
   return claim(number) && fuse_reply_err(request_, number) == 0;
+}
+
+bool KernelRequest::is_repeated() const {
+  return session_->stale.told(thread_, session_->background.clock().now_ns());
+}
+
+bool KernelRequest::as_root() {
+  if (!by_handle_ || who_.uid == 0) return false;
+  who_ = Credentials{0, 0, {}, true};
+  return true;
 }
 
 bool KernelRequest::path_error(Code code) {
@@ -221,13 +246,60 @@ void MountSession::recalled(VolumeNumber volume, const Recall& recall, VolumeCli
   }
 }
 
+// News of a name, which waits for the lock of its directory. What keeps that locked may be a question to an
+// owner that is down: when the kernel does not believe the name any more by itself, it needs not be told.
+struct MountSession::EntryNews {
+  std::mutex mutex;
+  std::shared_ptr<News> news;
+  void told() {
+    std::shared_ptr<News> gone;  // let go of without the lock
+    std::lock_guard lock(mutex);
+    gone.swap(news);
+  }
+};
+
+std::function<void()> MountSession::until_it_ends_by_itself(const std::shared_ptr<News>& news,
+                                                            int64_t until_ns) {
+  auto one = std::make_shared<EntryNews>();
+  one->news = news;
+  bool first = false;
+  {
+    std::lock_guard lock(news_mutex_);
+    first = entry_news_.empty();
+    entry_news_.emplace_back(until_ns, one);
+  }
+  if (first) end_old_news();
+  return [one] { one->told(); };
+}
+
+void MountSession::end_old_news() {
+  const int64_t now_ns = background.clock().now_ns();
+  std::vector<std::shared_ptr<EntryNews>> over;
+  {
+    std::lock_guard lock(news_mutex_);
+    while (!entry_news_.empty() && entry_news_.front().first <= now_ns) {
+      if (auto one = entry_news_.front().second.lock()) over.push_back(std::move(one));
+      entry_news_.pop_front();
+    }
+    if (!entry_news_.empty())
+      background.after(kNewsCheck, [weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->end_old_news();
+      });
+  }
+  for (auto& one : over) one->told();
+}
+
 void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news) {
   const int64_t now_ns = background.clock().now_ns();
   auto told = [news] {};
   const bool attributes = given.take(node_key(node), now_ns);
   if (!item.name.empty()) {
     const bool listing = given.take(listing_key(node), now_ns);
-    if (given.take(entry_key(node, item.name), now_ns)) notifier.entry(node, item.name, told);
+    if (given.take(entry_key(node, item.name), now_ns)) {
+      const auto client = tree.client(node);
+      const int64_t believed_ns = client && client->local() ? options.owner_timeout_ns : kLeaseTerm;
+      notifier.entry(node, item.name, until_it_ends_by_itself(news, now_ns + believed_ns + kNewsCheck));
+    }
     if (attributes || listing) notifier.inode(node, listing, told);
     return;
   }
@@ -292,12 +364,13 @@ void MountSession::settle_attributes(const RequestPtr& request, std::function<vo
 void MountSession::ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                        RequestBody body, Answered answered) {
   std::shared_ptr<RequestBody> again;
-  if (request->who().uid != 0 && !request->who().groups_known) again = std::make_shared<RequestBody>(body);
+  if (request->who().uid != 0 && (!request->who().groups_known || request->is_by_handle()))
+    again = std::make_shared<RequestBody>(body);
   client->call(request->who(), std::move(body), {}, request->options(),
                [request, client, again, answered = std::move(answered)](VolumeAnswer answer) {
                  const Code code = answer.reply.code;
                  if (again && (code == Code::access_denied || code == Code::not_permitted) &&
-                     request->fetch_groups()) {
+                     (request->fetch_groups() || request->as_root())) {
                    return request->session().call(request, client, std::move(*again), answered);
                  }
                  if (code == Code::ok) return answered(answer);
@@ -345,9 +418,7 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
     entry.attr_timeout =
         seconds(believe(since, *client, node_key(entry.ino), (shown.lease & kLeaseInode) != 0));
   if (shown.parent != 0) {
-    ShownIn& slot = shown_in_[node_key(entry.ino) % shown_in_.size()];
-    slot.node = entry.ino;
-    slot.parent = shown.parent;
+    note_shown(entry.ino, shown.parent);
     const VolumeClient& directory = shown.directory ? *shown.directory : *client;
     entry.entry_timeout = seconds(
         believe(since, directory, entry_key(shown.parent, shown.name), (shown.lease & kLeaseDirectory) != 0));
@@ -392,6 +463,39 @@ void MountSession::expect_acl(uint64_t node) {
              options.owner_timeout_ns + on_its_way_ns);
 }
 
+void MountSession::note_shown(uint64_t node, uint64_t parent) {
+  ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
+  const uint64_t before = slot.parent.exchange(parent);
+  if (slot.node.exchange(node) != node) {
+    slot.before = 0;
+  } else if (before != parent) {
+    slot.before = before;
+    slot.moved_ns = background.clock().now_ns();
+  }
+}
+
+// Programs that move things one after the other leave the kernel's lock for moves free for a moment only.
+bool MountSession::is_kept_elsewhere(uint64_t node, uint64_t parent) const {
+  const ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
+  if (slot.node.load() != node) return false;
+  const int64_t now_ns = background.clock().now_ns();
+  uint64_t before = slot.parent.load();
+  if (before == parent) {  // shown already, and perhaps it could not be moved
+    if (now_ns - slot.moved_ns.load() > kMovedLately) return false;
+    before = slot.before.load();
+  }
+  if (before == 0) return false;
+  return locked.moves.load() != 0 || !locked.empty() || now_ns - locked.last_move_ns.load() < kMoveCheck;
+}
+
+void MountSession::moved(uint64_t node, uint64_t parent) {
+  ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
+  if (slot.node.load() == node) {
+    slot.parent = parent;
+    slot.before = 0;
+  }
+}
+
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
   const uint64_t node = global_inode(client->number(), attributes.inode);
   if (auto file = files->find(node)) return file->own_change(attributes);
@@ -410,7 +514,9 @@ void MountSession::forget_inode(uint64_t node, bool pages) {
   if (fuse_lowlevel_notify_inval_inode(fuse, node, from, 0) != -ENOENT) return;
   const ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
   const uint64_t parent = slot.parent.load();
-  if (slot.node.load() != node) return;
+  // While names are being changed there for a request of our own, no other answer is on its way there: what
+  // it will be answered is answered after the news.
+  if (slot.node.load() != node || locked.contains(parent)) return;
   fuse_lowlevel_notify_inval_entry(fuse, parent, "\x01", 1);
   fuse_lowlevel_notify_inval_inode(fuse, node, from, 0);
 }

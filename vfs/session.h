@@ -7,7 +7,10 @@
 #endif
 #include <fuse_lowlevel.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -62,7 +65,14 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   bool error(Code code) { return error(to_errno(code)); }
   // Of a call that may be by path, which the kernel repeats once after ESTALE (stale_answers.h).
   bool path_error(Code code);
+  bool is_repeated() const;  // after that
+  // It is about what was opened: it goes on, whatever right was taken away since, with root's if need be.
+  void by_handle() { by_handle_ = true; }
+  bool is_by_handle() const { return by_handle_; }
+  bool as_root();
   void walks() { walks_ = true; }  // asked by the kernel on its way along a path
+  // The kernel changes names in this directory: nothing else happens in it before the answer.
+  void changes_names_in(uint64_t directory);
   bool error(const Error& problem) { return error(problem.code); }
   template <typename Call>
   bool reply(Call&& call) {
@@ -82,6 +92,8 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   std::atomic<bool> claimed_{false};
   bool listening_ = false;
   bool walks_ = false;
+  bool by_handle_ = false;
+  std::array<uint64_t, 2> locked_{};  // directories
   std::shared_ptr<VolumeClient> client_;
   std::shared_ptr<std::atomic<bool>> interrupted_;
   std::function<void()> give_up_;
@@ -136,6 +148,34 @@ struct DirectoryHandle {
 // As a FileHandle's: an interrupt may answer a reading whose page comes after the directory was closed.
 using DirectoryHandlePtr = std::shared_ptr<DirectoryHandle>;
 
+// Directories in which the kernel is changing names, for requests that are not answered.
+class LockedDirectories {
+ public:
+  std::atomic<unsigned> moves{0};        // from one into another: the kernel makes one after the other
+  std::atomic<int64_t> last_move_ns{0};  // when one was answered
+
+  void add(uint64_t node) {
+    std::lock_guard lock(mutex_);
+    nodes_.push_back(node);
+  }
+  void remove(uint64_t node) {
+    std::lock_guard lock(mutex_);
+    nodes_.erase(std::find(nodes_.begin(), nodes_.end(), node));
+  }
+  bool empty() const {
+    std::lock_guard lock(mutex_);
+    return nodes_.empty();
+  }
+  bool contains(uint64_t node) const {
+    std::lock_guard lock(mutex_);
+    return std::find(nodes_.begin(), nodes_.end(), node) != nodes_.end();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<uint64_t> nodes_;  // as many as programs wait
+};
+
 // The peer's volumes, those of other peers behind what this mount was leased. Thread-safe. `found` sees each
 // client before anything is asked of it.
 class LeasedVolumes final : public VolumeDirectory {
@@ -175,6 +215,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   std::shared_ptr<Files> files;
   Given given;
   RemovedInodes removed;
+  LockedDirectories locked;
   StaleAnswers stale;
   LockBook locks;
   fuse_session* fuse = nullptr;
@@ -214,6 +255,10 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   // The kernel is about to be told the ACL of `node`, or that it has none, and keeps that: news of the node
   // is for it from now on.
   void expect_acl(uint64_t node);
+  // Of a directory that was last shown elsewhere: the kernel is to take its entry from there, and cannot
+  // while names are changed there, or anything moves from one directory into another.
+  bool is_kept_elsewhere(uint64_t node, uint64_t parent) const;
+  void moved(uint64_t node, uint64_t parent);  // by this mount
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
   // Somebody read it, and relatime wants that marked. Nobody waits for it.
@@ -230,19 +275,28 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
  private:
   struct News;
+  struct EntryNews;
   void ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
            Answered answered);
   void listen_to(const std::shared_ptr<VolumeClient>& client);
   void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
   void leases_lost(VolumeNumber volume, bool for_good);
+  std::function<void()> until_it_ends_by_itself(const std::shared_ptr<News>& news, int64_t until_ns);
+  void end_old_news();
 
+  std::mutex news_mutex_;
+  std::deque<std::pair<int64_t, std::weak_ptr<EntryNews>>>
+      entry_news_;  // by when the kernel believes no more
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
   // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.
   struct ShownIn {
     std::atomic<uint64_t> node{0}, parent{0};
+    std::atomic<uint64_t> before{0};   // and where until then,
+    std::atomic<int64_t> moved_ns{0};  // when that changed
   };
+  void note_shown(uint64_t node, uint64_t parent);
   std::vector<ShownIn> shown_in_ = std::vector<ShownIn>(1 << 12);
 };
 

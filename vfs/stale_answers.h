@@ -6,6 +6,9 @@
 // then ENOENT is the truth, as the name was gone in between. So it is where the call is by the descriptor of
 // a removed directory.
 //
+// What such a thread looks up is held for it (told()), so that a file which others replace again and again is
+// there when the call itself comes: it never had no name.
+//
 // A thread whose call went on well meanwhile is told anew; what a path's lookup asks does not count.
 // Thread-safe; a collision of two threads, or forgetting after kStaleMemory, costs one ESTALE.
 #pragma once
@@ -20,18 +23,22 @@
 
 namespace efs {
 
-inline constexpr int64_t kStaleMemory = kSecond;
+inline constexpr int64_t kStaleMemory = 10 * kSecond;  // a machine may be slow
 
 class StaleAnswers {
  public:
   // About to be told ESTALE. True: it was just told.
   bool again(pid_t thread, int64_t now_ns) {
     std::atomic<uint64_t>& slot = slots_[size_t(thread) % kSlots];
-    const uint64_t mine = value(thread, now_ns), before = slot.load(std::memory_order_relaxed);
-    const bool told =
-        before >> 32 == mine >> 32 && uint32_t(mine - before) <= uint32_t(kStaleMemory / kMillisecond);
-    slot.store(told ? 0 : mine, std::memory_order_relaxed);
-    return told;
+    const bool before = told(thread, now_ns);
+    slot.store(before ? 0 : value(thread, now_ns), std::memory_order_relaxed);
+    return before;
+  }
+  // Its call is being repeated.
+  bool told(pid_t thread, int64_t now_ns) const {
+    const uint64_t mine = value(thread, now_ns);
+    const uint64_t before = slots_[size_t(thread) % kSlots].load(std::memory_order_relaxed);
+    return before >> 32 == mine >> 32 && uint32_t(mine - before) <= uint32_t(kStaleMemory / kMillisecond);
   }
   void went_well(pid_t thread) {
     std::atomic<uint64_t>& slot = slots_[size_t(thread) % kSlots];

@@ -6,6 +6,13 @@
 
 namespace efs {
 
+namespace {
+template <typename All, typename One>
+bool contains(const All& all, const One& one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
+}
+}  // namespace
+
 // ---- sessions ----
 
 void Leases::attach(const SessionId& session, Recaller recaller, Knows knows) {
@@ -48,16 +55,29 @@ bool Leases::alone(const SessionId& session) const {
   return one == kNobody || (one == session.back() && is_own_session(session));
 }
 
-void Leases::fence(const SessionId& session) {
-  std::lock_guard lock(mutex_);
+void Leases::note_fenced(const SessionId& session) {
   for (const auto& [inode, holders] : held_) {
     for (const Holder& holder : holders) {
       if (holder.exclusive && holder.session == session) fenced_.try_emplace({session, inode}, false);
     }
   }
   fenced_count_ = fenced_.size();
+}
+
+void Leases::end(const SessionId& session) {
+  std::lock_guard lock(mutex_);
+  auto of = sessions_.find(session);
+  if (of == sessions_.end() || std::exchange(of->second.ends, true)) return;
+  note_fenced(session);
+  ++lost_[session];
+}
+
+void Leases::fence(const SessionId& session) {
+  std::lock_guard lock(mutex_);
+  note_fenced(session);
   remove_all(session);
-  if (sessions_.contains(session)) ++lost_[session];
+  auto of = sessions_.find(session);
+  if (of != sessions_.end() && !std::exchange(of->second.ends, false)) ++lost_[session];
 }
 
 bool Leases::overtaken(const SessionId& session, InodeNumber inode) const {
@@ -138,7 +158,7 @@ const Leases::Holder* Leases::find(const SessionId& session, InodeNumber inode) 
 
 bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive, bool names) {
   auto of = sessions_.find(session);
-  if (of == sessions_.end()) return false;
+  if (of == sessions_.end() || of->second.ends) return false;
   Holder* holder = find(session, inode);
   if (holder == nullptr) {
     if (of->second.leases >= kMaxLeases) return false;
@@ -202,6 +222,9 @@ bool Leases::share(const SessionId& session, InodeNumber inode, bool names) {
 bool Leases::own(const SessionId& session, InodeNumber inode) {
   std::lock_guard lock(mutex_);
   if (taking_.contains(inode)) return false;
+  for (const auto& [changed, by] : changing_) {
+    if (changed == inode && by != session) return false;
+  }
   if (auto found = held_.find(inode); found != held_.end()) {
     for (const Holder& holder : found->second) {
       if (holder.session != session) return false;
@@ -214,6 +237,43 @@ bool Leases::own(const SessionId& session, InodeNumber inode) {
     return false;
   }
   return true;
+}
+
+bool Leases::begin_change(const SessionId& session, const Inodes& inodes) {
+  std::lock_guard lock(mutex_);
+  for (InodeNumber inode : inodes) {
+    auto found = inode == 0 || exclusive_.load() == 0 ? held_.end() : held_.find(inode);
+    if (found == held_.end()) continue;
+    for (const Holder& holder : found->second) {
+      if (holder.exclusive && holder.session != session) return false;
+    }
+  }
+  for (InodeNumber inode : inodes) {
+    if (inode != 0) changing_.emplace_back(inode, session);
+  }
+  return true;
+}
+
+void Leases::note_bytes(InodeNumber inode, int64_t now_ns) {
+  if (exclusive_.load() == 0) return;
+  std::lock_guard lock(mutex_);
+  if (auto taking = taking_.find(inode); taking != taking_.end()) taking->second.bytes_came_ns = now_ns;
+}
+
+int64_t Leases::bytes_came_ns(InodeNumber inode) const {
+  std::lock_guard lock(mutex_);
+  auto taking = taking_.find(inode);
+  return taking == taking_.end() ? 0 : taking->second.bytes_came_ns;
+}
+
+void Leases::end_change(const SessionId& session, const Inodes& inodes) {
+  std::lock_guard lock(mutex_);
+  for (InodeNumber inode : inodes) {
+    if (inode == 0) continue;
+    auto found = std::find(changing_.begin(), changing_.end(), std::pair(inode, session));
+    *found = changing_.back();
+    changing_.pop_back();
+  }
 }
 
 void Leases::disown(const SessionId& session, InodeNumber inode) {
@@ -269,8 +329,10 @@ std::vector<SessionId> Leases::holders(InodeNumber inode) const {
 
 // ---- recalls ----
 
-void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, Then then) {
+void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, bool locks_pages,
+                       Then then) {
   std::vector<Sent> sent;
+  std::vector<Then> ready;
   auto wait = std::make_shared<Wait>();
   if (exclusive_.load() != 0) {
     std::lock_guard lock(mutex_);
@@ -279,21 +341,31 @@ void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>&
       if (found == held_.end() || closed_) continue;
       for (const Holder& holder : found->second) {
         if (!holder.exclusive || holder.session == session) continue;
-        ++taking_[inode];
+        ++taking_[inode].count;
         wait->taken.push_back(inode);
+        wait->awaited.push_back(holder.session);
         Recall recall;
         recall.items.push_back({inode, false, true, {}});
         sent.push_back({holder.session, sessions_[holder.session].recaller, std::move(recall), mark_});
       }
     }
-    wait->by = session;
-    wait->left = sent.size();
     if (!sent.empty()) {
+      wait->by = session;
+      wait->needs = wait->taken;
+      std::sort(wait->needs.begin(), wait->needs.end());
+      if (locks_pages) wait->holds = wait->needs;
       wait->then = std::move(then);
+      // It cannot do without what it asks for: what its owner sends must not wait for it.
+      for (const WaitPointer& other : std::vector(waits_)) {
+        const bool sends = contains(wait->awaited, other->by) && meet(other->holds, wait->needs);
+        if (!sends || !meet(other->needs, wait->holds)) continue;
+        if (Then answered = no_longer(other, session)) ready.push_back(std::move(answered));
+      }
       waits_.push_back(wait);
     }
   }
   if (sent.empty()) return then();
+  for (auto& run : ready) run();
   send(std::move(sent), wait);
 }
 
@@ -332,19 +404,50 @@ std::vector<Leases::Sent> Leases::targets(const SessionId& by,
   return sent;
 }
 
-// Whoever waits in these places for others would keep `session` from forgetting: answered now.
-void Leases::release(const SessionId& session, const std::vector<InodeNumber>& places,
-                     std::vector<Then>& ready) {
-  for (const WaitPointer& wait : waits_) {
-    if (wait->by != session || !wait->then) continue;
-    const bool there = std::any_of(wait->places.begin(), wait->places.end(), [&](InodeNumber one) {
-      return std::find(places.begin(), places.end(), one) != places.end();
-    });
-    if (there) ready.push_back(std::exchange(wait->then, nullptr));
+bool Leases::meet(const Places& one, const Places& other) {
+  for (auto a = one.begin(), b = other.begin(); a != one.end() && b != other.end();) {
+    if (*a == *b) return true;
+    *a < *b ? ++a : ++b;
   }
+  return false;
 }
 
-void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then) {
+// Whether what `wait` asks of the session cannot be done there before `wait` itself is over: it has locked
+// that place, for something that waits for somebody who ... waits for `wait.by`, where that has locked.
+bool Leases::waits_for(const SessionId& session, const Wait& wait) const {
+  std::vector<const Wait*> to_see, seen;
+  const auto follow = [&](const SessionId& one, const Places& needs) {
+    for (const WaitPointer& next : waits_) {
+      if (next->by != one || !meet(next->holds, needs) || contains(seen, next.get())) continue;
+      seen.push_back(next.get());
+      to_see.push_back(next.get());
+    }
+  };
+  follow(session, wait.needs);
+  while (!to_see.empty()) {
+    const Wait& at = *to_see.back();
+    to_see.pop_back();
+    if (contains(at.awaited, wait.by) && meet(at.needs, wait.holds)) return true;
+    for (const SessionId& one : at.awaited) follow(one, at.needs);
+  }
+  return false;
+}
+
+// Returns what may go on now, if anything.
+Leases::Then Leases::no_longer(const WaitPointer& wait, const SessionId& session) {
+  auto found = std::find(wait->awaited.begin(), wait->awaited.end(), session);
+  if (found == wait->awaited.end()) return nullptr;
+  wait->awaited.erase(found);
+  if (!wait->awaited.empty()) return nullptr;
+  std::erase(waits_, wait);
+  for (InodeNumber inode : wait->taken) {
+    if (auto taking = taking_.find(inode); --taking->second.count == 0) taking_.erase(taking);
+  }
+  return std::exchange(wait->then, nullptr);
+}
+
+void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then,
+                      Then all) {
   {
     std::lock_guard lock(mutex_);
     if (held_back_) {
@@ -357,33 +460,32 @@ void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Chang
     }
   }
   std::vector<Sent> sent;
-  std::vector<Then> ready;
   auto wait = std::make_shared<Wait>();
+  wait->by = by;
+  for (const auto& change : changes) {
+    if (!change.name.empty()) wait->needs.push_back(change.parent);
+    if (change.content) wait->needs.push_back(change.inode);
+    for (InodeNumber inode : {change.inode, change.parent}) {
+      if (inode != 0) wait->holds.push_back(inode);
+    }
+  }
+  std::sort(wait->needs.begin(), wait->needs.end());
+  std::sort(wait->holds.begin(), wait->holds.end());
   {
     std::lock_guard lock(mutex_);
     sent = targets(by, changes);
-    wait->by = by;
-    wait->left = sent.size();
-    for (const auto& change : changes) {
-      if (!change.name.empty()) wait->places.push_back(change.parent);
-      if (change.content) wait->places.push_back(change.inode);
-    }
-    bool waits = !sent.empty() && !closed_;
-    if (auto self = sessions_.find(by); self != sessions_.end()) {
-      for (InodeNumber place : wait->places) waits &= !self->second.asked.contains(place);
-    }
     for (const Sent& one : sent) {
-      release(one.to, wait->places, ready);
-      for (InodeNumber place : wait->places) ++sessions_[one.to].asked[place];
+      if (!closed_ && !waits_for(one.to, *wait)) wait->awaited.push_back(one.to);
     }
-    if (waits) {
-      wait->then = std::move(then);
+    wait->unanswered = sent.size();
+    if (!sent.empty()) wait->all = std::exchange(all, nullptr);
+    if (!wait->awaited.empty()) {
+      wait->then = std::exchange(then, nullptr);
       waits_.push_back(wait);
-    } else {
-      ready.push_back(std::move(then));
     }
   }
-  for (auto& run : ready) run();
+  if (all) all();
+  if (then) then();
   send(std::move(sent), wait);
 }
 
@@ -398,9 +500,10 @@ void Leases::send(std::vector<Sent> sent, const WaitPointer& wait) {
 
 void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t mark,
                        const WaitPointer& wait) {
-  Then then;
+  Then then, all;
   {
     std::lock_guard lock(mutex_);
+    if (wait->unanswered > 0 && --wait->unanswered == 0) all = std::exchange(wait->all, nullptr);
     for (const RecallItem& item : recall.items) {
       if (item.flush) {
         give_back(session, item.inode);
@@ -408,21 +511,9 @@ void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t 
         told(session, item.inode, mark);
       }
     }
-    auto of = sessions_.find(session);
-    if (of != sessions_.end() && wait->taken.empty()) {
-      for (InodeNumber place : wait->places) {
-        auto asked = of->second.asked.find(place);
-        if (asked != of->second.asked.end() && --asked->second == 0) of->second.asked.erase(asked);
-      }
-    }
-    if (--wait->left == 0) {
-      std::erase(waits_, wait);
-      for (InodeNumber inode : wait->taken) {
-        if (auto taking = taking_.find(inode); --taking->second == 0) taking_.erase(taking);
-      }
-      then = std::exchange(wait->then, nullptr);
-    }
+    then = no_longer(wait, session);
   }
+  if (all) all();
   if (then) then();
 }
 

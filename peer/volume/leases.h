@@ -12,13 +12,17 @@
 // leases must have ended (kLeaseTerm after it was last heard: VolumeService), then fenced.
 //
 // A session that has a change of a directory under way holds that directory's lock in its kernel, one that
-// writes to a file the locks of pages; its kernel cannot forget names or bytes there before the change is
-// answered. So nobody waits for others in a place in which he is himself being asked to forget (announce()).
+// writes to a file or reads it the locks of pages; its kernel cannot forget names or bytes there before that
+// is answered. So a change does not wait for a session which waits, there and whoever is in between, for it
+// (waits_for()): two that change one place at once are not kept for each other for ever, one of them is
+// answered before the other has forgotten. All else waits.
 //
 // Any thread; held by shared_ptr; no lock is held over a callback. Bounds: kMaxLeases a session, beyond which
 // none is granted.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -50,6 +54,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // It is gone, or was fenced: it holds nothing, and nobody waits for it. Fenced sessions see lost() rise.
   void detach(const SessionId& session);
   void fence(const SessionId& session);
+  // A session that is heard is to be fenced: lost() rises now, and it is granted nothing until then, but
+  // others wait for it as before, since it may believe what it has until it hears of that.
+  void end(const SessionId& session);
   // It was fenced while it might buffer bytes of this inode, and others have changed those since: what it
   // sends late would undo that. Until it has closed the inode, or said that there is no more.
   bool overtaken(const SessionId& session, InodeNumber inode) const;
@@ -65,6 +72,14 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // False also when another session holds any lease on it, or it is just being taken back.
   bool own(const SessionId& session, InodeNumber inode);
   void disown(const SessionId& session, InodeNumber inode);  // it keeps a shared one
+  // A change of these inodes (0: none) begins, until end_change(): none is given to others meanwhile. False,
+  // and nothing begins: others may have bytes of one.
+  using Inodes = std::array<InodeNumber, 2>;
+  bool begin_change(const SessionId& session, const Inodes& inodes);
+  void end_change(const SessionId& session, const Inodes& inodes);
+  // Bytes of an inode came; when they last did of one that is being taken back (0: not yet).
+  void note_bytes(InodeNumber inode, int64_t now_ns);
+  int64_t bytes_came_ns(InodeNumber inode) const;
   bool owns(const SessionId& session, InodeNumber inode) const;
   // Another session may have bytes of it that are not here.
   bool owned_elsewhere(const SessionId& session, InodeNumber inode) const;
@@ -76,9 +91,13 @@ class Leases : public std::enable_shared_from_this<Leases> {
 
   // ---- recalls ----
   // Runs `then` once no other session holds any of the inodes exclusively (inside, when none does).
-  void take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, Then then);
-  // `by` has made these changes: runs `then` when nobody believes otherwise any more.
-  void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then);
+  // `locks_pages`: who asks keeps pages of them locked until then.
+  void take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, bool locks_pages,
+                 Then then);
+  // `by` has made these changes: runs `then` when nobody believes otherwise any more, but for those that it
+  // cannot wait for. `all`: when these have answered, too (before `then`, when there are none).
+  void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then,
+                Then all = {});
 
   // A change that `by` has asked for again was made before, and may still wait: runs `then` when what waits
   // for `by` has been answered.
@@ -106,18 +125,22 @@ class Leases : public std::enable_shared_from_this<Leases> {
     Recaller recaller;
     Knows knows;
     size_t leases = 0;
-    std::map<InodeNumber, unsigned> asked;  // where it is being asked to forget names or bytes
+    bool ends = false;
   };
   struct SessionHash {
     size_t operator()(const SessionId& id) const { return get_le<size_t>(id.data()); }
   };
+  using Places =
+      std::vector<InodeNumber>;  // sorted: directories, for their names, and files, for their pages
   // A change, or a question, that waits for others to forget.
   struct Wait {
     SessionId by{};
-    std::vector<InodeNumber> places;
+    Places needs;                    // what the kernels of others have to lock to forget
+    Places holds;                    // what may be locked in its own until it is answered
     std::vector<InodeNumber> taken;  // being taken back
-    size_t left = 0;
-    Then then;
+    std::vector<SessionId> awaited;  // have not forgotten yet
+    size_t unanswered = 0;           // of all that were asked
+    Then then, all;
   };
   struct Sent {
     SessionId to{};
@@ -135,10 +158,13 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void remove(const SessionId& session, InodeNumber inode, uint64_t mark);
   void told(const SessionId& session, InodeNumber inode, uint64_t mark);
   void remove_all(const SessionId& session);
+  void note_fenced(const SessionId& session);
   void give_back(const SessionId& session, InodeNumber inode);
   void erase(std::unordered_map<InodeNumber, Holders>::iterator found, Holders::iterator holder);
   std::vector<Sent> targets(const SessionId& by, const std::vector<VolumeClient::Change>& changes);
-  void release(const SessionId& session, const std::vector<InodeNumber>& places, std::vector<Then>& ready);
+  static bool meet(const Places& one, const Places& other);
+  bool waits_for(const SessionId& session, const Wait& wait) const;
+  Then no_longer(const WaitPointer& wait, const SessionId& session);
 
   void count_sessions();
 
@@ -155,7 +181,12 @@ class Leases : public std::enable_shared_from_this<Leases> {
   std::atomic<bool> closed_{false};
   bool held_back_ = false;
   std::vector<Then> held_thens_;
-  std::map<InodeNumber, unsigned> taking_;
+  struct Taking {
+    unsigned count = 0;
+    int64_t bytes_came_ns = 0;
+  };
+  std::map<InodeNumber, Taking> taking_;
+  std::vector<std::pair<InodeNumber, SessionId>> changing_;
   std::map<std::pair<SessionId, InodeNumber>, bool> fenced_;  // exclusive leases; whether others wrote since
   std::atomic<size_t> fenced_count_{0};
   uint64_t mark_ = 0;

@@ -1,5 +1,8 @@
 #include "peer/volume/service.h"
 
+#include <algorithm>
+#include <map>
+
 #include "peer/volume/session_trust.h"
 
 namespace efs {
@@ -50,11 +53,25 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
     SessionId session{};
     std::weak_ptr<SoleReplica> replica;
     Bytes body;
+    InodeNumber flushes = 0;  // whose bytes it is asked for
+    int64_t asked_ns = 0;
     Leases::Then forgotten;
   };
   Recalls(Loop& loop_in, Rpc& rpc_in) : loop(loop_in), rpc(&rpc_in) {}
   Loop& loop;
-  Rpc* rpc;  // nullptr: the service is gone
+  Rpc* rpc;                             // nullptr: the service is gone
+  std::map<SessionId, int64_t> ending;  // sessions that are heard and did not forget: when they are fenced
+
+  // What its kernel was given has ended by itself then.
+  void end(const std::shared_ptr<One>& one) {
+    loop.after(std::max<int64_t>(ending[one->session] - loop.clock().now_ns(), 0),
+               [weak = weak_from_this(), one] {
+                 auto replica = one->replica.lock();
+                 if (auto self = weak.lock(); self && self->ending.erase(one->session) > 0 && replica)
+                   replica->leases().fence(one->session);
+                 one->forgotten();
+               });
+  }
 
   void ask(const std::shared_ptr<One>& one) {
     auto replica = one->replica.lock();
@@ -64,7 +81,17 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
       replica->leases().fence(one->session);
       return one->forgotten();
     }
-    rpc->call(one->peer, kVolumeRecall, one->body, {}, {left_ns, Priority::control},
+    int64_t since_ns = one->asked_ns;
+    if (one->flushes != 0) since_ns = std::max(since_ns, replica->leases().bytes_came_ns(one->flushes));
+    const int64_t patience_ns =
+        since_ns + (one->flushes != 0 ? kFlushPatience : kRecallPatience) - loop.clock().now_ns();
+    if (ending.contains(one->session)) return end(one);
+    if (patience_ns <= 0) {
+      replica->leases().end(one->session);
+      ending[one->session] = loop.clock().now_ns() + kLeaseTerm;
+      return end(one);
+    }
+    rpc->call(one->peer, kVolumeRecall, one->body, {}, {std::min(left_ns, patience_ns), Priority::control},
               [weak = weak_from_this(), one](Result<Answer> answer) {
                 auto self = weak.lock();
                 if (answer || !self) return one->forgotten();
@@ -137,8 +164,12 @@ void VolumeService::attach(const PeerId& caller, const SessionId& named, const R
     Recall recall = asked;
     recall.volume = volume;
     recall.session = named;
-    auto one = std::make_shared<Recalls::One>(
-        Recalls::One{caller, session, owner, encode(recall), std::move(forgotten)});
+    const auto flush = std::find_if(recall.items.begin(), recall.items.end(),
+                                    [](const RecallItem& item) { return item.flush; });
+    const InodeNumber flushes = flush == recall.items.end() ? 0 : flush->inode;
+    auto one =
+        std::make_shared<Recalls::One>(Recalls::One{caller, session, owner, encode(recall), flushes,
+                                                    recalls->loop.clock().now_ns(), std::move(forgotten)});
     if (recalls->loop.on_thread()) return recalls->ask(one);
     recalls->loop.post([recalls, one] { recalls->ask(one); });
   };

@@ -22,6 +22,11 @@ inline constexpr uint16_t kVolumeCall = kVolumeKinds;
 inline constexpr uint16_t kVolumeRecall =
     kVolumeKinds + 1;  // from the owner: a Recall; answered when forgotten
 
+// A session that is heard and does not forget, or was asked for its bytes and sends none, is fenced after
+// this.
+inline constexpr int64_t kRecallPatience = 2 * kLeaseTerm;
+inline constexpr int64_t kFlushPatience = 10 * kSecond;
+
 struct VolumeAccess {
   std::function<bool(const PeerId& caller, uint32_t uid)> may_act;
   std::function<bool(const PeerId& caller, const Request& request)> may_administer;

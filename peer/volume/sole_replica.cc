@@ -20,9 +20,9 @@ constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 
 // Whose bytes or size the answer depends on: what others have buffered of it is to be here first.
-std::array<InodeNumber, 2> asks_about(const RequestBody& body) {
+Leases::Inodes asks_about(const RequestBody& body) {
   return std::visit(
-      [](const auto& one) -> std::array<InodeNumber, 2> {
+      [](const auto& one) -> Leases::Inodes {
         using Body = std::decay_t<decltype(one)>;
         if constexpr (std::is_same_v<Body, CopyRange>) return {one.inode, one.from};
         if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
@@ -35,6 +35,12 @@ std::array<InodeNumber, 2> asks_about(const RequestBody& body) {
         return {};
       },
       body);
+}
+
+// Whether a kernel keeps pages locked until it is answered.
+bool locks_pages(const RequestBody& body) {
+  return std::holds_alternative<Read>(body) || std::holds_alternative<Write>(body) ||
+         std::holds_alternative<WriteScattered>(body);
 }
 
 bool wants_to_write(const RequestBody& body, const Reply& reply) {
@@ -56,19 +62,27 @@ SoleReplica::~SoleReplica() = default;
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   requests_.fetch_add(1, std::memory_order_relaxed);
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
-  for (const InodeNumber inode : asks_about(request.body)) {
-    if (inode == 0 || !leases_->owned_elsewhere(request.session, inode)) continue;
-    if (leases_->closed()) return done({error_reply(Code::not_owner), {}});
-    auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
-    return leases_->take_back(request.session, {inode},
-                              [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
-                                execute(kept->first, std::move(kept->second), done);
-                              });
-  }
+  const Leases::Inodes about = asks_about(request.body);
+  if (owned_elsewhere(request, about))
+    return after_taking_back(request, about, std::move(payload), std::move(done));
   Changes changed;
-  VolumeAnswer out = request.leases && !changes(request.body)
-                         ? answer_leased(request, std::move(payload), changed)
+  VolumeAnswer out;
+  if (!changes(request.body)) {
+    out = request.leases ? answer_leased(request, std::move(payload), changed)
                          : answer(request, std::move(payload), changed);
+    // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word.
+    if (request.leases && out.reply.code == Code::ok && (out.reply.lease & kLeaseInode) == 0 &&
+        owned_elsewhere(request, about))
+      return after_taking_back(request, about, {}, std::move(done));
+  } else if (about[0] == 0 || leases_->alone(request.session)) {
+    out = answer(request, std::move(payload), changed);
+  } else {
+    leases_->note_bytes(about[0], parts_.clock.now_ns());
+    if (!leases_->begin_change(request.session, about))
+      return after_taking_back(request, about, std::move(payload), std::move(done));
+    out = answer(request, std::move(payload), changed);
+    leases_->end_change(request.session, about);
+  }
   if (out.reply.code == Code::corrupt && !changes(request.body)) report_damage(out.reply);
   out.reply.verifier = verifier_;
   out.reply.leases_lost = leases_->lost(request.session);
@@ -82,13 +96,37 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   }
   if (changed.rows.empty() || leases_->alone(request.session)) return done(std::move(out));
   auto kept = std::make_shared<std::pair<VolumeAnswer, Changes>>(std::move(out), std::move(changed));
+  Leases::Then all;
+  if (!kept->second.presumed.empty())
+    all = [this, self = weak_from_this().lock(), kept] { release_presumed(kept->second); };
   leases_->announce(
       request.session, kept->second.rows,
       [this, self = weak_from_this().lock(), kept, session = request.session, done = std::move(done)] {
-        release_presumed(kept->second);
         if (stopped_for(session)) kept->first = {error_reply(Code::not_owner), {}};
         done(std::move(kept->first));
-      });
+      },
+      std::move(all));
+}
+
+bool SoleReplica::owned_elsewhere(const Request& request, const Leases::Inodes& about) const {
+  return std::any_of(about.begin(), about.end(), [&](InodeNumber inode) {
+    return inode != 0 && leases_->owned_elsewhere(request.session, inode);
+  });
+}
+
+// What others may have buffered of it is called back first.
+void SoleReplica::after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload,
+                                    Done done) {
+  if (leases_->closed()) return done({error_reply(Code::not_owner), {}});
+  std::vector<InodeNumber> taken;
+  for (InodeNumber inode : about) {
+    if (inode != 0 && leases_->owned_elsewhere(request.session, inode)) taken.push_back(inode);
+  }
+  auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
+  leases_->take_back(request.session, taken, locks_pages(request.body),
+                     [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
+                       execute(kept->first, std::move(kept->second), done);
+                     });
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.

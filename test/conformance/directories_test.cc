@@ -217,6 +217,23 @@ TEST(readdir, removed_directory) {
   closedir(stream);
 }
 
+TEST(readdir, goes_on_without_the_right) {  // it was asked for when the directory was opened
+  OK(mkdir("d", 0755));
+  for (int i = 0; i < 100; ++i) make_file("d/" + std::to_string(i));
+  OK(chown("d", kUser, kGroup));
+  as_user([&] {
+    DIR* stream = opendir("d");
+    OK(chmod("d", 0));
+    TRUE(rest(stream).size() == 102u);
+    rewinddir(stream);
+    TRUE(rest(stream).size() == 102u);
+    closedir(stream);
+    TRUE(opendir("d") == nullptr);
+    EQ(errno, EACCES);
+  });
+  OK(chmod("d", 0755));
+}
+
 TEST(opendir, errors) {
   make_file("f");
   OK(mkdir("closed", 0300));

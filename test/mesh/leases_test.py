@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Leases between real mounts: what is cached is recalled, and a mount that went silent is waited for and fenced."""
+import concurrent.futures
 import os
 import signal
 import time
 import unittest
 
 import mesh
-from mesh import Mesh, read
+from mesh import LONG, Mesh, NearAndFar, read, run
 
 TERM = 1.5  # seconds: kLeaseTerm
 
@@ -109,6 +110,47 @@ class Together(unittest.TestCase):
                 self.assertNotIn(name, os.listdir(there))
                 worst = max(worst, time.monotonic() - start)
             print(f"figure hand_over_worst_s {worst:.3f}", flush=True)
+
+
+# Opens a file that is being replaced all the time: it is always there, and whole. Prints what was odd.
+READER = r"""
+import collections, os, sys, time
+path, end, odd = sys.argv[1], time.monotonic() + float(sys.argv[2]), collections.Counter()
+while time.monotonic() < end:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size, content = os.fstat(file.fileno()).st_size, file.read(10_000)
+        if len(content) != size or len(set(content)) != 1:
+            odd[f"{size} bytes, read {len(content)}"] += 1
+        if os.stat(path).st_size == 0:
+            odd["empty"] += 1
+    except OSError as error:
+        odd[str(error)] += 1
+print(dict(odd))
+"""
+
+
+class Replaced(NearAndFar):
+    """As git, make and every careful editor do: a new file is renamed over the old one, while others open it."""
+
+    def replaced(self, prefix, writer, readers):
+        seconds, path = 60 if LONG else 4, [peer.path(prefix, "replaced") for peer in self.mesh.peers[:2]]
+        with open(path[0], "wb") as file:
+            file.write(b"0" * 5000)
+        end, count = time.monotonic() + seconds, 0
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            reading = [pool.submit(run, "/usr/bin/python3", "-c", READER, path[at], seconds) for at in readers]
+            while time.monotonic() < end:
+                with open(path[writer] + ".new", "wb") as file:
+                    file.write(b"%d" % (count % 10) * (1 + count * 37 % 6000))
+                os.rename(path[writer] + ".new", path[writer])
+                count += 1
+        print(f"figure replaced_{prefix} {count}", flush=True)
+        self.assertGreater(count, 20)
+        self.assertEqual([one.result().stdout for one in reading], ["{}\n"] * len(readers))
+
+    def test_elsewhere(self):
+        self.replaced("far", 0, (1, 1, 0))
 
 
 if __name__ == "__main__":

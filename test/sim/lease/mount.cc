@@ -56,20 +56,15 @@ std::string Mount::name() {
   return std::string(1, char('a' + below(kNames)));
 }
 
-// A file that was made; one that may be without a name only if it is open here.
+// A file that was made, and may be gone.
 InodeNumber Mount::pick() {
-  const std::string of = name();
-  const auto& all = truth_.linked[of];
-  if (all.empty()) return 0;
-  const InodeNumber inode = *all.rbegin();
-  const bool named = !truth_.inodes[inode].unlinking && truth_.uncertain[of] == 0;
-  return named || files_[inode].open ? inode : 0;
+  return truth_.names[name()].last;
 }
 
 void Mount::next() {
   if (stopping_) return;
   ++under_way_;
-  switch (below(12)) {
+  switch (below(15)) {
     case 0:
     case 1:
       return create(name());
@@ -88,7 +83,12 @@ void Mount::next() {
       return read(pick());
     case 10:
       if (below(3) == 0) return close(pick());
-      [[fallthrough]];
+      return stat(pick());
+    case 11:
+    case 12:
+      return rename(name(), name());
+    case 13:
+      return list();
     default:
       return stat(pick());
   }
@@ -99,7 +99,7 @@ void Mount::over(const char* what, int64_t begun_ns) {
   const int64_t took_ns = now_ns() - begun_ns;
   const bool whole = begun_ns >= truth_.whole_since_ns[number_] && begun_ns >= *owner_whole_since_ns;
   if (whole) truth_.longest_ns = std::max(truth_.longest_ns, took_ns);
-  const int64_t limit_ns = kLeaseTerm + (calm ? 500 * kMillisecond : 3 * kSecond);
+  const int64_t limit_ns = std::max(patience_ns, kLeaseTerm + (calm ? 500 * kMillisecond : 3 * kSecond));
   if (whole && took_ns > limit_ns)
     truth_.violations.push_back(fmt::format("{:.3f} mount {}: {} took {:.3f} s", double(now_ns()) / 1e9,
                                             number_, what, double(took_ns) / 1e9));
@@ -109,6 +109,34 @@ void Mount::over(const char* what, int64_t begun_ns) {
 }
 
 // ---- what binds ----
+
+Truth::NamePointer Truth::put(const std::string& name, int64_t now_ns, InodeNumber inode, bool any) {
+  auto& writes = names[name].writes;
+  const int64_t over_ns = now_ns - kMinute;
+  int64_t overwritten_ns = 0;
+  for (const auto& one : writes) {
+    if (one->bound_ns < over_ns) overwritten_ns = std::max(overwritten_ns, one->begun_ns);
+  }
+  std::erase_if(writes, [&](const auto& one) { return one->bound_ns < overwritten_ns; });
+  return writes.emplace_back(std::make_shared<NameWrite>(NameWrite{now_ns, INT64_MAX, inode, any}));
+}
+
+void Truth::withdraw(const std::string& name, const NamePointer& write) {
+  std::erase(names[name].writes, write);
+}
+
+bool Truth::may_be(const std::string& name, InodeNumber inode, int64_t begun_ns) const {
+  const auto found = names.find(name);
+  if (found == names.end()) return inode == 0;
+  const auto& writes = found->second.writes;
+  int64_t overwritten_ns = 0;
+  for (const auto& one : writes) {
+    if (one->bound_ns < begun_ns) overwritten_ns = std::max(overwritten_ns, one->begun_ns);
+  }
+  return std::any_of(writes.begin(), writes.end(), [&](const auto& one) {
+    return (one->any || one->inode == inode) && one->bound_ns >= overwritten_ns;
+  });
+}
 
 void Mount::enter(InodeNumber of, bool& overlapped) {
   Truth::Place& place = truth_.places[of];
@@ -145,6 +173,13 @@ void Mount::saw(InodeNumber inode, int64_t begun_ns, uint64_t change, const char
           double(now_ns()) / 1e9, number_, what, inode, change, version, double(begun_ns - from_ns) / 1e9));
       return;
     }
+  }
+  if (truth_.forgotten_ns != 0 && truth_.forgotten_ns < begun_ns) {
+    const auto now = truth_.current(inode);
+    if (now && change > *now)
+      truth_.violations.push_back(
+          fmt::format("{:.3f} mount {}: {} of inode {} shows version {}, the owner has {}",
+                      double(now_ns()) / 1e9, number_, what, inode, change, *now));
   }
   if (own) return;
   for (const auto& [mount, at_ns] : truth_.buffered[inode]) {
@@ -208,23 +243,56 @@ void Mount::look(const std::string& what) {
 
 void Mount::looked(const std::string& what, int64_t begun_ns, InodeNumber found) {
   ++truth_.reads;
-  auto say = [&](const std::string& text) {
-    truth_.violations.push_back(
-        fmt::format("{:.3f} mount {}: {} {}", double(now_ns()) / 1e9, number_, what, text));
-  };
-  if (found != 0) {
-    if (truth_.inodes[found].unlinked_at_ns < begun_ns)
-      say(fmt::format("is inode {}, unlinked {:.3f} before", found,
-                      double(begun_ns - truth_.inodes[found].unlinked_at_ns) / 1e9));
-    return;
+  if (truth_.may_be(what, found, begun_ns)) return;
+  std::string history;
+  for (const auto& one : truth_.names[what].writes)
+    history += fmt::format(" [{:.3f}, {:.3f}] {}{}", double(one->begun_ns) / 1e9, double(one->bound_ns) / 1e9,
+                           one->any ? "any " : "", one->inode);
+  truth_.violations.push_back(
+      fmt::format("{:.3f} mount {}: {} is inode {}, looked at from {:.3f} on; it was{}",
+                  double(now_ns()) / 1e9, number_, what, found, double(begun_ns) / 1e9, history));
+}
+
+// ---- listings ----
+
+// As op_opendir and the kernel's cache of listings.
+void Mount::list() {
+  const int64_t begun_ns = now_ns();
+  ++truth_.listings;
+  given_.give(listing_key(kRootInode), given_.now(), runtime_.loop.clock().now_ns(), kMinute);
+  const bool keeps = cache_->keep_listing(kRootInode);
+  if (!keeps) listing_.reset();
+  if (listing_) {
+    ++truth_.kernel_reads;
+    listed(begun_ns, *listing_);
+    return over("a cached listing", begun_ns);
   }
-  if (truth_.uncertain[what] > 0) return;
-  for (InodeNumber one : truth_.linked[what]) {
-    const Truth::Inode& is = truth_.inodes[one];
-    if (is.linked_at_ns < begun_ns && !is.unlinking)
-      say(fmt::format("is absent, but inode {} was made {:.3f} before", one,
-                      double(begun_ns - is.linked_at_ns) / 1e9));
+  lock([this, begun_ns] {
+    const uint64_t version = listing_version_;
+    ask(ReadDirectory{kRootInode, 0, 1000, true}, {}, [this, begun_ns, version](VolumeAnswer answer) {
+      if (answer.reply.code == Code::ok) {
+        Listing found;
+        for (const DirectoryEntry& entry : answer.reply.entries) found[entry.name] = entry.inode;
+        if (version == listing_version_) listing_ = found;
+        listed(begun_ns, found);
+      }
+      unlock();
+      over("a listing", begun_ns);
+    });
+  });
+}
+
+void Mount::listed(int64_t begun_ns, const Listing& found) {
+  for (size_t i = 0; i < kNames; ++i) {
+    const std::string what(1, char('a' + i));
+    auto entry = found.find(what);
+    looked(what, begun_ns, entry == found.end() ? 0 : entry->second);
   }
+}
+
+void Mount::names_changed() {
+  listing_.reset();
+  ++listing_version_;
 }
 
 void Mount::create(const std::string& what) {
@@ -233,35 +301,38 @@ void Mount::create(const std::string& what) {
     auto overlapped = std::make_shared<bool>(false);
     enter(kRootInode, *overlapped);
     const uint64_t since = given_.now();
+    const auto put = truth_.put(what, now_ns(), 0, true);
     Create make;
     make.parent = kRootInode;
     make.name = what;
     make.mode = 0100644;
-    cache_->call(kRootUser, make, {}, {},
-                 [this, what, begun_ns, since, overlapped, weak = weak_from_this()](VolumeAnswer answer) {
-                   auto self = weak.lock();
-                   if (!self) return;
-                   const InodeNumber inode = answer.reply.attributes.inode;
-                   const bool made = answer.reply.code == Code::ok;
-                   const int64_t timeout_ns = made ? believe(since, entry_key(kRootInode, what),
-                                                             (answer.reply.lease & kLeaseDirectory) != 0)
-                                                   : 0;
-                   const int64_t until_ns = runtime_.loop.clock().now_ns() + timeout_ns;
-                   later(kInstall,
-                         [this, what, begun_ns, overlapped, inode, made, until_ns, code = answer.reply.code] {
-                           const int64_t from_ns = leave(kRootInode, *overlapped);
-                           entries_.erase(what);
-                           if (made) {
-                             entries_[what] = {inode, until_ns};
-                             truth_.linked[what].insert(inode);
-                             truth_.inodes[inode].linked_at_ns = from_ns;
-                           } else if (code != Code::exists) {
-                             ++truth_.uncertain[what];
-                           }
-                           unlock();
-                           over("a create", begun_ns);
-                         });
-                 });
+    cache_->call(
+        kRootUser, make, {}, {},
+        [this, what, begun_ns, since, overlapped, put, weak = weak_from_this()](VolumeAnswer answer) {
+          auto self = weak.lock();
+          if (!self) return;
+          const InodeNumber inode = answer.reply.attributes.inode;
+          const bool made = answer.reply.code == Code::ok;
+          const int64_t timeout_ns =
+              made ? believe(since, entry_key(kRootInode, what), (answer.reply.lease & kLeaseDirectory) != 0)
+                   : 0;
+          const int64_t until_ns = runtime_.loop.clock().now_ns() + timeout_ns;
+          later(kInstall,
+                [this, what, begun_ns, overlapped, inode, made, until_ns, put, code = answer.reply.code] {
+                  const int64_t from_ns = leave(kRootInode, *overlapped);
+                  entries_.erase(what);
+                  names_changed();
+                  if (made) {
+                    entries_[what] = {inode, until_ns};
+                    truth_.names[what].last = inode;
+                    *put = {put->begun_ns, from_ns, inode, false};
+                  } else if (code == Code::exists) {
+                    truth_.withdraw(what, put);
+                  }
+                  unlock();
+                  over("a create", begun_ns);
+                });
+        });
   });
 }
 
@@ -270,23 +341,44 @@ void Mount::unlink(const std::string& what) {
   lock([this, what, begun_ns] {
     auto overlapped = std::make_shared<bool>(false);
     enter(kRootInode, *overlapped);
-    ++truth_.uncertain[what];  // any of them may be gone from now on
-    ask(Unlink{kRootInode, what, false}, {}, [this, what, begun_ns, overlapped](VolumeAnswer answer) {
+    const auto put = truth_.put(what, now_ns(), 0, false);
+    ask(Unlink{kRootInode, what, false}, {}, [this, what, begun_ns, overlapped, put](VolumeAnswer answer) {
       const int64_t from_ns = leave(kRootInode, *overlapped);
       entries_.erase(what);
-      const Code code = answer.reply.code;
-      if (code == Code::ok) {
-        Truth::Inode& gone = truth_.inodes[answer.reply.attributes.inode];
-        gone.unlinked_at_ns = std::min(gone.unlinked_at_ns, from_ns);
-        gone.unlinking = true;
-      }
-      // What others made under it while this was on its way is for them to be seen; what was there is gone.
-      if (code == Code::ok || code == Code::not_found) {
-        for (InodeNumber one : truth_.linked[what]) truth_.inodes[one].unlinking = true;
-        --truth_.uncertain[what];
-      }
+      names_changed();
+      if (answer.reply.code == Code::ok) put->bound_ns = from_ns;
+      if (answer.reply.code == Code::not_found) truth_.withdraw(what, put);
       unlock();
       over("an unlink", begun_ns);
+    });
+  });
+}
+
+void Mount::rename(const std::string& from, const std::string& to) {
+  const int64_t begun_ns = now_ns();
+  if (from == to) return over("nothing", begun_ns);
+  lock([this, from, to, begun_ns] {
+    auto overlapped = std::make_shared<bool>(false);
+    enter(kRootInode, *overlapped);
+    const auto gone = truth_.put(from, now_ns(), 0, false), put = truth_.put(to, now_ns(), 0, true);
+    Rename move;
+    move.parent = move.new_parent = kRootInode;
+    move.name = from;
+    move.new_name = to;
+    ask(move, {}, [this, from, to, begun_ns, overlapped, gone, put](VolumeAnswer answer) {
+      const int64_t from_ns = leave(kRootInode, *overlapped);
+      for (const auto& what : {from, to}) entries_.erase(what);
+      names_changed();
+      if (answer.reply.code == Code::ok) {
+        gone->bound_ns = from_ns;
+        *put = {put->begun_ns, from_ns, answer.reply.attributes.inode, false};
+        truth_.names[to].last = answer.reply.attributes.inode;
+      } else if (answer.reply.code == Code::not_found) {
+        truth_.withdraw(from, gone);
+        truth_.withdraw(to, put);
+      }
+      unlock();
+      over("a rename", begun_ns);
     });
   });
 }
@@ -455,6 +547,7 @@ int64_t Mount::believe(uint64_t since, uint64_t key, bool leased) {
 }
 
 void Mount::recalled(const Recall& recall, VolumeClient::Forgotten forgotten) {
+  if (deaf) return unsaid_.push_back(std::move(forgotten));
   auto news = std::shared_ptr<void>(nullptr, [forgotten](void*) { forgotten(); });
   const int64_t at_ns = runtime_.loop.clock().now_ns();
   for (const RecallItem& item : recall.items) {
@@ -465,15 +558,18 @@ void Mount::recalled(const Recall& recall, VolumeClient::Forgotten forgotten) {
     }
     const bool attributes = given_.take(node_key(item.inode), at_ns);
     if (!item.name.empty()) {
-      if (given_.take(entry_key(item.inode, item.name), at_ns)) notify({0, item.name, [news] {}});
-      if (attributes) notify({item.inode, {}, [news] {}});
+      const bool listing = given_.take(listing_key(item.inode), at_ns);
+      if (given_.take(entry_key(item.inode, item.name), at_ns))
+        notify({item.inode, item.name, false, [news] {}});
+      if (attributes || listing) notify({item.inode, {}, listing, [news] {}});
     } else if (attributes || files_[item.inode].open) {
-      notify({item.inode, {}, [news] {}});
+      notify({item.inode, {}, false, [news] {}});
     }
   }
 }
 
 void Mount::lost(bool for_good) {
+  lost_for_good += for_good;
   given_.take_all();
   for (auto& [inode, file] : files_) {
     if (!for_good || !file.buffering) continue;
@@ -485,31 +581,38 @@ void Mount::lost(bool for_good) {
 }
 
 void Mount::notify(Notification one) {
-  notifications_.push_back(std::move(one));
-  if (!telling_) tell_next();
+  const Lane lane{one.inode, !one.name.empty()};
+  lanes_[lane].push_back(std::move(one));
+  if (lanes_[lane].size() == 1) tell_next(lane);
 }
 
-void Mount::tell_next() {
-  telling_ = !notifications_.empty();
-  if (!telling_) return;
-  Notification one = std::move(notifications_.front());
-  notifications_.pop_front();
-  if (!one.name.empty()) {
-    return lock([this, one] {
+void Mount::tell_next(Lane lane) {
+  if (lanes_[lane].empty()) return;
+  const Notification one = lanes_[lane].front();
+  if (lane.second) {
+    return lock([this, lane, one] {
       entries_.erase(one.name);
-      one.told();
+      names_changed();
       unlock();
-      later(10 * kMicrosecond, [this] { tell_next(); });
+      told(lane, one);
     });
   }
-  auto tell = [this, one] {
+  auto tell = [this, lane, one] {
     attributes_.erase(one.inode);
     ++versions_[one.inode];
-    one.told();
-    later(10 * kMicrosecond, [this] { tell_next(); });
+    if (one.listing) names_changed();
+    told(lane, one);
   };
   if (files_[one.inode].writing > 0) return files_[one.inode].unlocked.push_back(tell);
   tell();
+}
+
+void Mount::told(Lane lane, const Notification& one) {
+  one.told();
+  later(10 * kMicrosecond, [this, lane] {
+    lanes_[lane].pop_front();
+    tell_next(lane);
+  });
 }
 
 }  // namespace efs::test

@@ -3,10 +3,14 @@
 // The kernel's locks are those that matter to leases: a directory's is held from a create, an unlink or a
 // lookup until its answer is installed, and a notification about one of its names waits for it; a page's from
 // a write until its answer, and a notification about the file waits for it. Notifications go one after the
-// other. An answer takes a moment between being given and being installed.
+// other in each place. An answer takes a moment between being given and being installed.
 #pragma once
 
 #include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
 #include <set>
 
 #include "peer/runtime/simulated.h"
@@ -19,24 +23,39 @@ namespace efs::test {
 // What has been answered, so what nobody may be shown anymore. Times are the simulation's.
 struct Truth {
   struct Inode {
-    int64_t linked_at_ns = INT64_MAX;     // its create was answered, and binds everybody
-    int64_t unlinked_at_ns = INT64_MAX;   // likewise
-    bool unlinking = false;               // somebody may have removed it
     std::map<uint64_t, int64_t> changes;  // version -> binds everybody from then on
   };
+  // What a change put under a name: it may be seen from `begun_ns` on, and binds everybody from `bound_ns`
+  // on.
+  struct NameWrite {
+    int64_t begun_ns = 0, bound_ns = INT64_MAX;
+    InodeNumber inode = 0;  // 0: nothing
+    bool any = false;       // it is not known what
+  };
+  using NamePointer = std::shared_ptr<NameWrite>;
+  struct Name {
+    std::vector<NamePointer> writes = {std::make_shared<NameWrite>(NameWrite{0, 0, 0, false})};
+    InodeNumber last = 0;  // that was ever seen to be made there
+  };
+  NamePointer put(const std::string& name, int64_t now_ns, InodeNumber inode, bool any);
+  void withdraw(const std::string& name, const NamePointer& write);
+  // Whether a look that began then may find this: it, or what was put there beside or after it, is not yet
+  // overwritten for everybody.
+  bool may_be(const std::string& name, InodeNumber inode, int64_t begun_ns) const;
   struct Place {
     std::set<int> busy;      // mounts with a change of it under way
     int64_t settled_ns = 0;  // mounts that changed it at once were answered before each had forgotten
   };
   std::map<InodeNumber, Inode> inodes;
-  std::map<std::string, std::set<InodeNumber>> linked;  // what was ever made under a name
-  std::map<std::string, int> uncertain;                 // outcomes under this name that are not known
+  std::map<std::string, Name> names;
+  std::function<std::optional<uint64_t>(InodeNumber)> current;  // version, as the owner has it now
+  int64_t forgotten_ns = 0;  // the owner has lost what was not durable: from then on nobody shows it
   std::map<InodeNumber, Place> places;
   std::map<InodeNumber, std::map<int, int64_t>> buffered;  // by mounts: answered then, not yet sent
   std::map<int, int64_t> whole_since_ns;                   // mounts with which nothing was wrong from then on
   std::vector<std::string> violations;
   int64_t settling_ns = 0;  // for mounts that changed a place at once
-  size_t reads = 0, kernel_reads = 0, changes = 0, bound = 0, fences = 0;
+  size_t reads = 0, kernel_reads = 0, changes = 0, bound = 0, fences = 0, listings = 0;
   int64_t longest_ns = 0;
 };
 
@@ -48,8 +67,10 @@ class Mount : public std::enable_shared_from_this<Mount> {
   void stop() { stopping_ = true; }
   bool idle() const { return stopping_ && under_way_ == 0; }
   const int64_t* owner_whole_since_ns = nullptr;
-  bool calm = true;  // nobody is cut off
-  size_t done = 0;
+  bool calm = true;         // nobody is cut off
+  bool deaf = false;        // what it is asked to forget it never says it has forgotten
+  int64_t patience_ns = 0;  // that others need with somebody who is deaf
+  size_t done = 0, lost_for_good = 0;
 
  private:
   struct Cached {
@@ -74,8 +95,11 @@ class Mount : public std::enable_shared_from_this<Mount> {
   struct Notification {
     InodeNumber inode = 0;
     std::string name;
+    bool listing = false;
     Task told;
   };
+  using Lane = std::pair<InodeNumber, bool>;  // an inode, or its names
+  using Listing = std::map<std::string, InodeNumber>;
   using Then = std::function<void(VolumeAnswer)>;
 
   void next();
@@ -84,6 +108,10 @@ class Mount : public std::enable_shared_from_this<Mount> {
   void looked(const std::string& name, int64_t begun_ns, InodeNumber found);
   void create(const std::string& name);
   void unlink(const std::string& name);
+  void rename(const std::string& from, const std::string& to);
+  void list();
+  void listed(int64_t begun_ns, const Listing& found);
+  void names_changed();
   void stat(InodeNumber inode);
   void saw(InodeNumber inode, int64_t begun_ns, uint64_t change, const char* what, bool own = false);
   void change_mode(InodeNumber inode);
@@ -101,7 +129,8 @@ class Mount : public std::enable_shared_from_this<Mount> {
   void lock(Task then);
   void unlock();
   void notify(Notification one);
-  void tell_next();
+  void tell_next(Lane lane);
+  void told(Lane lane, const Notification& one);
   void recalled(const Recall& recall, VolumeClient::Forgotten forgotten);
   void lost(bool for_good);
   int64_t believe(uint64_t since, uint64_t key, bool leased);
@@ -125,8 +154,10 @@ class Mount : public std::enable_shared_from_this<Mount> {
   std::map<InodeNumber, uint64_t> versions_;  // rises with each notification: what it overtook is not kept
   Lock directory_;
   std::map<InodeNumber, File> files_;
-  std::deque<Notification> notifications_;
-  bool telling_ = false;
+  std::map<Lane, std::deque<Notification>> lanes_;
+  std::optional<Listing> listing_;
+  uint64_t listing_version_ = 0;
+  std::vector<VolumeClient::Forgotten> unsaid_;
   bool stopping_ = false;
   size_t under_way_ = 0;
 };

@@ -48,10 +48,11 @@ struct Cached {
     Attributes& one = inodes[inode];
     one.inode = inode;
     one.mode = mode;
+    one.nlink = 1;
     one.change = change;
   }
   void shape(const RequestBody& body, Reply& reply) {
-    reply.lease = lease;
+    reply.lease = std::holds_alternative<Close>(body) ? 0 : lease;
     reply.lease_mark = ++marks;
     if (const auto* lookup = std::get_if<Lookup>(&body)) {
       auto found = names.find(lookup->name);
@@ -300,6 +301,32 @@ BOOST_AUTO_TEST_CASE(own_changes_that_a_recall_overtook_leave_nothing) {
     BOOST_TEST(mount.look("new") == (what == 1 ? Code::not_found : Code::ok));
     BOOST_TEST(mount.asks(kFind));
   }
+}
+
+// Whoever opens what has lost its name, or is losing it by an own change under way, is known to the owner: it
+// keeps the inode for nobody else.
+BOOST_AUTO_TEST_CASE(what_loses_its_name_is_opened_at_the_owner) {
+  for (const RequestBody& body : {RequestBody(Unlink{kRoot, "f", false}),
+                                  RequestBody(Rename{kRoot, "new", kRoot, "f", false, false})}) {
+    Cached mount;
+    mount.look("f");
+    BOOST_TEST(!mount.asks(kOpen));
+    mount.call(kClose);
+    mount.volume->deferred = true;
+    mount.begin(body);
+    mount.volume->deferred = false;
+    mount.call(kStat);  // learned anew, beside it
+    BOOST_TEST(!mount.asks(kStat));
+    BOOST_TEST(mount.asks(kOpen));
+    mount.volume->step();
+  }
+  Cached mount;
+  mount.inodes[kFile].nlink = 0;
+  mount.call(kStat);
+  BOOST_TEST(!mount.asks(kStat));
+  BOOST_TEST(mount.asks(kOpen));
+  mount.call(kClose);  // what nobody has open here is not leased any more
+  BOOST_TEST(mount.asks(kStat));
 }
 
 BOOST_AUTO_TEST_CASE(a_change_that_failed_leaves_nothing) {

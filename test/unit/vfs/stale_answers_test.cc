@@ -11,7 +11,10 @@ BOOST_AUTO_TEST_SUITE(stale_answers)
 BOOST_AUTO_TEST_CASE(twice_in_one_call) {
   StaleAnswers answers;
   int64_t now = 5 * kSecond;
+  BOOST_TEST(!answers.told(77, now));
   BOOST_TEST(!answers.again(77, now));
+  BOOST_TEST(answers.told(77, now));
+  BOOST_TEST(!answers.told(78, now));
   BOOST_TEST(!answers.again(78, now));  // another thread
   BOOST_TEST(answers.again(77, now + kMillisecond));
   BOOST_TEST(!answers.again(77, now + 2 * kMillisecond));  // the next call is told anew
