@@ -64,20 +64,30 @@ void Leases::note_fenced(const SessionId& session) {
   fenced_count_ = fenced_.size();
 }
 
-void Leases::end(const SessionId& session) {
+void Leases::end(const SessionId& session, int64_t at_ns) {
   std::lock_guard lock(mutex_);
   auto of = sessions_.find(session);
-  if (of == sessions_.end() || std::exchange(of->second.ends, true)) return;
+  if (of == sessions_.end() || of->second.ends_ns != 0) return;
+  of->second.ends_ns = at_ns;
   note_fenced(session);
   ++lost_[session];
 }
 
+int64_t Leases::ends_ns(const SessionId& session) const {
+  std::lock_guard lock(mutex_);
+  auto of = sessions_.find(session);
+  return of == sessions_.end() ? 0 : of->second.ends_ns;
+}
+
+// What end() has noted is not noted again: the session may have sent all by now, and been forgiven.
 void Leases::fence(const SessionId& session) {
   std::lock_guard lock(mutex_);
-  note_fenced(session);
-  remove_all(session);
   auto of = sessions_.find(session);
-  if (of != sessions_.end() && !std::exchange(of->second.ends, false)) ++lost_[session];
+  if (of != sessions_.end() && std::exchange(of->second.ends_ns, 0) == 0) {
+    note_fenced(session);
+    ++lost_[session];
+  }
+  remove_all(session);
 }
 
 bool Leases::overtaken(const SessionId& session, InodeNumber inode) const {
@@ -158,7 +168,7 @@ const Leases::Holder* Leases::find(const SessionId& session, InodeNumber inode) 
 
 bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive, bool names) {
   auto of = sessions_.find(session);
-  if (of == sessions_.end() || of->second.ends) return false;
+  if (of == sessions_.end() || of->second.ends_ns != 0) return false;
   Holder* holder = find(session, inode);
   if (holder == nullptr) {
     if (of->second.leases >= kMaxLeases) return false;

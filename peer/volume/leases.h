@@ -54,9 +54,11 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // It is gone, or was fenced: it holds nothing, and nobody waits for it. Fenced sessions see lost() rise.
   void detach(const SessionId& session);
   void fence(const SessionId& session);
-  // A session that is heard is to be fenced: lost() rises now, and it is granted nothing until then, but
-  // others wait for it as before, since it may believe what it has until it hears of that.
-  void end(const SessionId& session);
+  // A session that is heard is to be fenced at `at_ns`: lost() rises now, and it is granted nothing until
+  // then, but others wait for it as before, since it may believe what it has until it hears of that.
+  void end(const SessionId& session, int64_t at_ns);
+  // When that is. 0: it is not, or has been fenced since, and what it has been granted by now binds.
+  int64_t ends_ns(const SessionId& session) const;
   // It was fenced while it might buffer bytes of this inode, and others have changed those since: what it
   // sends late would undo that. Until it has closed the inode, or said that there is no more.
   bool overtaken(const SessionId& session, InodeNumber inode) const;
@@ -125,7 +127,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
     Recaller recaller;
     Knows knows;
     size_t leases = 0;
-    bool ends = false;
+    int64_t ends_ns = 0;  // 0: it does not
   };
   struct SessionHash {
     size_t operator()(const SessionId& id) const { return get_le<size_t>(id.data()); }

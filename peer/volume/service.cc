@@ -1,7 +1,6 @@
 #include "peer/volume/service.h"
 
 #include <algorithm>
-#include <map>
 
 #include "peer/volume/session_trust.h"
 
@@ -59,18 +58,16 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
   };
   Recalls(Loop& loop_in, Rpc& rpc_in) : loop(loop_in), rpc(&rpc_in) {}
   Loop& loop;
-  Rpc* rpc;                             // nullptr: the service is gone
-  std::map<SessionId, int64_t> ending;  // sessions that are heard and did not forget: when they are fenced
+  Rpc* rpc;  // nullptr: the service is gone
 
-  // What its kernel was given has ended by itself then.
-  void end(const std::shared_ptr<One>& one) {
-    loop.after(std::max<int64_t>(ending[one->session] - loop.clock().now_ns(), 0),
-               [weak = weak_from_this(), one] {
-                 auto replica = one->replica.lock();
-                 if (auto self = weak.lock(); self && self->ending.erase(one->session) > 0 && replica)
-                   replica->leases().fence(one->session);
-                 one->forgotten();
-               });
+  // It is heard and did not forget: what its kernel was given has ended by itself at `at_ns`. Who was fenced
+  // in between, for its silence, may have been leased anew.
+  void end(const std::shared_ptr<One>& one, int64_t at_ns) {
+    loop.after(std::max<int64_t>(at_ns - loop.clock().now_ns(), 0), [one, at_ns] {
+      auto replica = one->replica.lock();
+      if (replica && replica->leases().ends_ns(one->session) == at_ns) replica->leases().fence(one->session);
+      one->forgotten();
+    });
   }
 
   void ask(const std::shared_ptr<One>& one) {
@@ -85,11 +82,11 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
     if (one->flushes != 0) since_ns = std::max(since_ns, replica->leases().bytes_came_ns(one->flushes));
     const int64_t patience_ns =
         since_ns + (one->flushes != 0 ? kFlushPatience : kRecallPatience) - loop.clock().now_ns();
-    if (ending.contains(one->session)) return end(one);
+    if (const int64_t at_ns = replica->leases().ends_ns(one->session)) return end(one, at_ns);
     if (patience_ns <= 0) {
-      replica->leases().end(one->session);
-      ending[one->session] = loop.clock().now_ns() + kLeaseTerm;
-      return end(one);
+      const int64_t at_ns = loop.clock().now_ns() + kLeaseTerm;
+      replica->leases().end(one->session, at_ns);
+      return end(one, at_ns);
     }
     rpc->call(one->peer, kVolumeRecall, one->body, {}, {std::min(left_ns, patience_ns), Priority::control},
               [weak = weak_from_this(), one](Result<Answer> answer) {

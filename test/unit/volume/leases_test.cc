@@ -387,17 +387,33 @@ BOOST_AUTO_TEST_CASE(who_ends_is_waited_for_until_it_is_fenced) {
   Table table;
   table.leases->share(table.b.id, kOther);
   const uint64_t before = table.leases->lost(table.b.id);
-  table.leases->end(table.b.id);
-  table.leases->end(table.b.id);
+  BOOST_TEST(table.leases->ends_ns(table.b.id) == 0);
+  table.leases->end(table.b.id, 7);
+  table.leases->end(table.b.id, 8);
+  BOOST_TEST(table.leases->ends_ns(table.b.id) == 7);
   const uint64_t after = table.leases->lost(table.b.id);
   BOOST_TEST(after > before);
   BOOST_TEST(!table.leases->share(table.b.id, kFile));
   BOOST_TEST(!table.leases->own(table.b.id, kFile));
   BOOST_TEST(!*table.write(table.a, kOther));
   table.leases->fence(table.b.id);
+  BOOST_TEST(table.leases->ends_ns(table.b.id) == 0);  // whoever was to fence it then does not
   BOOST_TEST(table.leases->lost(table.b.id) == after);
   BOOST_TEST(*table.write(table.a, kOther));
   BOOST_TEST(table.leases->share(table.b.id, kFile));
+}
+
+// What it writes from then on is new, whatever others have written meanwhile.
+BOOST_AUTO_TEST_CASE(who_has_sent_all_before_it_is_fenced_is_not_overtaken) {
+  for (const bool sent : {true, false}) {
+    Table table;
+    table.leases->own(table.b.id, kFile);
+    table.leases->end(table.b.id, 7);
+    if (sent) table.leases->forgive(table.b.id, kFile);
+    table.leases->fence(table.b.id);
+    table.write(table.a, kFile);
+    BOOST_TEST(table.leases->overtaken(table.b.id, kFile) == !sent);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(lost_differs_after_a_restart) {

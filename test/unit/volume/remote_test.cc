@@ -22,6 +22,7 @@ struct RemotePair {
     service.reset();
     mount_rpc.reset();
     owner_rpc.reset();
+    router.reset();
   }
   std::unique_ptr<Rpc> make_rpc(Runtime& runtime, const KeyPair& key) {
     return std::make_unique<Rpc>(runtime, key, Id{7}, secret,
@@ -49,8 +50,9 @@ struct RemotePair {
     locator.locate = [this](const VolumeId&) {
       return std::vector<PeerId>{peer_id_of(keys[0].public_key())};
     };
-    remote =
-        std::make_unique<RemoteVolume>(runtime.loop, *mount_rpc, random, locator, owner.id, 3, 60 * kSecond);
+    router = RecallRouter::make(runtime.loop, *mount_rpc);
+    remote = std::make_unique<RemoteVolume>(runtime.loop, *mount_rpc, random, locator, owner.id, 3,
+                                            60 * kSecond, router);
   }
   std::shared_ptr<std::optional<VolumeAnswer>> begin(RequestBody body, Payload payload = {},
                                                      VolumeClient::Options options = {},
@@ -87,6 +89,7 @@ struct RemotePair {
   uint32_t forbidden = 1000;
   std::unique_ptr<Rpc> owner_rpc, mount_rpc;
   std::unique_ptr<VolumeService> service;
+  std::shared_ptr<RecallRouter> router;
   std::unique_ptr<RemoteVolume> remote;
 };
 
@@ -261,6 +264,34 @@ BOOST_AUTO_TEST_CASE(locks_outlive_their_owners_restart) {
   pair.simulator.run_for(kSecond);
   BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
   BOOST_TEST(pair.owner.call(lock_of(inode, 2, kWriteLock, 3)).reply.code == Code::ok);
+}
+
+// One that is heard and does not forget is fenced in the end. Was it fenced sooner, for its silence, what it
+// has been leased since is not taken from it: it would go on believing that.
+BOOST_AUTO_TEST_CASE(who_is_fenced_sooner_is_not_fenced_again) {
+  for (const bool sooner : {false, true}) {
+    RemotePair pair;
+    const InodeNumber inode = pair.owner.make("f"), other = pair.owner.make("g");
+    pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
+    std::vector<VolumeClient::Forgotten> unsaid;
+    pair.remote->on_recall(
+        [&](const Recall&, VolumeClient::Forgotten forgotten) { unsaid.push_back(std::move(forgotten)); },
+        {});
+    BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
+    Leases& leases = pair.owner.replica->leases();
+    const SessionId session = leases.holders(inode).at(0);
+    bool answered = false;
+    leases.announce({}, {{inode, true, 0, {}}}, [&] { answered = true; });
+    pair.simulator.run_for(kRecallPatience + kLeaseTerm / 2);
+    BOOST_TEST(leases.ends_ns(session) != 0);
+    if (sooner) leases.fence(session);
+    BOOST_TEST((pair.call(GetAttributes{other}).reply.lease != 0) == sooner);
+    BOOST_TEST(!answered);
+    pair.simulator.run_for(kLeaseTerm);
+    BOOST_TEST(answered);
+    BOOST_TEST(leases.holders(inode).empty());
+    BOOST_TEST(leases.holders(other).size() == size_t(sooner));
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()
