@@ -128,6 +128,7 @@ void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& cli
       // Of a file that was there the kernel would take these attributes, however old.
       const uint8_t lease = made.is_new ? made.lease : made.lease & kLeaseDirectory;
       const fuse_ino_t parent = made.name == kNameOfUnnamed ? 0 : made.parent;
+      request->answers();
       const fuse_entry_param entry =
           request->session().entry_of(request->since(), client, opened, {parent, made.name, lease, nullptr});
       if (!request->reply([&](fuse_req_t to) { return fuse_reply_create(to, &entry, &info); }))

@@ -123,13 +123,7 @@ void KernelRequest::give_up() {
 
 bool KernelRequest::claim(int number) {
   if (claimed_.exchange(true)) return false;
-  for (const uint64_t directory : locked_) {
-    if (directory != 0) session_->locked.remove(directory);
-  }
-  if (locked_[1] != 0) {
-    session_->locked.last_move_ns = session_->background.clock().now_ns();
-    session_->locked.moves.fetch_sub(1);
-  }
+  answers();
   if (number == 0 && !walks_) session_->stale.went_well(thread_);
   if (listening_) {
     fuse_req_interrupt_func(request_, nullptr, nullptr);
@@ -144,6 +138,16 @@ void KernelRequest::changes_names_in(uint64_t directory) {
   locked_[moves ? 1 : 0] = directory;
   session_->locked.add(directory);
   if (moves) session_->locked.moves.fetch_add(1);
+}
+
+// Who answers and who interrupts may come here at once.
+void KernelRequest::answers() {
+  if (const uint64_t directory = locked_[0].exchange(0)) session_->locked.remove(directory);
+  const uint64_t other = locked_[1].exchange(0);
+  if (other == 0) return;
+  session_->locked.remove(other);
+  session_->locked.last_move_ns = session_->background.clock().now_ns();
+  session_->locked.moves.fetch_sub(1);
 }
 
 bool KernelRequest::error(int number) {
@@ -248,45 +252,41 @@ void MountSession::recalled(VolumeNumber volume, const Recall& recall, VolumeCli
 
 // News of a name, which waits for the lock of its directory. What keeps that locked may be a question to an
 // owner that is down: when the kernel does not believe the name any more by itself, it needs not be told.
-struct MountSession::EntryNews {
-  std::mutex mutex;
-  std::shared_ptr<News> news;
-  void told() {
-    std::shared_ptr<News> gone;  // let go of without the lock
-    std::lock_guard lock(mutex);
-    gone.swap(news);
-  }
-};
-
 std::function<void()> MountSession::until_it_ends_by_itself(const std::shared_ptr<News>& news,
                                                             int64_t until_ns) {
-  auto one = std::make_shared<EntryNews>();
-  one->news = news;
-  bool first = false;
+  bool looks = true;
+  std::pair<int64_t, uint64_t> key;
   {
     std::lock_guard lock(news_mutex_);
-    first = entry_news_.empty();
-    entry_news_.emplace_back(until_ns, one);
+    key = {until_ns, ++entry_news_count_};
+    entry_news_.emplace(key, news);
+    std::swap(looks, looks_for_old_news_);
   }
-  if (first) end_old_news();
-  return [one] { one->told(); };
+  if (!looks) look_for_old_news();
+  return [this, key] {  // the notifier has run it before the session ends
+    std::unique_lock lock(news_mutex_);
+    const auto told = entry_news_.extract(key);  // let go of without the lock
+    lock.unlock();
+  };
+}
+
+void MountSession::look_for_old_news() {
+  background.after(kNewsCheck, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->end_old_news();
+  });
 }
 
 void MountSession::end_old_news() {
   const int64_t now_ns = background.clock().now_ns();
-  std::vector<std::shared_ptr<EntryNews>> over;
+  std::vector<std::shared_ptr<News>> over;
+  bool looks = false;
   {
     std::lock_guard lock(news_mutex_);
-    while (!entry_news_.empty() && entry_news_.front().first <= now_ns) {
-      if (auto one = entry_news_.front().second.lock()) over.push_back(std::move(one));
-      entry_news_.pop_front();
-    }
-    if (!entry_news_.empty())
-      background.after(kNewsCheck, [weak = weak_from_this()] {
-        if (auto self = weak.lock()) self->end_old_news();
-      });
+    while (!entry_news_.empty() && entry_news_.begin()->first.first <= now_ns)
+      over.push_back(std::move(entry_news_.extract(entry_news_.begin()).mapped()));
+    looks = looks_for_old_news_ = !entry_news_.empty();
   }
-  for (auto& one : over) one->told();
+  if (looks) look_for_old_news();
 }
 
 void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news) {
@@ -413,12 +413,13 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
   auto file = files->find(entry.ino);
   entry.attr = to_stat(client->number(), file ? file->seen(attributes) : attributes);
   const bool settled = !file || file->clean();  // else its times and blocks change when it is sent
+  // Before it is believed: news from then on waits for the answer (forget_inode()).
+  if (shown.parent != 0) note_shown(entry.ino, shown.parent);
   const auto seconds = [](int64_t ns) { return double(ns) / double(kSecond); };
   if (settled)
     entry.attr_timeout =
         seconds(believe(since, *client, node_key(entry.ino), (shown.lease & kLeaseInode) != 0));
   if (shown.parent != 0) {
-    note_shown(entry.ino, shown.parent);
     const VolumeClient& directory = shown.directory ? *shown.directory : *client;
     entry.entry_timeout = seconds(
         believe(since, directory, entry_key(shown.parent, shown.name), (shown.lease & kLeaseDirectory) != 0));
@@ -428,6 +429,7 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
 
 void MountSession::reply_entry(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                                const Attributes& attributes, const Shown& shown) {
+  request->answers();
   const fuse_entry_param entry = entry_of(request->since(), client, attributes, shown);
   request->reply([&](fuse_req_t to) { return fuse_reply_entry(to, &entry); });
 }
@@ -513,10 +515,10 @@ void MountSession::forget_inode(uint64_t node, bool pages) {
   const off_t from = pages ? 0 : -1;
   if (fuse_lowlevel_notify_inval_inode(fuse, node, from, 0) != -ENOENT) return;
   const ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
-  const uint64_t parent = slot.parent.load();
+  const uint64_t last = slot.node.load(), parent = slot.parent.load();  // note_shown() sets them backwards
   // While names are being changed there for a request of our own, no other answer is on its way there: what
-  // it will be answered is answered after the news.
-  if (slot.node.load() != node || locked.contains(parent)) return;
+  // it will be answered is looked for after the news (KernelRequest::answers()).
+  if (last != node || locked.contains(parent)) return;
   fuse_lowlevel_notify_inval_entry(fuse, parent, "\x01", 1);
   fuse_lowlevel_notify_inval_inode(fuse, node, from, 0);
 }

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -73,6 +73,9 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   void walks() { walks_ = true; }  // asked by the kernel on its way along a path
   // The kernel changes names in this directory: nothing else happens in it before the answer.
   void changes_names_in(uint64_t directory);
+  // From here on it is looked for what the kernel may be told to believe: news that comes later waits for the
+  // answer.
+  void answers();
   bool error(const Error& problem) { return error(problem.code); }
   template <typename Call>
   bool reply(Call&& call) {
@@ -93,7 +96,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   bool listening_ = false;
   bool walks_ = false;
   bool by_handle_ = false;
-  std::array<uint64_t, 2> locked_{};  // directories
+  std::array<std::atomic<uint64_t>, 2> locked_{};  // directories
   std::shared_ptr<VolumeClient> client_;
   std::shared_ptr<std::atomic<bool>> interrupted_;
   std::function<void()> give_up_;
@@ -275,7 +278,6 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
  private:
   struct News;
-  struct EntryNews;
   void ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
            Answered answered);
   void listen_to(const std::shared_ptr<VolumeClient>& client);
@@ -283,11 +285,14 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
   void leases_lost(VolumeNumber volume, bool for_good);
   std::function<void()> until_it_ends_by_itself(const std::shared_ptr<News>& news, int64_t until_ns);
+  void look_for_old_news();
   void end_old_news();
 
   std::mutex news_mutex_;
-  std::deque<std::pair<int64_t, std::weak_ptr<EntryNews>>>
-      entry_news_;  // by when the kernel believes no more
+  std::map<std::pair<int64_t, uint64_t>, std::shared_ptr<News>>
+      entry_news_;  // by when the kernel believes no more, and by number
+  uint64_t entry_news_count_ = 0;
+  bool looks_for_old_news_ = false;
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
   // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.
