@@ -122,19 +122,14 @@ void Leases::hold(bool on) {
   for (auto& then : ready) then();
 }
 
+// Which of its changes it was is not known. What it asked for and has not got was not made before.
 void Leases::join(const SessionId& by, Then then) {
-  {
-    std::lock_guard lock(mutex_);
-    for (auto wait = waits_.rbegin(); wait != waits_.rend(); ++wait) {
-      if ((*wait)->by != by || !(*wait)->then) continue;
-      (*wait)->then = [first = std::move((*wait)->then), then = std::move(then)] {
-        first();
-        then();
-      };
-      return;
-    }
+  const auto last = std::shared_ptr<void>(nullptr, [then = std::move(then)](void*) { then(); });
+  std::lock_guard lock(mutex_);
+  for (const WaitPointer& wait : waits_) {
+    if (wait->by != by || !wait->then || !wait->taken.empty()) continue;
+    wait->then = [first = std::move(wait->then), last] { first(); };
   }
-  then();
 }
 
 void Leases::close() {

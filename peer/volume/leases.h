@@ -101,8 +101,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then,
                 Then all = {});
 
-  // A change that `by` has asked for again was made before, and may still wait: runs `then` when what waits
-  // for `by` has been answered.
+  // A change that `by` has asked for again was made before, and may still wait: runs `then` when all
+  // changes of `by` that wait have been answered.
   void join(const SessionId& by, Then then);
   // Nobody is waited for any more, now and later: the owner stops. What was to wait is then not to be
   // answered to others: they ask again when the owner is back.

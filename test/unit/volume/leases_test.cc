@@ -361,6 +361,27 @@ BOOST_AUTO_TEST_CASE(what_is_being_changed_is_given_to_nobody_else) {
   table.leases->end_change(table.c.id, {kDirectory, 0});
 }
 
+// It may be any of those that wait; not one whose question waits: that was not made before.
+BOOST_AUTO_TEST_CASE(what_is_asked_for_again_waits_for_all_that_waits) {
+  Table table;
+  bool again = false;
+  table.leases->join(table.b.id, [&] { again = true; });
+  BOOST_TEST(std::exchange(again, false));
+  table.leases->share(table.a.id, kFile);
+  table.leases->share(table.c.id, kOther);
+  table.leases->own(table.c.id, kDirectory);
+  auto first = table.write(table.b, kFile), second = table.write(table.b, kOther);
+  auto question = table.take_back(table.b, {kDirectory});
+  table.leases->join(table.b.id, [&] { again = true; });
+  table.c.forget();
+  BOOST_TEST(*second);
+  BOOST_TEST(!again);
+  table.a.forget();
+  BOOST_TEST(*first);
+  BOOST_TEST(again);
+  BOOST_TEST(!*question);
+}
+
 BOOST_AUTO_TEST_CASE(who_is_fenced_holds_nothing_and_learns_of_it) {
   Table table;
   const uint64_t before = table.leases->lost(table.b.id);
