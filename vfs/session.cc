@@ -250,22 +250,23 @@ void MountSession::recalled(VolumeNumber volume, const Recall& recall, VolumeCli
   }
 }
 
-// News of a name, which waits for the lock of its directory. What keeps that locked may be a question to an
-// owner that is down: when the kernel does not believe the name any more by itself, it needs not be told.
+// News of a name, or of attributes that the kernel may be about to take (forget_inode()), waits for the lock
+// of a directory. What keeps that locked may be a question to an owner that is down: when the kernel does not
+// believe them any more by itself, it needs not be told. Pages and listings it would believe.
 std::function<void()> MountSession::until_it_ends_by_itself(const std::shared_ptr<News>& news,
                                                             int64_t until_ns) {
   bool looks = true;
   std::pair<int64_t, uint64_t> key;
   {
     std::lock_guard lock(news_mutex_);
-    key = {until_ns, ++entry_news_count_};
-    entry_news_.emplace(key, news);
+    key = {until_ns, ++short_news_count_};
+    short_news_.emplace(key, news);
     std::swap(looks, looks_for_old_news_);
   }
   if (!looks) look_for_old_news();
   return [this, key] {  // the notifier has run it before the session ends
     std::unique_lock lock(news_mutex_);
-    const auto told = entry_news_.extract(key);  // let go of without the lock
+    const auto told = short_news_.extract(key);  // let go of without the lock
     lock.unlock();
   };
 }
@@ -282,9 +283,9 @@ void MountSession::end_old_news() {
   bool looks = false;
   {
     std::lock_guard lock(news_mutex_);
-    while (!entry_news_.empty() && entry_news_.begin()->first.first <= now_ns)
-      over.push_back(std::move(entry_news_.extract(entry_news_.begin()).mapped()));
-    looks = looks_for_old_news_ = !entry_news_.empty();
+    while (!short_news_.empty() && short_news_.begin()->first.first <= now_ns)
+      over.push_back(std::move(short_news_.extract(short_news_.begin()).mapped()));
+    looks = looks_for_old_news_ = !short_news_.empty();
   }
   if (looks) look_for_old_news();
 }
@@ -292,20 +293,23 @@ void MountSession::end_old_news() {
 void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news) {
   const int64_t now_ns = background.clock().now_ns();
   auto told = [news] {};
+  const auto ends = [&] {
+    const auto client = tree.client(node);
+    const int64_t believed_ns = client && client->local() ? options.owner_timeout_ns : kLeaseTerm;
+    return until_it_ends_by_itself(news, now_ns + believed_ns + kNewsCheck);
+  };
   const bool attributes = given.take(node_key(node), now_ns);
   if (!item.name.empty()) {
     const bool listing = given.take(listing_key(node), now_ns);
-    if (given.take(entry_key(node, item.name), now_ns)) {
-      const auto client = tree.client(node);
-      const int64_t believed_ns = client && client->local() ? options.owner_timeout_ns : kLeaseTerm;
-      notifier.entry(node, item.name, until_it_ends_by_itself(news, now_ns + believed_ns + kNewsCheck));
-    }
-    if (attributes || listing) notifier.inode(node, listing, told);
+    if (given.take(entry_key(node, item.name), now_ns)) notifier.entry(node, item.name, ends());
+    if (listing) return notifier.inode(node, true, told);
+    if (attributes) notifier.inode(node, false, ends());
     return;
   }
   auto file = files->find(node);
   if (file && item.content) file->pages_are_stale();
-  if (attributes || file) notifier.inode(node, item.content && file, told);
+  if (file) return notifier.inode(node, item.content, told);
+  if (attributes) notifier.inode(node, false, ends());
 }
 
 namespace {

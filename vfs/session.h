@@ -290,8 +290,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
 
   std::mutex news_mutex_;
   std::map<std::pair<int64_t, uint64_t>, std::shared_ptr<News>>
-      entry_news_;  // by when the kernel believes no more, and by number
-  uint64_t entry_news_count_ = 0;
+      short_news_;  // of names and attributes: by when the kernel believes no more, and by number
+  uint64_t short_news_count_ = 0;
   bool looks_for_old_news_ = false;
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
