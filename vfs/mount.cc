@@ -1,6 +1,6 @@
 // start: check the directory -> a session of libfuse over /dev/fuse -> threads serve.
 // end: asked to, or the kernel says that it was unmounted -> buffers are sent -> detach -> waiting requests
-// are answered EINTR -> threads end -> `ended`.
+// are answered EINTR -> threads end, while what still comes is answered ENOTCONN -> `ended`.
 #include "vfs/mount.h"
 
 #include <fcntl.h>
@@ -10,7 +10,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <condition_variable>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -29,6 +31,7 @@ constexpr unsigned kOverlap = 32;
 constexpr int64_t kRelief = 5 * kMillisecond;
 constexpr unsigned kInTurn = 4;  // requests for other peers' volumes, each awaited, before the loop receives
 constexpr auto kLoopPatience = std::chrono::seconds(1);
+constexpr int kStopCheckMs = 5;
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
 // What the kernel asks, by the head of its request (linux/fuse.h: fuse_in_header, then fuse_read_in or
@@ -47,6 +50,22 @@ struct Asked {
     if (buffer.size >= kSize + sizeof bytes) std::memcpy(&bytes, head + kSize, sizeof bytes);
   }
 };
+
+// The answer to what nobody serves any more (linux/fuse.h: fuse_out_header).
+void refuse(int fd, const fuse_buf& buffer) {
+  constexpr uint32_t kForget = 2, kInterrupt = 36, kForgetMany = 42;
+  constexpr size_t kUnique = 8;
+  const uint32_t opcode = Asked(buffer).opcode;
+  if (opcode == kForget || opcode == kInterrupt || opcode == kForgetMany) return;  // not answered
+  struct {
+    uint32_t size = 16;
+    int32_t error = -ENOTCONN;
+    uint64_t unique = 0;
+  } answer;
+  static_assert(sizeof answer == 16);
+  std::memcpy(&answer.unique, static_cast<const char*>(buffer.mem) + kUnique, sizeof answer.unique);
+  [[maybe_unused]] const ssize_t written = write(fd, &answer, sizeof answer);
+}
 
 // Requests that read a disk, move many bytes or sync take long enough for another thread to look for the
 // next meanwhile. What another peer answers takes no thread here, but for the copy of what is written.
@@ -195,6 +214,7 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   bool look() override;
   void leave() override;
   void supervise();
+  void stop_notifier();
   void flush_all(int64_t until_ns);
 };
 
@@ -422,6 +442,27 @@ void Mount::Impl::flush_all(int64_t until_ns) {
   finished->second.wait_for(lock, std::chrono::nanoseconds(patience_ns), [&] { return left->load() == 0; });
 }
 
+// Its threads may wait for locks that the kernel holds for programs whose requests nobody serves any more.
+void Mount::Impl::stop_notifier() {
+  std::atomic<bool> stopped{false};
+  std::thread stops([&] {
+    session->notifier.stop();
+    stopped.store(true);
+  });
+  const int fd = fuse_session_fd(session->fuse);
+  fuse_buf buffer{};
+  if (std::exchange(worker_has_one, false)) refuse(fd, for_worker);
+  while (!stopped.load()) {
+    pollfd wait{fd, POLLIN, 0};
+    if (poll(&wait, 1, kStopCheckMs) <= 0) continue;
+    const int result = receive(buffer);
+    if (result < 0) break;  // the kernel has ended it, and waits for nobody
+    if (result > 0) refuse(fd, buffer);
+  }
+  stops.join();
+  free(buffer.mem);
+}
+
 void Mount::Impl::supervise() {
   bool outside = false;
   {
@@ -446,7 +487,7 @@ void Mount::Impl::supervise() {
                          directory, lost);
   session->end_locks();
   session->background.stop();
-  session->notifier.stop();
+  stop_notifier();
   fuse_session_unmount(session->fuse);
   if (own_mount) {
     // libfuse closes the descriptor of a session that it did not mount only at the end: end the connection

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import signal
+import subprocess
 import time
 import unittest
 
@@ -151,6 +152,40 @@ class Replaced(NearAndFar):
 
     def test_elsewhere(self):
         self.replaced("far", 0, (1, 1, 0))
+
+
+# Makes and removes files where it stands, until the mount is gone.
+MAKER = r"""
+import errno, os, sys
+os.chdir(sys.argv[1])
+while True:
+    for call in (lambda: os.close(os.open("name", os.O_CREAT | os.O_WRONLY)), lambda: os.unlink("name")):
+        try:
+            call()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINTR):
+                sys.exit(str(error))
+"""
+
+
+class Unmounted(NearAndFar):
+    """News waits for the lock of a directory in which programs go on making files, whose requests nobody serves any more."""
+
+    def test_while_programs_change_names(self):
+        paths = [peer.path("near", "unmounted") for peer in self.mesh.peers[:2]]
+        os.mkdir(paths[0])
+        for _ in range(3):
+            mesh.wait_until("the directory is there", lambda: os.path.isdir(paths[1]))
+            makers = [subprocess.Popen(["/usr/bin/python3", "-c", MAKER, paths[at]], stderr=subprocess.DEVNULL) for at in (0, 0, 1, 1, 1)]
+            try:
+                time.sleep(1)
+                self.mesh[1].efs("umount", self.mesh[1].mount, timeout=20)
+                self.assertTrue(all(maker.wait(10) for maker in makers[2:]))
+            finally:
+                for maker in makers:
+                    maker.kill()
+                    maker.wait()
+            self.mesh[1].efs("mount", self.mesh[1].mount)
 
 
 if __name__ == "__main__":
