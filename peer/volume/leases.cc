@@ -315,6 +315,14 @@ void Leases::drop(const SessionId& session, const std::vector<InodeNumber>& inod
   for (InodeNumber inode : inodes) remove(session, inode, mark);
 }
 
+void Leases::removed(const std::vector<InodeNumber>& inodes) {
+  std::lock_guard lock(mutex_);
+  for (InodeNumber inode : inodes) {
+    for (auto found = held_.find(inode); found != held_.end(); found = held_.find(inode))
+      erase(found, found->second.begin());
+  }
+}
+
 uint64_t Leases::mark() const {
   std::lock_guard lock(mutex_);
   return mark_;

@@ -365,7 +365,10 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
   std::lock_guard lock(apply_mutex_);
   std::lock_guard open_lock(open_mutex_);  // no open comes in between
   std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
-  leases_->drop(request.session, release.inodes, UINT64_MAX);
+  auto removed =
+      release.inodes;  // what others have open goes on changing, and this mount may still look at it
+  std::erase_if(removed, [&](InodeNumber inode) { return !open_.holders(inode).empty(); });
+  leases_->removed(removed);
   return propose_house(std::move(release));
 }
 
