@@ -87,7 +87,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool owned_elsewhere(const SessionId& session, InodeNumber inode) const;
   // What a session does not need any more, but for what it was granted after `mark`.
   void drop(const SessionId& session, const std::vector<InodeNumber>& inodes, uint64_t mark);
-  void removed(const std::vector<InodeNumber>& inodes);  // without a name, and nobody has them open any more
+  void removed(const std::vector<InodeNumber>& inodes);  // they are gone: nobody needs to hear of them
   uint64_t mark() const;
   // Sessions, but for those of this process, that hold a lease on it.
   std::vector<SessionId> holders(InodeNumber inode) const;

@@ -51,14 +51,13 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     compression_ = set->policy.compression;
   if (reply.code == Code::ok && opens && !open_.open(operation.session, reply.attributes.inode))
     return error_reply(Code::overloaded);
-  const bool still_open = *victim && open_.holds(operation.session, **victim);
   if (open_lock) open_lock.unlock();
   if (reply.code == Code::ok) {
     if (!effects.repeated) note_fragments(operation.body, reply);
     changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
-    if (*victim && !still_open) leases_->drop(operation.session, {**victim}, UINT64_MAX);
+    if (*victim && operation.holders.empty()) leases_->drop(operation.session, {**victim}, UINT64_MAX);
     if (request.leases) grant(request, reply);  // nothing can change before it is
   }
   if (reply.code != Code::ok && operation.sequence != 0) {

@@ -365,11 +365,16 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
   std::lock_guard lock(apply_mutex_);
   std::lock_guard open_lock(open_mutex_);  // no open comes in between
   std::erase_if(release.inodes, [&](InodeNumber inode) { return open_.holds(request.session, inode); });
-  auto removed =
-      release.inodes;  // what others have open goes on changing, and this mount may still look at it
-  std::erase_if(removed, [&](InodeNumber inode) { return !open_.holders(inode).empty(); });
+  auto removed = release.inodes;
+  const Reply released = propose_house(std::move(release));
+  // What others have open goes on changing, and this mount's kernel may still show it.
+  rows = rows_->read();
+  std::erase_if(removed, [&](InodeNumber inode) {
+    const auto row = rows->get(kInodes, number_key(inode));
+    return !row || *row;
+  });
   leases_->removed(removed);
-  return propose_house(std::move(release));
+  return released;
 }
 
 Reply SoleReplica::hello(const Request& request, const Hello& body) {

@@ -337,6 +337,8 @@ class Stopped(Case):
             for name in names:
                 os.close(os.open(m[0].path("many", name), os.O_CREAT | os.O_WRONLY))
             for _ in range(3):
+                os.mkdir(m[0].path("many", "new"))  # so that no listing is kept
+                os.rmdir(m[0].path("many", "new"))
                 listing = subprocess.Popen(["/usr/bin/python3", "-c", LIST_IN_TWO_PARTS, m[1].path("many")],
                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 with listing:
