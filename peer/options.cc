@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 
@@ -137,6 +138,26 @@ Status lay_over(const YAML::Node& map, const std::string& prefix, const std::str
   return {};
 }
 
+// All that is written as it was given.
+std::vector<std::string> texts_of(const PeerOptions& options) {
+  std::vector<std::string> texts = options.own;
+  for (const StoreLocation& store : options.stores) texts.push_back(store.directory);
+  texts.insert(texts.end(), {options.name, options.mount, options.socket});
+  return texts;
+}
+
+// YAML has no way to write every byte.
+Status check_writable(const PeerOptions& options) {
+  PeerOptions kept;
+  EFS_TRY(read_options(write_options(options), "efs.yaml", kept));
+  const auto told = texts_of(options), read = texts_of(kept);
+  const auto [bad, other] = std::mismatch(told.begin(), told.end(), read.begin(), read.end());
+  if (bad == told.end() && other == read.end()) return {};
+  return fail(Code::invalid_argument,
+              fmt::format("'{}' cannot be kept in efs.yaml: names and paths there are text, in UTF-8",
+                          bad == told.end() ? *other : *bad));
+}
+
 }  // namespace
 
 Result<StoreLocation> parse_store(const std::string& text) {
@@ -223,7 +244,7 @@ Status complete_options(PeerOptions& options) {
   if (!options.mount.empty() && !options.mount.starts_with('/')) {
     return fail(Code::invalid_argument, fmt::format("--mount '{}': give an absolute path", options.mount));
   }
-  return {};
+  return check_writable(options);
 }
 
 }  // namespace efs

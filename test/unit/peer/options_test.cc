@@ -91,5 +91,22 @@ BOOST_AUTO_TEST_CASE(defaults_are_filled_in_and_contradictions_refused) {
   BOOST_CHECK(!complete_options(options));
 }
 
+BOOST_AUTO_TEST_CASE(what_cannot_be_written_is_refused) {
+  for (const std::string text : {"/p\xe9re #", "/\xff\t"}) {
+    PeerOptions mount, name, store;
+    mount.mount = text;
+    name.name = text;
+    store.stores = {{text, 0}};
+    for (PeerOptions* one : {&mount, &name, &store}) {
+      const Status status = complete_options(*one);
+      BOOST_REQUIRE(!status);
+      BOOST_CHECK_MESSAGE(status.error().message.find("UTF-8") != std::string::npos, status.error().message);
+    }
+  }
+  PeerOptions options;
+  options.mount = "/p\xc3\xa8re \t#\"'\\: \n";
+  BOOST_CHECK(complete_options(options));
+}
+
 }  // namespace
 }  // namespace efs
