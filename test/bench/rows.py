@@ -236,6 +236,9 @@ def git(turn):
     clone, git_with = turn.path("clone"), {"env": GIT_ENVIRONMENT}
     command("git", "-C", turn.sources.repository, "count-objects", "-v")  # its packs are read
     turn.measure("git_clone", "program", "git", "clone", "-q", f"file://{turn.sources.repository}", clone, **git_with)
+    # An index as old as the second in which the last files were written makes git read those files at each status.
+    time.sleep(1.1)
+    command("git", "-C", clone, "update-index", "--force-write-index", **git_with)
     turn.load("program", "git", "-C", clone, "status", **git_with)
     turn.measure("git_status_warm", "program", "git", "-C", clone, "status", **git_with)
     turn.cold()
