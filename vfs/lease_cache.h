@@ -15,6 +15,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "peer/base/generations.h"
 #include "peer/runtime/clock.h"
 #include "peer/volume/client.h"
 #include "vfs/recalls.h"
@@ -80,32 +81,6 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   struct EntryHash {
     size_t operator()(const EntryKey& key) const { return entry_key(key.parent, key.name); }
   };
-  // The newer half and the older one: what is used moves to the newer, the older goes when that is full.
-  template <typename Key, typename Value, typename Hash = std::hash<Key>>
-  struct Generations {
-    std::unordered_map<Key, Value, Hash> newer, older;
-    Value* find(const Key& key) {
-      if (auto found = newer.find(key); found != newer.end()) return &found->second;
-      auto found = older.find(key);
-      if (found == older.end()) return nullptr;
-      Value* moved = &(newer[key] = std::move(found->second));
-      older.erase(key);
-      return moved;
-    }
-    Value& at(const Key& key) {
-      Value* found = find(key);
-      return found != nullptr ? *found : newer[key];
-    }
-    void erase(const Key& key) {
-      newer.erase(key);
-      older.erase(key);
-    }
-    void clear() {
-      newer.clear();
-      older.clear();
-    }
-  };
-
   bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
   std::optional<VolumeAnswer> known(const RequestBody& body);  // with mutex_ held
   std::optional<VolumeAnswer> known(const Lookup& lookup);

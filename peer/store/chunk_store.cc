@@ -53,8 +53,27 @@ Result<uint32_t> FileChunkStore::length(const ChunkKey& key) const {
   return found->location.shape.length;
 }
 
+// What is read directly from a chunk's beginning brings its table along.
+Status FileChunkStore::read_at(const Found& found, const ChunkKey& key, uint32_t offset,
+                               std::span<uint8_t> out, bool directly) const {
+  const Location& location = found.location;
+  ChunkTables::Table table;
+  if (is_aligned(location.shape)) table = tables_.find(key);
+  if (table && table->size() != table_bytes(location.shape)) table = nullptr;
+  if (is_aligned(location.shape) && !table && !(directly && offset == 0)) {
+    EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape));
+    table = std::make_shared<const Bytes>(std::move(read));
+    tables_.put(key, table);
+  }
+  const auto status = found.segment->read_chunk(key, location.offset, location.shape,
+                                                table ? ByteView(*table) : ByteView(), offset, out, directly);
+  if (!status) tables_.erase(key);  // it may be the table that is wrong
+  return status;
+}
+
 Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const {
   std::optional<Location> tried;
+  const bool directly = out.size() >= kDirectlyAtLeast && !read_before_.note(key, offset);
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     EFS_ASSIGN(auto found, locate(key));
     if (!found) return fail(Code::not_found);
@@ -70,9 +89,7 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
       tried = location;
       continue;
     }
-    const bool directly =
-        out.size() >= kDirectlyAtLeast && is_aligned(location.shape) && !read_before_.note(key, offset);
-    auto status = found->segment->read_chunk(key, location.offset, location.shape, offset, out, directly);
+    auto status = read_at(*found, key, offset, out, directly && is_aligned(location.shape));
     if (status || status.error().code != Code::corrupt) return status;
     if (tried == location)
       return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),
@@ -300,7 +317,9 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, const ChunkCon
   }
   Location location;
   SegmentPointer segment;
-  EFS_TRY(write_record(key, sha256, record_bytes(key, bytes), Use::put, order, location, segment));
+  RecordBytes record = record_bytes(key, bytes);
+  EFS_TRY(write_record(key, sha256, record, Use::put, order, location, segment));
+  if (is_aligned(record.shape)) tables_.put(key, std::make_shared<const Bytes>(std::move(record.table)));
   std::lock_guard lock(mutex_);
   segment->in_flight.erase(location.offset);
   ++segment->writes;

@@ -217,15 +217,22 @@ Result<std::optional<SegmentRecord>> Segment::read_record(uint64_t offset) const
   return record;
 }
 
-Status Segment::read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                           std::span<uint8_t> out, bool directly) const {
+Result<Bytes> Segment::read_table(uint64_t record, const StoredShape& shape) const {
+  Bytes table(table_bytes(shape));
+  EFS_ASSIGN(const size_t got, file->read(record + kRecordHeader, table));
+  if (got < table.size()) return fail(Code::corrupt);
+  return table;
+}
+
+Status Segment::read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView table,
+                           uint32_t offset, std::span<uint8_t> out, bool directly) const {
   if (out.empty()) return {};
-  if (shape.form == Compression::none) return read_plain(key, record, shape, offset, out, directly);
+  if (shape.form == Compression::none) return read_plain(key, record, shape, table, offset, out, directly);
   return read_packed(key, record, shape, offset, out);
 }
 
-Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                           std::span<uint8_t> out, bool directly) const {
+Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView known,
+                           uint32_t offset, std::span<uint8_t> out, bool directly) const {
   const uint32_t first = offset / kBlock;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kBlock);
   const uint32_t from = first * kBlock;
@@ -235,15 +242,19 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
   const std::span<uint8_t> own_table(sums.data(), size_t(last - first + 1) * 4);
   ByteView table = own_table, blocks;
   const uint64_t table_at = kRecordHeader + size_t(first) * 4;
-  if (directly && from == 0) {  // with the table, which is in the block before
+  if (known.empty() && directly && from == 0) {  // with the table, which is in the block before
     const uint64_t front = front_bytes(shape);
     EFS_ASSIGN(const ByteView all, file->read_directly(record, front + to));
     if (all.size() < front + to) return fail(Code::corrupt);
     table = all.subspan(table_at, table.size());
     blocks = all.subspan(front);
   } else {
-    EFS_ASSIGN(const size_t got, file->read(record + table_at, own_table));
-    if (got < table.size()) return fail(Code::corrupt);
+    if (!known.empty()) {
+      table = known.subspan(size_t(first) * 4, table.size());
+    } else {
+      EFS_ASSIGN(const size_t got, file->read(record + table_at, own_table));
+      if (got < table.size()) return fail(Code::corrupt);
+    }
     EFS_ASSIGN(blocks, read_blocks(record + front_bytes(shape) + from, to - from, out, directly));
     if (blocks.size() < to - from) return fail(Code::corrupt);
   }
@@ -313,14 +324,14 @@ Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredSh
 
 Result<RecordBytes> Segment::read_stored(uint64_t offset, const SegmentRecord& record, Bytes& bytes) const {
   const StoredShape& shape = record.shape;
-  RecordBytes out{shape, Bytes(table_bytes(shape)), {}};
-  EFS_ASSIGN(size_t got, file->read(offset + kRecordHeader, out.table));
-  if (got < out.table.size() || crc32c(out.table) != record.table_sum) return fail(Code::corrupt);
+  EFS_ASSIGN(Bytes table, read_table(offset, shape));
+  RecordBytes out{shape, std::move(table), {}};
+  if (crc32c(out.table) != record.table_sum) return fail(Code::corrupt);
   bytes.resize(shape.stored);
   if (shape.form == Compression::none) {
-    EFS_TRY(read_plain(record.key, offset, shape, 0, bytes, is_aligned(shape)));
+    EFS_TRY(read_plain(record.key, offset, shape, out.table, 0, bytes, is_aligned(shape)));
   } else {
-    EFS_ASSIGN(got, file->read(offset + front_bytes(shape), bytes));
+    EFS_ASSIGN(const size_t got, file->read(offset + front_bytes(shape), bytes));
     const Pieces pieces(record.key, shape, out.table);
     if (got < bytes.size() || pieces.start_of(pieces_of(shape.length)) != shape.stored)
       return fail(Code::corrupt);
