@@ -304,11 +304,14 @@ void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply,
     return;
   }
   const uint64_t began = node.scan_since;
-  bool whole = true;
-  for (const DirectoryEntry& entry : reply.entries) {
-    whole &= !entry.junction;  // looked up in its own volume
-    if (!entry.junction) set_entry(listing.inode, entry.name, entry.inode, since);
-    if (entry.attributes) set_node(*entry.attributes, since);
+  // Names without attributes answer no lookup: who wants just those asks for a large directory's, and once.
+  bool whole = listing.with_attributes;
+  if (listing.with_attributes) {
+    for (const DirectoryEntry& entry : reply.entries) {
+      whole &= !entry.junction;  // looked up in its own volume
+      if (!entry.junction) set_entry(listing.inode, entry.name, entry.inode, since);
+      if (entry.attributes) set_node(*entry.attributes, since);
+    }
   }
   Node& after = node_of(listing.inode);  // the same one, wherever it is now
   after.scanning &= whole;
