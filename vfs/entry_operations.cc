@@ -22,16 +22,8 @@ std::shared_ptr<VolumeClient> leads_away(MountSession& session, fuse_ino_t paren
 
 void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name, unsigned tries = kRepeats);
 
-// Shows what a name leads to. The kernel moves a directory's entry to where another mount has moved it, but
-// does not wait for the locks that it takes: programs would get ESTALE. So it is answered when they are free,
-// or after a while (they may be the caller's own).
-void show(const RequestPtr& request, fuse_ino_t parent, const std::string& name, const TreeNode& node,
-          unsigned checks = kMoveChecks) {
+void show(const RequestPtr& request, fuse_ino_t parent, const std::string& name, const TreeNode& node) {
   MountSession& session = request->session();
-  if (checks > 0 && S_ISDIR(node.attributes.mode) && session.is_kept_elsewhere(node.global(), parent)) {
-    return session.background.after(
-        kMoveCheck, [request, parent, name, node, checks] { show(request, parent, name, node, checks - 1); });
-  }
   auto directory = session.tree.client(parent);
   const MountSession::Shown shown{parent, name, node.lease, directory.get()};
   session.reply_entry(request, node.volume, node.attributes, shown);
@@ -212,13 +204,11 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
   body.exchange = (flags & RENAME_EXCHANGE) != 0;
   body.whiteout = (flags & RENAME_WHITEOUT) != 0;
   auto client = request->session().client(parent);
-  request->session().call(
-      request, client, std::move(body), [request, client, new_parent](VolumeAnswer& answer) {
-        request->session().moved(global_inode(client->number(), answer.reply.attributes.inode), new_parent);
-        request->session().note_change(client, answer.reply.attributes);
-        if (answer.reply.replaced) request->session().note_change(client, *answer.reply.replaced);
-        request->error(0);
-      });
+  request->session().call(request, client, std::move(body), [request, client](VolumeAnswer& answer) {
+    request->session().note_change(client, answer.reply.attributes);
+    if (answer.reply.replaced) request->session().note_change(client, *answer.reply.replaced);
+    request->error(0);
+  });
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t node) {

@@ -134,20 +134,15 @@ bool KernelRequest::claim(int number) {
 
 void KernelRequest::changes_names_in(uint64_t directory) {
   if (locked_[0] == directory) return;
-  const bool moves = locked_[0] != 0;
-  locked_[moves ? 1 : 0] = directory;
+  locked_[locked_[0] != 0 ? 1 : 0] = directory;
   session_->locked.add(directory);
-  if (moves) session_->locked.moves.fetch_add(1);
 }
 
 // Who answers and who interrupts may come here at once.
 void KernelRequest::answers() {
-  if (const uint64_t directory = locked_[0].exchange(0)) session_->locked.remove(directory);
-  const uint64_t other = locked_[1].exchange(0);
-  if (other == 0) return;
-  session_->locked.remove(other);
-  session_->locked.last_move_ns = session_->background.clock().now_ns();
-  session_->locked.moves.fetch_sub(1);
+  for (auto& locked : locked_) {
+    if (const uint64_t directory = locked.exchange(0)) session_->locked.remove(directory);
+  }
 }
 
 bool KernelRequest::error(int number) {
@@ -471,35 +466,8 @@ void MountSession::expect_acl(uint64_t node) {
 
 void MountSession::note_shown(uint64_t node, uint64_t parent) {
   ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
-  const uint64_t before = slot.parent.exchange(parent);
-  if (slot.node.exchange(node) != node) {
-    slot.before = 0;
-  } else if (before != parent) {
-    slot.before = before;
-    slot.moved_ns = background.clock().now_ns();
-  }
-}
-
-// Programs that move things one after the other leave the kernel's lock for moves free for a moment only.
-bool MountSession::is_kept_elsewhere(uint64_t node, uint64_t parent) const {
-  const ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
-  if (slot.node.load() != node) return false;
-  const int64_t now_ns = background.clock().now_ns();
-  uint64_t before = slot.parent.load();
-  if (before == parent) {  // shown already, and perhaps it could not be moved
-    if (now_ns - slot.moved_ns.load() > kMovedLately) return false;
-    before = slot.before.load();
-  }
-  if (before == 0) return false;
-  return locked.moves.load() != 0 || !locked.empty() || now_ns - locked.last_move_ns.load() < kMoveCheck;
-}
-
-void MountSession::moved(uint64_t node, uint64_t parent) {
-  ShownIn& slot = shown_in_[node_key(node) % shown_in_.size()];
-  if (slot.node.load() == node) {
-    slot.parent = parent;
-    slot.before = 0;
-  }
+  slot.parent = parent;
+  slot.node = node;
 }
 
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {

@@ -154,9 +154,6 @@ using DirectoryHandlePtr = std::shared_ptr<DirectoryHandle>;
 // Directories in which the kernel is changing names, for requests that are not answered.
 class LockedDirectories {
  public:
-  std::atomic<unsigned> moves{0};        // from one into another: the kernel makes one after the other
-  std::atomic<int64_t> last_move_ns{0};  // when one was answered
-
   void add(uint64_t node) {
     std::lock_guard lock(mutex_);
     nodes_.push_back(node);
@@ -164,10 +161,6 @@ class LockedDirectories {
   void remove(uint64_t node) {
     std::lock_guard lock(mutex_);
     nodes_.erase(std::find(nodes_.begin(), nodes_.end(), node));
-  }
-  bool empty() const {
-    std::lock_guard lock(mutex_);
-    return nodes_.empty();
   }
   bool contains(uint64_t node) const {
     std::lock_guard lock(mutex_);
@@ -258,10 +251,6 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   // The kernel is about to be told the ACL of `node`, or that it has none, and keeps that: news of the node
   // is for it from now on.
   void expect_acl(uint64_t node);
-  // Of a directory that was last shown elsewhere: the kernel is to take its entry from there, and cannot
-  // while names are changed there, or anything moves from one directory into another.
-  bool is_kept_elsewhere(uint64_t node, uint64_t parent) const;
-  void moved(uint64_t node, uint64_t parent);  // by this mount
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
   // Somebody read it, and relatime wants that marked. Nobody waits for it.
@@ -298,8 +287,6 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.
   struct ShownIn {
     std::atomic<uint64_t> node{0}, parent{0};
-    std::atomic<uint64_t> before{0};   // and where until then,
-    std::atomic<int64_t> moved_ns{0};  // when that changed
   };
   void note_shown(uint64_t node, uint64_t parent);
   std::vector<ShownIn> shown_in_ = std::vector<ShownIn>(1 << 12);
