@@ -22,8 +22,8 @@ class File {
   virtual ~File() = default;
   // Fewer bytes than asked only at the end of the file.
   virtual Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const = 0;
-  // The same, of many bytes that are not asked for again soon: what the system's cache does not have comes
-  // past it (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk allows it. What is
+  // The same, of many bytes that are not in the system's cache, and not asked for again soon: past it
+  // (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk is fast enough for that. What is
   // given is there until this thread's next such call.
   virtual Result<ByteView> read_directly(uint64_t offset, size_t length) const;
   // All or an error; what part of a failed write is there is undefined.

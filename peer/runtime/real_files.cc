@@ -83,16 +83,12 @@ bool is_aligned(const uint8_t* at) {
   return reinterpret_cast<uintptr_t>(at) % File::kDirectAlign == 0;
 }
 
-// Whether a file's disk takes direct writes, and at what pace. Any thread.
+// Whether a file's disk takes direct reads and writes, and at what pace. Any thread.
 class DirectPace {
  public:
-  bool may_write() {
+  bool may_go() const {
     std::lock_guard lock(mutex_);
     return !refused_ && rest_ == 0;
-  }
-  bool refused() const {
-    std::lock_guard lock(mutex_);
-    return refused_;
   }
   void refuse() {
     std::lock_guard lock(mutex_);
@@ -171,7 +167,7 @@ class RealFile final : public File {
   }
 
   Status write_directly(uint64_t offset, ByteView bytes) override {
-    if (is_aligned(offset, bytes.size()) && pace_.may_write() && open_direct()) {
+    if (is_aligned(offset, bytes.size()) && pace_.may_go() && open_direct()) {
       const ByteView from = is_aligned(bytes.data()) ? bytes : aligned_buffer().hold(bytes);
       const auto start = std::chrono::steady_clock::now();
       const ssize_t put =
@@ -190,11 +186,11 @@ class RealFile final : public File {
   Result<ByteView> read_directly(uint64_t offset, size_t length) const override {
     const size_t room = (length + kDirectAlign - 1) / kDirectAlign * kDirectAlign;
     const std::span<uint8_t> out(aligned_buffer().room(room), length);
-    const iovec cached{out.data(), length};
-    ssize_t got = retry([&] { return ::preadv2(fd_.get(), &cached, 1, off_t(offset), RWF_NOWAIT); });
-    if (got != ssize_t(length) && is_aligned(offset, length) && !pace_.refused() && open_direct())
-      got = retry([&] { return ::pread(direct_->get(), out.data(), length, off_t(offset)); });
-    if (got == ssize_t(length)) return ByteView(out);
+    // To ask the cache first (RWF_NOWAIT) would have the system read ahead into it.
+    if (is_aligned(offset, length) && pace_.may_go() && open_direct()) {
+      const ssize_t got = retry([&] { return ::pread(direct_->get(), out.data(), length, off_t(offset)); });
+      if (got == ssize_t(length)) return ByteView(out);
+    }
     EFS_ASSIGN(const size_t whole, read(offset, out));
     return ByteView(out).first(whole);
   }
