@@ -40,6 +40,7 @@ using log_format::RecordHeader;
 constexpr uint64_t kEndBytes = log_format::kHeaderBytes;  // set aside in each file for its `end`
 constexpr size_t kRecordsAWrite = 128;
 constexpr size_t kZeroBytes = 1 << 20;
+constexpr uint64_t kPage = 4096;
 
 struct LogFile {
   std::string path;
@@ -457,6 +458,11 @@ Status FileLog::write_batch(std::span<const Record> records) {
     pieces.push_back(ByteView(kPadding).first(log_format::record_bytes(record.payload.size()) - length));
     bytes += log_format::record_bytes(record.payload.size());
   }
+  // A page that is begun is written to its end: else one that is not in the system's cache is read before.
+  static constexpr ByteArray<kPage> kRest{};
+  const uint64_t end = offset_ + bytes;
+  if (offset_ % kPage == 0 || end / kPage != offset_ / kPage)
+    pieces.push_back(ByteView(kRest).first(std::min((kPage - end % kPage) % kPage, current_->size - end)));
   EFS_TRY(current_->file->write_vector(offset_, pieces));
   offset_ += bytes;
   appended_ += bytes;
