@@ -164,6 +164,8 @@ class Turn:
 
     def measure(self, key, *words, **more):
         row = BY_KEY[key]
+        if words[0] == "program":
+            command(words[1], "--version")  # it is read from the disk before, and not as a part of the row
         before = self.disk.flushes()
         result = self.load(*words, **more)
         after = self.disk.flushes()
