@@ -26,7 +26,6 @@ class ReadBytes {
   }
   const std::vector<ByteView>& parts() const { return parts_; }
   size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
   Bytes joined() const {
     Bytes all;
     all.reserve(size_);

@@ -160,20 +160,23 @@ Value Value::element(size_t index) const {
   return Value(&as_object(object_).via.array.ptr[index]);
 }
 
+// Fields are encoded in order: one that is there is where the hint says. One that was left out is looked for
+// in the whole map, which is small.
 std::optional<Value> Value::at(std::string_view key, size_t& hint) const {
   const auto& object = as_object(object_);
   if (object.type != msgpack::type::MAP) return std::nullopt;
-  const uint32_t count = object.via.map.size;
-  for (uint32_t step = 0; step < count; ++step) {
-    const size_t index = (hint + step) % count;
-    const auto& pair = object.via.map.ptr[index];
-    if (pair.key.type == msgpack::type::STR &&
-        std::string_view(pair.key.via.str.ptr, pair.key.via.str.size) == key) {
+  const auto* pairs = object.via.map.ptr;
+  const size_t count = object.via.map.size;
+  size_t index = hint < count ? hint : 0;
+  for (size_t step = 0; step < count; ++step) {
+    const msgpack::object& name = pairs[index].key;
+    const bool same = name.type == msgpack::type::STR && name.via.str.size == key.size() &&
+                      std::equal(key.begin(), key.end(), name.via.str.ptr);
+    if (same) {
       hint = index + 1;
-      return Value(&pair.val);
+      return Value(&pairs[index].val);
     }
-    // Fields are encoded in order, so one that was left out is usually noticed at its successor; looking
-    // through the whole map is right too, and maps are small.
+    if (++index == count) index = 0;
   }
   return std::nullopt;
 }

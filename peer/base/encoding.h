@@ -64,9 +64,14 @@ class Encoder {
   void nil();
 
  private:
+  // Mostly a byte or two, which vector::insert takes long for.
   void write(const char* data, size_t length) {
-    append(out_, {reinterpret_cast<const uint8_t*>(data), length});
+    const size_t at = out_.size();
+    if (length > kFewBytes) return append(out_, {reinterpret_cast<const uint8_t*>(data), length});
+    out_.resize(at + length);
+    std::copy_n(data, length, out_.begin() + ptrdiff_t(at));
   }
+  static constexpr size_t kFewBytes = 64;
   friend struct EncoderSink;
   Bytes& out_;
 };

@@ -23,8 +23,8 @@ class File {
   // Fewer bytes than asked only at the end of the file.
   virtual Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const = 0;
   // The same, of many bytes that are not in the system's cache, and not asked for again soon: past it
-  // (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk is fast enough for that. What is
-  // given is there until this thread's next such call.
+  // (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk is fast enough for that. What
+  // is given is there until this thread's next such call.
   virtual Result<ByteView> read_directly(uint64_t offset, size_t length) const;
   // All or an error; what part of a failed write is there is undefined.
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
