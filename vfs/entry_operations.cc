@@ -41,6 +41,7 @@ void hold_and_show(const RequestPtr& request, fuse_ino_t parent, const std::stri
                                                  [files = session.files, file] { files->release(file); });
                         if (answer.reply.code == Code::stale && tries > 0)
                           return lookup_with(request, parent, name, tries - 1);
+                        if (answer.reply.code == Code::ok) request->holds_what_it_found();
                         show(request, parent, name, node);
                       });
   };

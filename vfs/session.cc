@@ -153,6 +153,10 @@ bool KernelRequest::is_repeated() const {
   return session_->stale.told(thread_, session_->background.clock().now_ns());
 }
 
+void KernelRequest::holds_what_it_found() {
+  session_->stale.held(thread_);
+}
+
 bool KernelRequest::as_root() {
   if (!by_handle_ || who_.uid == 0) return false;
   who_ = Credentials{0, 0, {}, true};

@@ -66,6 +66,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   // Of a call that may be by path, which the kernel repeats once after ESTALE (stale_answers.h).
   bool path_error(Code code);
   bool is_repeated() const;  // after that
+  void holds_what_it_found();
   // It is about what was opened: it goes on, whatever right was taken away since, with root's if need be.
   void by_handle() { by_handle_ = true; }
   bool is_by_handle() const { return by_handle_; }

@@ -26,6 +26,24 @@ BOOST_AUTO_TEST_CASE(twice_in_one_call) {
   BOOST_TEST(!answers.again(77, now + 5 * kMillisecond + 2 * kStaleMemory));  // too long ago
 }
 
+// A program that only looks at a file which others replace: each of its calls is told ESTALE once, and finds
+// it.
+BOOST_AUTO_TEST_CASE(a_call_that_found_what_is_held_is_over) {
+  StaleAnswers answers;
+  int64_t now = 5 * kSecond;
+  for (int call = 0; call < 3; ++call) {
+    BOOST_TEST(!answers.again(77, now));
+    for (int lookup = 0; lookup < 2; ++lookup) {
+      BOOST_TEST(answers.told(77, now));
+      answers.held(77);
+    }
+    now += kMillisecond;
+  }
+  BOOST_TEST(!answers.again(77, now));
+  answers.held(78 + 256);  // another thread's
+  BOOST_TEST(answers.again(77, now));
+}
+
 BOOST_AUTO_TEST_CASE(the_clock_of_milliseconds_wraps) {
   StaleAnswers answers;
   const int64_t late = ((int64_t(1) << 32) - 1) * kMillisecond;
