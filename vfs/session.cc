@@ -154,7 +154,7 @@ bool KernelRequest::is_repeated() const {
 }
 
 void KernelRequest::holds_what_it_found() {
-  session_->stale.held(thread_);
+  session_->stale.held(thread_, session_->background.clock().now_ns());
 }
 
 bool KernelRequest::as_root() {

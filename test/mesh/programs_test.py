@@ -348,7 +348,8 @@ class Programs(DirectoryEach):
         return source
 
     def assert_same(self, one, other):
-        self.assertEqual(inventory(one), inventory(other))
+        first, second = inventory(one), inventory(other)
+        self.assertEqual({name: (first.get(name), second.get(name)) for name in {*first, *second} if first.get(name) != second.get(name)}, {})
 
     def test_copies(self):
         source = self.odd_tree()

@@ -35,13 +35,16 @@ BOOST_AUTO_TEST_CASE(a_call_that_found_what_is_held_is_over) {
     BOOST_TEST(!answers.again(77, now));
     for (int lookup = 0; lookup < 2; ++lookup) {
       BOOST_TEST(answers.told(77, now));
-      answers.held(77);
+      answers.held(77, now);
     }
-    now += kMillisecond;
+    now += kSameCall + kMillisecond;
   }
   BOOST_TEST(!answers.again(77, now));
-  answers.held(78 + 256);  // another thread's
+  answers.held(77 + 256, now);  // another thread's
   BOOST_TEST(answers.again(77, now));
+  BOOST_TEST(!answers.again(77, now));
+  answers.held(77, now);
+  BOOST_TEST(answers.again(77, now + kMillisecond));  // another part of the same path
 }
 
 BOOST_AUTO_TEST_CASE(the_clock_of_milliseconds_wraps) {
