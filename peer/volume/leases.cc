@@ -134,6 +134,7 @@ void Leases::join(const SessionId& by, Then then) {
 
 void Leases::close() {
   std::vector<Then> ready;
+  std::vector<WaitPointer> waits;  // let go of without the lock
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
@@ -142,7 +143,7 @@ void Leases::close() {
     for (const WaitPointer& wait : waits_) {
       if (wait->then) ready.push_back(std::exchange(wait->then, nullptr));
     }
-    waits_.clear();
+    waits.swap(waits_);
   }
   for (auto& then : ready) then();
 }
@@ -340,6 +341,46 @@ std::vector<SessionId> Leases::holders(InodeNumber inode) const {
   return out;
 }
 
+// ---- names ----
+
+Leases::News Leases::begin_news(const SessionId& by, const std::vector<VolumeClient::Change>& changes) {
+  std::vector<NamesNews::iterator> begun;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& change : changes) {
+      if (!change.name.empty())
+        begun.push_back(names_news_.emplace(std::pair(change.parent, change.name), NameNews{by, {}}));
+    }
+    names_news_count_ = names_news_.size();
+  }
+  if (begun.empty()) return nullptr;
+  return News(nullptr, [weak = weak_from_this(), begun = std::move(begun)](void*) {
+    if (auto self = weak.lock()) self->end_news(begun);
+  });
+}
+
+void Leases::end_news(const std::vector<NamesNews::iterator>& news) {
+  std::lock_guard lock(mutex_);
+  for (auto one : news) names_news_.erase(one);
+  names_news_count_ = names_news_.size();
+}
+
+bool Leases::may_err(const SessionId& session, InodeNumber parent, const std::string& name) const {
+  if (names_news_count_.load() == 0) return false;
+  std::lock_guard lock(mutex_);
+  const auto [from, to] = names_news_.equal_range({parent, name});
+  return std::any_of(from, to, [&](const auto& one) {
+    return one.second.by != session && !contains(one.second.know, session);
+  });
+}
+
+void Leases::looked_up(const SessionId& session, InodeNumber parent, const std::string& name) {
+  if (names_news_count_.load() == 0) return;
+  std::lock_guard lock(mutex_);
+  const auto [from, to] = names_news_.equal_range({parent, name});
+  for (auto one = from; one != to; ++one) one->second.know.push_back(session);
+}
+
 // ---- recalls ----
 
 void Leases::take_back(const SessionId& session, const std::vector<InodeNumber>& inodes, bool locks_pages,
@@ -460,7 +501,7 @@ Leases::Then Leases::no_longer(const WaitPointer& wait, const SessionId& session
 }
 
 void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then,
-                      Then all) {
+                      Then all, News news) {
   {
     std::lock_guard lock(mutex_);
     if (held_back_) {
@@ -491,6 +532,7 @@ void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Chang
       if (!closed_ && !waits_for(one.to, *wait)) wait->awaited.push_back(one.to);
     }
     wait->unanswered = sent.size();
+    if (!sent.empty()) wait->news = std::move(news);
     if (!sent.empty()) wait->all = std::exchange(all, nullptr);
     if (!wait->awaited.empty()) {
       wait->then = std::exchange(then, nullptr);
@@ -514,9 +556,13 @@ void Leases::send(std::vector<Sent> sent, const WaitPointer& wait) {
 void Leases::forgotten(const SessionId& session, const Recall& recall, uint64_t mark,
                        const WaitPointer& wait) {
   Then then, all;
+  News news;  // let go of without the lock
   {
     std::lock_guard lock(mutex_);
-    if (wait->unanswered > 0 && --wait->unanswered == 0) all = std::exchange(wait->all, nullptr);
+    if (wait->unanswered > 0 && --wait->unanswered == 0) {
+      all = std::exchange(wait->all, nullptr);
+      news = std::move(wait->news);
+    }
     for (const RecallItem& item : recall.items) {
       if (item.flush) {
         give_back(session, item.inode);

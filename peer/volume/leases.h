@@ -92,6 +92,14 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // Sessions, but for those of this process, that hold a lease on it.
   std::vector<SessionId> holders(InodeNumber inode) const;
 
+  // ---- names ----
+  // `by` has changed these names. Until all copies of what this gives are gone, others may believe otherwise.
+  using News = std::shared_ptr<void>;
+  News begin_news(const SessionId& by, const std::vector<VolumeClient::Change>& changes);
+  // The session's kernel acts on what it believes of a name, and that may be wrong.
+  bool may_err(const SessionId& session, InodeNumber parent, const std::string& name) const;
+  void looked_up(const SessionId& session, InodeNumber parent, const std::string& name);  // it may not now
+
   // ---- recalls ----
   // Runs `then` once no other session holds any of the inodes exclusively (inside, when none does).
   // `locks_pages`: who asks keeps pages of them locked until then.
@@ -99,8 +107,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
                  Then then);
   // `by` has made these changes: runs `then` when nobody believes otherwise any more, but for those that it
   // cannot wait for. `all`: when these have answered, too (before `then`, when there are none).
+  // `news` is kept until they all have.
   void announce(const SessionId& by, const std::vector<VolumeClient::Change>& changes, Then then,
-                Then all = {});
+                Then all = {}, News news = {});
 
   // A change that `by` has asked for again was made before, and may still wait: runs `then` when all
   // changes of `by` that wait have been answered.
@@ -143,6 +152,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
     std::vector<InodeNumber> taken;  // being taken back
     std::vector<SessionId> awaited;  // have not forgotten yet
     size_t unanswered = 0;           // of all that were asked
+    News news;
     Then then, all;
   };
   struct Sent {
@@ -171,6 +181,13 @@ class Leases : public std::enable_shared_from_this<Leases> {
 
   void count_sessions();
 
+  struct NameNews {
+    SessionId by{};
+    std::vector<SessionId> know;  // have looked the name up since
+  };
+  using NamesNews = std::multimap<std::pair<InodeNumber, std::string>, NameNews>;
+  void end_news(const std::vector<NamesNews::iterator>& news);
+
   void send(std::vector<Sent> sent, const WaitPointer& wait);
   void forgotten(const SessionId& session, const Recall& recall, uint64_t mark, const WaitPointer& wait);
 
@@ -180,6 +197,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   std::unordered_map<InodeNumber, Holders> held_;
   std::unordered_map<SessionId, uint64_t, SessionHash> lost_;
   std::vector<WaitPointer> waits_;
+  NamesNews names_news_;
+  std::atomic<size_t> names_news_count_{0};
   std::vector<SessionId> watching_;  // sessions that know what they gave (`knows`)
   std::atomic<bool> closed_{false};
   bool held_back_ = false;

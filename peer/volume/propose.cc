@@ -19,6 +19,24 @@ bool may_unname(const OperationBody& body) {
 }
 }  // namespace
 
+// Who asks believes something of a name that another has just changed, and has not heard of it. Of what was
+// moved or replaced its kernel takes what it believes: a directory that it thinks was removed answers nothing
+// any more, wherever it is. After ESTALE it looks again, and asks again.
+bool SoleReplica::asked_in_error(const Operation& operation) const {
+  const auto* unlink = std::get_if<Unlink>(&operation.body);
+  const auto* rename = std::get_if<Rename>(&operation.body);
+  const auto may_err = [&](InodeNumber parent, const std::string& name) {
+    return leases_->may_err(operation.session, parent, name);
+  };
+  const bool errs = (unlink != nullptr && unlink->directory && may_err(unlink->parent, unlink->name)) ||
+                    (rename != nullptr && (may_err(rename->parent, rename->name) ||
+                                           may_err(rename->new_parent, rename->new_name)));
+  if (!errs) return false;
+  if (operation.sequence == 0) return true;
+  const auto before = rows_->read()->get(kSessions, session_key(operation.session, operation.sequence));
+  return before && !*before;  // what was made is answered again
+}
+
 Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
                            Changes& changes) {
   if (operation.sequence != 0) {
@@ -27,6 +45,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     if (const Reply* before = open_.failure(operation.session, operation.sequence)) return *before;
   }
   if (Reply raised = raise_level(operation.body); raised.code != Code::ok) return raised;
+  if (request.leases && asked_in_error(operation)) return error_reply(Code::stale);
   // What loses its last name stays for those who hold it. No open may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
   if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);
@@ -57,6 +76,8 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
+    if (!leases_->alone(operation.session))
+      changes.news = leases_->begin_news(operation.session, changes.rows);
     if (*victim && operation.holders.empty()) leases_->drop(operation.session, {**victim}, UINT64_MAX);
     if (request.leases) grant(request, reply);  // nothing can change before it is
   }

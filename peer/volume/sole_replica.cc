@@ -99,13 +99,14 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   Leases::Then all;
   if (!kept->second.presumed.empty())
     all = [this, self = weak_from_this().lock(), kept] { release_presumed(kept->second); };
+  Leases::News news = std::move(kept->second.news);
   leases_->announce(
       request.session, kept->second.rows,
       [this, self = weak_from_this().lock(), kept, session = request.session, done = std::move(done)] {
         if (stopped_for(session)) kept->first = {error_reply(Code::not_owner), {}};
         done(std::move(kept->first));
       },
-      std::move(all));
+      std::move(all), std::move(news));
 }
 
 bool SoleReplica::owned_elsewhere(const Request& request, const Leases::Inodes& about) const {
@@ -135,7 +136,10 @@ VolumeAnswer SoleReplica::answer_leased(const Request& request, Payload payload,
     const uint64_t index = rows_->applied_index();
     VolumeAnswer out = answer(request, Payload(payload), changed);
     const bool granted = grant(request, out.reply);
-    if (!granted || rows_->applied_index() == index) return out;
+    const bool unchanged = rows_->applied_index() == index;
+    const auto* lookup = std::get_if<Lookup>(&request.body);
+    if (lookup != nullptr && unchanged) leases_->looked_up(request.session, lookup->parent, lookup->name);
+    if (!granted || unchanged) return out;
     if (attempt + 1 < kReadAttempts) continue;
     out.reply.lease = 0;
     return out;

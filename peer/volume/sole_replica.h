@@ -135,10 +135,12 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
     std::vector<SessionId> presumed;
     InodeNumber unlinked = 0;
     bool repeated = false;  // it was made before
+    Leases::News news;
   };
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
+  bool asked_in_error(const Operation& operation) const;
   VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
   // lock_requests.cc
   void execute_lock(const Request& request, Done done);

@@ -373,7 +373,7 @@ void Mount::rename(const std::string& from, const std::string& to) {
         gone->bound_ns = from_ns;
         *put = {put->begun_ns, from_ns, answer.reply.attributes.inode, false};
         truth_.names[to].last = answer.reply.attributes.inode;
-      } else if (answer.reply.code == Code::not_found) {
+      } else if (answer.reply.code == Code::not_found || answer.reply.code == Code::stale) {
         truth_.withdraw(from, gone);
         truth_.withdraw(to, put);
       }

@@ -268,6 +268,54 @@ BOOST_AUTO_TEST_CASE(mounts_of_this_process_hear_what_others_change) {
   peer.replica->leases().detach(mount);
 }
 
+// A kernel that takes a directory for removed does not ask for anything in it again: so nothing is removed or
+// replaced for one that may mean another directory by that name.
+BOOST_AUTO_TEST_CASE(who_has_not_heard_of_a_name_replaces_nothing_by_it) {
+  TestPeer peer;
+  std::vector<std::function<void()>> unsaid;
+  SessionId mount{};
+  mount.back() = 7;
+  const auto listener = [&](const Recall&, std::function<void()> forgotten) {
+    unsaid.push_back(std::move(forgotten));
+  };
+  const auto say_all = [&] {
+    for (auto& say : std::exchange(unsaid, {})) say();
+  };
+  peer.replica->leases().attach(mount, listener, [](InodeNumber) { return true; });
+  const auto ask = [&](const SessionId& session, RequestBody body) {
+    Request request;
+    request.volume = peer.id;
+    request.session = session;
+    request.leases = true;
+    request.body = std::move(body);
+    auto code = std::make_shared<std::optional<Code>>();
+    peer.replica->execute(request, {}, [code](VolumeAnswer answer) { *code = answer.reply.code; });
+    return code;
+  };
+  const auto move = [](const char* from, const char* to) {
+    Rename rename;
+    rename.parent = rename.new_parent = kRootInode;
+    rename.name = from;
+    rename.new_name = to;
+    return rename;
+  };
+  for (const char* name : {"d", "e", "f"}) ask({}, Create{kRootInode, name, 040755, 0, {}, false, false});
+  say_all();
+  const auto moved = ask({}, move("d", "g"));
+  BOOST_TEST(!moved->has_value());  // the mount has not forgotten yet
+  BOOST_CHECK(**ask(mount, move("e", "d")) == Code::stale);
+  BOOST_CHECK(**ask(mount, move("g", "h")) == Code::stale);
+  BOOST_CHECK(**ask(mount, Unlink{kRootInode, "d", true}) == Code::stale);
+  BOOST_CHECK(**ask(mount, Unlink{kRootInode, "f", true}) == Code::ok);  // of another name
+  BOOST_CHECK(**ask(mount, Lookup{kRootInode, "d"}) == Code::not_found);
+  BOOST_CHECK(**ask(mount, move("e", "d")) == Code::ok);  // it has looked
+  BOOST_CHECK(**ask(mount, move("g", "h")) == Code::stale);
+  say_all();
+  BOOST_CHECK(moved->value() == Code::ok);
+  BOOST_CHECK(**ask(mount, move("g", "h")) == Code::ok);  // it has heard
+  peer.replica->leases().detach(mount);
+}
+
 BOOST_AUTO_TEST_CASE(volumes_are_made_found_and_removed) {
   TestPeer peer;
   VolumeId other{2};
