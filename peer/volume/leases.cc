@@ -344,6 +344,8 @@ std::vector<SessionId> Leases::holders(InodeNumber inode) const {
 // ---- names ----
 
 Leases::News Leases::begin_news(const SessionId& by, const std::vector<VolumeClient::Change>& changes) {
+  if (std::all_of(changes.begin(), changes.end(), [](const auto& change) { return change.name.empty(); }))
+    return nullptr;
   std::vector<NamesNews::iterator> begun;
   {
     std::lock_guard lock(mutex_);
@@ -353,7 +355,6 @@ Leases::News Leases::begin_news(const SessionId& by, const std::vector<VolumeCli
     }
     names_news_count_ = names_news_.size();
   }
-  if (begun.empty()) return nullptr;
   return News(nullptr, [weak = weak_from_this(), begun = std::move(begun)](void*) {
     if (auto self = weak.lock()) self->end_news(begun);
   });
@@ -378,7 +379,9 @@ void Leases::looked_up(const SessionId& session, InodeNumber parent, const std::
   if (names_news_count_.load() == 0) return;
   std::lock_guard lock(mutex_);
   const auto [from, to] = names_news_.equal_range({parent, name});
-  for (auto one = from; one != to; ++one) one->second.know.push_back(session);
+  for (auto one = from; one != to; ++one) {
+    if (!contains(one->second.know, session)) one->second.know.push_back(session);
+  }
 }
 
 // ---- recalls ----
