@@ -53,14 +53,15 @@ Result<uint32_t> FileChunkStore::length(const ChunkKey& key) const {
   return found->location.shape.length;
 }
 
-// What is read directly from a chunk's beginning brings its table along.
+// What is read directly from a chunk's beginning brings its table along. Small chunks' tables are not kept.
 Status FileChunkStore::read_at(const Found& found, const ChunkKey& key, uint32_t offset,
                                std::span<uint8_t> out, bool directly) const {
   const Location& location = found.location;
-  ChunkTables::Table table;
-  if (is_aligned(location.shape)) table = tables_.find(key);
+  const bool aligned = is_aligned(location.shape);
+  directly &= aligned;
+  ChunkTables::Table table = aligned ? tables_.find(key) : nullptr;
   if (table && table->size() != table_bytes(location.shape)) table = nullptr;
-  if (is_aligned(location.shape) && !table && !(directly && offset == 0)) {
+  if (aligned && !table && !(directly && offset == 0)) {
     EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape));
     table = std::make_shared<const Bytes>(std::move(read));
     tables_.put(key, table);
@@ -89,7 +90,7 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
       tried = location;
       continue;
     }
-    auto status = read_at(*found, key, offset, out, directly && is_aligned(location.shape));
+    auto status = read_at(*found, key, offset, out, directly);
     if (status || status.error().code != Code::corrupt) return status;
     if (tried == location)
       return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),
