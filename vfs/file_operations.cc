@@ -21,6 +21,7 @@ void listen_unless_clean(const RequestPtr& request, const OpenFile& file) {
 
 uint32_t access_wanted(int flags) {
   const int mode = flags & O_ACCMODE;
+  if (mode == O_ACCMODE) return R_OK | W_OK;  // for ioctl(2) only, as open(2) has it
   uint32_t want = 0;
   if (mode == O_RDONLY || mode == O_RDWR) want |= (flags & kFlagExecute) ? X_OK : R_OK;
   if (mode == O_WRONLY || mode == O_RDWR || (flags & O_TRUNC)) want |= W_OK;

@@ -40,6 +40,7 @@ struct GetAttributes {
   static constexpr auto fields() { return std::tuple{field("i", &GetAttributes::inode)}; }
 };
 // A mount opens a file: checked against the mode, and the inode stays until Close even when it is unlinked.
+// One that only holds it waits for nobody: what others have buffered of it is not in its attributes.
 struct Open {  // -> attributes
   static constexpr uint16_t kKind = 4;
   InodeNumber inode = 0;

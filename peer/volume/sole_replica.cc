@@ -25,6 +25,9 @@ Leases::Inodes asks_about(const RequestBody& body) {
       [](const auto& one) -> Leases::Inodes {
         using Body = std::decay_t<decltype(one)>;
         if constexpr (std::is_same_v<Body, CopyRange>) return {one.inode, one.from};
+        if constexpr (std::is_same_v<Body, Open>) {
+          if (one.want == 0) return {};  // its answer is for holding it
+        }
         if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
                       std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
                       std::is_same_v<Body, Layout> || std::is_same_v<Body, SetAttributes> ||

@@ -208,6 +208,33 @@ BOOST_AUTO_TEST_CASE(who_has_a_file_open_may_go_on_using_it) {
   BOOST_TEST(peer.call(write, Bytes{1}, user(5)).reply.code == Code::access_denied);
 }
 
+// Whoever holds a file while its directory is locked must not wait for a mount that may wait for that lock.
+BOOST_AUTO_TEST_CASE(who_only_holds_a_file_waits_for_nobody) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  const SessionId writer{9, 9};
+  std::vector<std::function<void()>> asked;
+  peer.replica->leases().attach(
+      writer, [&](const Recall&, std::function<void()> forgotten) { asked.push_back(std::move(forgotten)); });
+  BOOST_REQUIRE(peer.replica->leases().own(writer, file));
+  const auto opened = [&](uint32_t want) {
+    auto out = std::make_shared<std::optional<Code>>();
+    Request request;
+    request.volume = peer.id;
+    request.body = Open{file, want};
+    peer.replica->execute(request, {}, [out](VolumeAnswer answer) { *out = answer.reply.code; });
+    return out;
+  };
+  const auto held = opened(0);
+  BOOST_TEST((*held == Code::ok));
+  BOOST_TEST(asked.empty());
+  const auto read = opened(R_OK);
+  BOOST_TEST(!read->has_value());
+  BOOST_REQUIRE_EQUAL(asked.size(), 1u);
+  asked[0]();
+  BOOST_TEST((*read == Code::ok));
+}
+
 BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   TestPeer peer;
   const SessionId mount{9, 9};
