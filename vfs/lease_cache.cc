@@ -64,10 +64,16 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
     if (leased_ && !here) first = unknown_acl(body);
     if (const auto* mark = std::get_if<MarkAccess>(&body)) forget_attributes(mark->inode);  // asked after it
     if (const auto* close = std::get_if<Close>(&body)) {
+      if (waits_for_reports(*close)) {
+        closes_.push_back([self = shared_from_this(), who, body, options, done] {
+          self->call(who, body, {}, options, done);
+        });
+        return;
+      }
       Close rest;
       for (InodeNumber inode : close->inodes) {
         auto opened = opened_.find(inode);
-        if (opened == opened_.end() || opened->second.told != Told::no) rest.inodes.push_back(inode);
+        if (opened == opened_.end() || opened->second.told) rest.inodes.push_back(inode);
         if (opened != opened_.end()) opened_.erase(opened);
       }
       if (rest.inodes.empty()) here = VolumeAnswer{};
@@ -169,7 +175,7 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
     if ((open->want & W_OK) != 0 || !S_ISREG(node->attributes.mode)) return std::nullopt;
     // The owner has to know of who opens what has no name, or may just be losing it.
     if (node->attributes.nlink == 0 || unnaming_ > 0) return std::nullopt;
-    opened_.try_emplace(open->inode, Opened{Told::no, ++opens_});
+    opened_.try_emplace(open->inode);
   }
   VolumeAnswer answer;
   answer.reply.attributes = node->attributes;
@@ -274,7 +280,7 @@ void LeaseCache::learn(const RequestBody& body, const Reply& reply, uint64_t sin
   if (const auto* listing = std::get_if<ReadDirectory>(&body)) return learn_listing(*listing, reply, since);
   if (changes(body)) return learn_change(body, reply, since);
   if (reply.code != Code::ok) return;
-  if (const auto* open = std::get_if<Open>(&body)) opened_[open->inode] = {Told::yes, ++opens_};
+  if (const auto* open = std::get_if<Open>(&body)) opened_[open->inode].told = true;
   if ((reply.lease & kLeaseInode) == 0) return;
   set_node(reply.attributes, since);
   if (const auto* open = std::get_if<Open>(&body)) {
@@ -361,7 +367,7 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
 
 void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
   set_parent(create.parent, reply, since);
-  if (create.open) opened_[reply.attributes.inode] = {Told::yes, ++opens_};
+  if (create.open) opened_[reply.attributes.inode].told = true;
   if (create.unnamed) return changed_here(create.parent);
   if ((reply.lease & kLeaseDirectory) != 0 && unchanged(create.parent, since)) {
     set_entry(create.parent, create.name, reply.attributes.inode, since);
@@ -520,36 +526,37 @@ void LeaseCache::send_drops() {
 // ---- recalls ----
 
 // The owner learns of opens before it is told that the lease is gone: from then on it keeps the inode for
-// them alone.
+// them alone. Who is told that one is to be told reports it.
 bool LeaseCache::is_to_be_told(Opened& opened) {
-  if (opened.told == Told::yes) return false;
-  opened.told = Told::being;
+  if (opened.told) return false;
+  ++opened.telling;
   return true;
+}
+
+bool LeaseCache::waits_for_reports(const Close& close) const {
+  return std::any_of(close.inodes.begin(), close.inodes.end(), [&](InodeNumber inode) {
+    const auto opened = opened_.find(inode);
+    return opened != opened_.end() && opened->second.telling > 0;
+  });
 }
 
 void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> then) {
   if (inodes.empty()) return then();
-  std::vector<std::pair<InodeNumber, uint64_t>> told;
-  {
-    std::lock_guard lock(mutex_);
-    for (InodeNumber inode : inodes) {
-      if (auto opened = opened_.find(inode); opened != opened_.end())
-        told.emplace_back(inode, opened->second.number);
+  auto reported = [self = shared_from_this(), inodes, then = std::move(then)](VolumeAnswer answer) {
+    std::vector<std::function<void()>> closes;
+    {
+      std::lock_guard lock(self->mutex_);
+      for (InodeNumber inode : inodes) {
+        Opened& opened = self->opened_.at(inode);
+        --opened.telling;
+        opened.told |= answer.reply.code == Code::ok;
+      }
+      closes.swap(self->closes_);
     }
-  }
-  volume_->call(
-      {}, Hello{std::move(inodes)}, {}, {},
-      [self = shared_from_this(), told = std::move(told), then = std::move(then)](VolumeAnswer answer) {
-        if (answer.reply.code == Code::ok) {
-          std::lock_guard lock(self->mutex_);
-          for (const auto& [inode, number] : told) {
-            auto opened = self->opened_.find(inode);
-            if (opened != self->opened_.end() && opened->second.number == number)
-              opened->second.told = Told::yes;
-          }
-        }
-        then();
-      });
+    for (auto& close : closes) close();
+    then();
+  };
+  volume_->call({}, Hello{std::move(inodes)}, {}, {}, std::move(reported));
 }
 
 void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {

@@ -62,12 +62,11 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
     uint64_t scan_since = 0;
     uint64_t tenure = 0;  // this knowledge of the inode: never the same again once it was let go
   };
-  // What is open here; whether the owner knows. While it is being told it may not, and may: a recall waits
-  // for its answer, and so it is told again; a close goes to it.
-  enum class Told : uint8_t { no, being, yes };
+  // What is open here, and whether the owner knows. While it is being told it may not, and may: a recall
+  // waits for its answer, and so it is told again; a close waits, since it must not come before.
   struct Opened {
-    Told told = Told::no;
-    uint64_t number = 0;
+    bool told = false;
+    unsigned telling = 0;  // reports on their way
   };
   struct Entry {
     InodeNumber inode = 0;  // 0: it is not there
@@ -116,7 +115,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void recalled(const Recall& recall, Forgotten forgotten);
   void lost(bool for_good);
   void report(std::vector<InodeNumber> inodes, std::function<void()> then);
-  bool is_to_be_told(Opened& opened);
+  static bool is_to_be_told(Opened& opened);
+  bool waits_for_reports(const Close& close) const;  // with mutex_ held
   void send_drops();
 
   const std::shared_ptr<VolumeClient> volume_;
@@ -129,7 +129,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   Generations<EntryKey, Entry, EntryHash> entries_;
   uint64_t tenures_ = 0;
   std::unordered_map<InodeNumber, Opened> opened_;  // here
-  uint64_t opens_ = 0;
+  std::vector<std::function<void()>> closes_;       // that wait for reports
   std::unordered_map<InodeNumber, int64_t> drops_;  // not believed any more from then on (ns)
   int64_t drops_at_ns_ = 0;                         // the first of them; 0: none
   unsigned unnaming_ = 0;                           // own changes under way that may take a last name

@@ -483,6 +483,25 @@ BOOST_AUTO_TEST_CASE(the_owner_is_told_of_opens_before_a_recall_is_answered) {
   BOOST_TEST(mount.asks(kClose));
 }
 
+// Else the report could come after it, and leave the file open at the owner.
+BOOST_AUTO_TEST_CASE(a_close_waits_for_the_report_of_its_open) {
+  Cached mount;
+  mount.call(kStat);
+  mount.call(kOpen);
+  mount.volume->deferred = true;
+  mount.recall({kFile, false, false, {}});
+  mount.recall({kFile, false, false, {}});
+  const auto closed = mount.begin(kClose);
+  BOOST_TEST(!mount.last<Close>());
+  mount.volume->step();
+  BOOST_TEST(!mount.last<Close>());
+  mount.volume->step();
+  BOOST_TEST(mount.last<Close>());
+  BOOST_TEST(!closed->has_value());
+  mount.volume->step();
+  BOOST_TEST(closed->has_value());
+}
+
 BOOST_AUTO_TEST_CASE(the_owner_is_told_of_opens_before_their_name_goes) {
   for (int what = 0; what < 4; ++what) {
     Cached mount;
