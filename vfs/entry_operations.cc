@@ -25,8 +25,9 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name,
 void show(const RequestPtr& request, fuse_ino_t parent, const std::string& name, const TreeNode& node) {
   MountSession& session = request->session();
   auto directory = session.tree.client(parent);
-  const MountSession::Shown shown{parent, name, node.lease, directory.get()};
-  session.reply_entry(request, node.volume, node.attributes, shown);
+  // Who asks for ".." holds no lock of what that is in, nor believes the name.
+  const fuse_ino_t at = name == ".." ? 0 : parent;
+  session.reply_entry(request, node.volume, node.attributes, {at, name, node.lease, directory.get()});
 }
 
 // The call is being repeated since what it had found was gone: held for a moment, so that it is not gone
