@@ -118,6 +118,7 @@ void Leases::hold(bool on) {
     held_back_ = on;
     count_sessions();
     if (!on) ready.swap(held_thens_);
+    if (!on) looked_up_.clear();
   }
   for (auto& then : ready) then();
 }
@@ -367,8 +368,9 @@ void Leases::end_news(const std::vector<NamesNews::iterator>& news) {
 }
 
 bool Leases::may_err(const SessionId& session, InodeNumber parent, const std::string& name) const {
-  if (names_news_count_.load() == 0) return false;
+  if (names_news_count_.load() == 0 && !held_back_.load()) return false;
   std::lock_guard lock(mutex_);
+  if (held_back_ && !is_own_session(session) && !looked_up_.contains({session, parent, name})) return true;
   const auto [from, to] = names_news_.equal_range({parent, name});
   return std::any_of(from, to, [&](const auto& one) {
     return one.second.by != session && !contains(one.second.know, session);
@@ -376,8 +378,9 @@ bool Leases::may_err(const SessionId& session, InodeNumber parent, const std::st
 }
 
 void Leases::looked_up(const SessionId& session, InodeNumber parent, const std::string& name) {
-  if (names_news_count_.load() == 0) return;
+  if (names_news_count_.load() == 0 && !held_back_.load()) return;
   std::lock_guard lock(mutex_);
+  if (held_back_ && looked_up_.size() < kMaxLookedUp) looked_up_.emplace(session, parent, name);
   const auto [from, to] = names_news_.equal_range({parent, name});
   for (auto one = from; one != to; ++one) {
     if (!contains(one->second.know, session)) one->second.know.push_back(session);

@@ -27,6 +27,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -36,6 +38,7 @@ namespace efs {
 
 inline constexpr size_t kMaxLeases = 1 << 18;      // of one session
 inline constexpr size_t kMaxLeaseSessions = 2048;  // of a volume; more get no leases
+inline constexpr size_t kMaxLookedUp = 1 << 16;    // names that are remembered while changes are held back
 
 class Leases : public std::enable_shared_from_this<Leases> {
  public:
@@ -119,7 +122,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void close();
   bool closed() const { return closed_.load(); }
   // While it is on, changes are not answered: sessions of before a restart may believe what nobody here
-  // knows.
+  // knows, and err about every name that they have not looked up since.
   void hold(bool on);
 
   // There is nobody else to ask.
@@ -201,8 +204,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
   std::atomic<size_t> names_news_count_{0};
   std::vector<SessionId> watching_;  // sessions that know what they gave (`knows`)
   std::atomic<bool> closed_{false};
-  bool held_back_ = false;
+  std::atomic<bool> held_back_{false};
   std::vector<Then> held_thens_;
+  std::set<std::tuple<SessionId, InodeNumber, std::string>> looked_up_;  // while held back
   struct Taking {
     unsigned count = 0;
     int64_t bytes_came_ns = 0;

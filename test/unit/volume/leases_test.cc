@@ -490,6 +490,19 @@ BOOST_AUTO_TEST_CASE(while_held_back_no_change_is_answered) {
   BOOST_TEST(*table.write(table.a, kFile));
 }
 
+BOOST_AUTO_TEST_CASE(while_held_back_who_has_not_looked_a_name_up_may_err_about_it) {
+  Table table;
+  table.leases->hold(true);
+  BOOST_TEST(table.leases->may_err(table.a.id, kDirectory, "x"));
+  BOOST_TEST(!table.leases->may_err(Mount(0, true).id, kDirectory, "x"));  // as young as this owner
+  table.leases->looked_up(table.a.id, kDirectory, "x");
+  BOOST_TEST(!table.leases->may_err(table.a.id, kDirectory, "x"));
+  BOOST_TEST(table.leases->may_err(table.a.id, kDirectory, "y"));
+  BOOST_TEST(table.leases->may_err(table.b.id, kDirectory, "x"));
+  table.leases->hold(false);
+  BOOST_TEST(!table.leases->may_err(table.b.id, kDirectory, "x"));
+}
+
 BOOST_AUTO_TEST_CASE(a_mount_of_this_process_knows_best_what_it_was_given) {
   auto leases = std::make_shared<Leases>();
   Mount own(0, true), remote(2);
