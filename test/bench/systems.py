@@ -56,12 +56,15 @@ def wait_until(what, condition, seconds=30):
         time.sleep(0.02)
 
 
-def drop_caches():
+NAMES, EVERYTHING = 2, 3  # what drop_caches() drops: names and inodes; pages, too
+
+
+def drop_caches(what=EVERYTHING):
     """The kernel's caches, to the last: what FUSE mounts let go of lets go of more below them."""
     for _ in range(2):
         os.sync()
         with open("/proc/sys/vm/drop_caches", "w") as file:
-            file.write("3\n")
+            file.write(f"{what}\n")
         time.sleep(0.1)
 
 
@@ -313,7 +316,7 @@ class Bench:
             if path.startswith(self.base + "/"):
                 attempt(path, lambda at=path: command("umount", "-l", at))
         if not self.keep:
-            attempt(self.base, lambda: command("rm", "-rf", "--one-file-system", self.base, timeout=600))
+            attempt(self.base, lambda: command("rm", "-rf", "--one-file-system", self.base, timeout=3600))
         return problems
 
 
