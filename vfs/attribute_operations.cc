@@ -9,6 +9,7 @@ namespace efs {
 namespace {
 
 constexpr const char* kCapability = "security.capability";
+constexpr const char* kLabel = "security.selinux";
 
 // What this mount removed may still be somebody's working directory.
 void unknown_attributes(const RequestPtr& request, fuse_ino_t node, const Error& error) {
@@ -135,6 +136,7 @@ void reply_value(const RequestPtr& request, std::string_view value, size_t size)
 // is open here.
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
   const bool capability = std::string_view(name) == kCapability;
+  const bool label = std::string_view(name) == kLabel;
   std::shared_ptr<OpenFile> file;
   if (capability) file = session_of(req)->files->find(node);
   if (file && file->no_capability.load()) return void(fuse_reply_err(req, ENODATA));
@@ -143,12 +145,16 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   if (is_acl(name)) request->session().expect_acl(node);
-  settled(request, node, name, [request, client, file, size, body = GetXattr{inode_of(node), name}] {
-    client->call(request->who(), body, {}, request->options(), [request, file, size](VolumeAnswer answer) {
-      if (file && answer.reply.code == Code::no_attribute) file->no_capability.store(true);
-      if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
-      reply_value(request, answer.reply.text, size);
-    });
+  settled(request, node, name, [request, client, file, label, size, body = GetXattr{inode_of(node), name}] {
+    client->call(request->who(), body, {}, request->options(),
+                 [request, file, label, size](VolumeAnswer answer) {
+                   const bool none = answer.reply.code == Code::no_attribute;
+                   if (file && none) file->no_capability.store(true);
+                   // As where there are no labels: `ls -l` then stops asking for each file's.
+                   if (label && none) return void(request->error(EOPNOTSUPP));
+                   if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
+                   reply_value(request, answer.reply.text, size);
+                 });
   });
 }
 

@@ -252,6 +252,15 @@ class Calls(MountCase):
         os.removexattr(path, "user.a")
         self.fails(errno.ENODATA, os.getxattr, path, "user.a")
 
+    def test_labels(self):
+        path = self.path("f")
+        fill(path, b"")
+        self.fails(errno.EOPNOTSUPP, os.getxattr, path, "security.selinux")  # ls -l then asks no more
+        os.setxattr(path, "security.selinux", b"a:b:c:s0")
+        self.assertEqual(os.getxattr(path, "security.selinux"), b"a:b:c:s0")
+        os.removexattr(path, "security.selinux")
+        self.fails(errno.EOPNOTSUPP, os.getxattr, path, "security.selinux")
+
     def test_truncate(self):
         path = self.path("f")
         with open(path, "w+b", buffering=0) as file:
