@@ -31,6 +31,7 @@ constexpr unsigned kOverlap = 32;
 constexpr int64_t kRelief = 5 * kMillisecond;
 constexpr unsigned kInTurn = 4;  // requests for other peers' volumes, each awaited, before the loop receives
 constexpr auto kLoopPatience = std::chrono::seconds(1);
+constexpr uint64_t kReadAhead = 2 * kMaxWrite;  // one request at the disk while another is answered
 constexpr int kStopCheckMs = 5;
 constexpr int64_t kLastFlush = 500 * kMillisecond;  // of kUnmountPatience, for what the last releases bring
 
@@ -255,7 +256,7 @@ Status Mount::Impl::open(const MountOptions& options) {
 void Mount::Impl::tune_read_ahead() {
   const std::string device = device_of_mount(directory);
   if (!own_mount || device.empty()) return;
-  std::ofstream("/sys/class/bdi/" + device + "/read_ahead_kb") << kMaxWrite / 1024;
+  std::ofstream("/sys/class/bdi/" + device + "/read_ahead_kb") << kReadAhead / 1024;
 }
 
 void Mount::Impl::wait_for_request(int fd, Wakefulness& wakefulness) {

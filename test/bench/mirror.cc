@@ -573,13 +573,13 @@ void raise_limits() {
   Nodes::instance().most_descriptors = limit.rlim_cur / 4 * 3;  // the rest: open files and directories
 }
 
-// Read-ahead as efs asks for it: 1 MiB a request instead of 128 KiB.
+// Read-ahead as efs asks for it: two requests of 1 MiB instead of 128 KiB.
 void tune_read_ahead(const char* mount) {
   struct stat attributes;
   if (stat(mount, &attributes) != 0) return;
   std::ofstream("/sys/class/bdi/" + std::to_string(major(attributes.st_dev)) + ":" +
                 std::to_string(minor(attributes.st_dev)) + "/read_ahead_kb")
-      << kMaxRequest / 1024;
+      << 2 * kMaxRequest / 1024;
 }
 
 int usage() {
