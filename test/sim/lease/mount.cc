@@ -138,17 +138,21 @@ bool Truth::may_be(const std::string& name, InodeNumber inode, int64_t begun_ns)
   });
 }
 
+bool Mount::others_change(const Truth::Place& place) const {
+  return place.busy.size() > place.busy.count(number_) || now_ns() < place.settled_ns;
+}
+
 void Mount::enter(InodeNumber of, bool& overlapped) {
   Truth::Place& place = truth_.places[of];
-  overlapped |= !place.busy.empty() || now_ns() < place.settled_ns;
+  overlapped |= others_change(place);
   place.busy.insert(number_);
 }
 
 // From when on everybody must see it.
 int64_t Mount::leave(InodeNumber of, bool overlapped) {
   Truth::Place& place = truth_.places[of];
-  place.busy.erase(number_);
-  overlapped |= !place.busy.empty() || now_ns() < place.settled_ns;
+  place.busy.erase(place.busy.find(number_));
+  overlapped |= others_change(place);
   ++truth_.changes;
   if (!overlapped) {
     ++truth_.bound;

@@ -43,8 +43,8 @@ struct Truth {
   // overwritten for everybody.
   bool may_be(const std::string& name, InodeNumber inode, int64_t begun_ns) const;
   struct Place {
-    std::set<int> busy;      // mounts with a change of it under way
-    int64_t settled_ns = 0;  // mounts that changed it at once were answered before each had forgotten
+    std::multiset<int> busy;  // mounts, once for each change of it that is under way
+    int64_t settled_ns = 0;   // mounts that changed it at once were answered before each had forgotten
   };
   std::map<InodeNumber, Inode> inodes;
   std::map<std::string, Name> names;
@@ -122,6 +122,7 @@ class Mount : public std::enable_shared_from_this<Mount> {
   void close(InodeNumber inode);
   void read(InodeNumber inode);
 
+  bool others_change(const Truth::Place& place) const;
   void enter(InodeNumber of, bool& overlapped);
   int64_t leave(InodeNumber place, bool overlapped);
   void bind(InodeNumber inode, uint64_t change, int64_t from_ns);
