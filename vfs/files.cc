@@ -78,6 +78,7 @@ void Files::send_closes(VolumeNumber volume) {
     for (uint64_t node : batch->second) {
       auto found = open_.find(node);
       if (found == open_.end() || found->second.users != 0 || found->second.closing) continue;
+      if (!found->second.file->clean()) continue;  // used once more meanwhile: settled when it is flushed
       found->second.closing = true;
       client = found->second.file->client();
       if (const uint64_t version = found->second.file->pages_version())
@@ -131,7 +132,7 @@ std::shared_ptr<OpenFile> Files::share(uint64_t node) {
   if (count() == 0) return nullptr;
   std::lock_guard lock(mutex_);
   auto found = open_.find(node);
-  if (found == open_.end() || found->second.users == 0) return nullptr;
+  if (found == open_.end() || found->second.users == 0 || found->second.closing) return nullptr;
   ++found->second.users;
   return found->second.file;
 }

@@ -21,7 +21,7 @@ class Files : public std::enable_shared_from_this<Files> {
   // One more user of this inode; every acquire is paired with a release.
   void acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then);
   void release(const std::shared_ptr<OpenFile>& file);
-  // One more user if there is one already, else nullptr.
+  // One more user if there is one already and no Close is on its way, else nullptr.
   std::shared_ptr<OpenFile> share(uint64_t node);
 
   // Whether a program has it open here; it may be known a little longer.
