@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "peer/volume/acl_names.h"
 #include "vfs/limits.h"
@@ -487,7 +488,7 @@ void LeaseCache::make_room() {
     if (node.exclusive || opened_.contains(inode)) {
       kept.emplace(inode, std::move(node));
     } else {
-      drops_[inode] = at_ns;
+      drops_[inode] = {at_ns, mark_};
     }
   }
   if (drops_at_ns_ == 0) drops_at_ns_ = at_ns;
@@ -496,30 +497,31 @@ void LeaseCache::make_room() {
 }
 
 void LeaseCache::send_drops() {
-  DropLeases drop;
+  std::map<uint64_t, std::vector<InodeNumber>> dropped;  // by mark: an answer on its way may lease it anew
   {
     std::lock_guard lock(mutex_);
     const int64_t now_ns = clock_.now_ns();
     if (drops_at_ns_ == 0 || now_ns < drops_at_ns_) return;
     drops_at_ns_ = 0;
     for (auto at = drops_.begin(); at != drops_.end();) {
-      const auto [inode, at_ns] = *at;
-      if (at_ns > now_ns) {
-        drops_at_ns_ = drops_at_ns_ == 0 ? at_ns : std::min(drops_at_ns_, at_ns);
+      const auto [inode, drop] = *at;
+      if (drop.at_ns > now_ns) {
+        drops_at_ns_ = drops_at_ns_ == 0 ? drop.at_ns : std::min(drops_at_ns_, drop.at_ns);
         ++at;
         continue;
       }
-      if (nodes_.find(inode) == nullptr) drop.inodes.push_back(inode);
+      if (nodes_.find(inode) == nullptr) dropped[drop.mark].push_back(inode);
       at = drops_.erase(at);
     }
-    drop.mark = mark_;
   }
-  for (size_t from = 0; from < drop.inodes.size(); from += kDropBatch) {
-    const size_t to = std::min(drop.inodes.size(), from + kDropBatch);
-    DropLeases part;
-    part.mark = drop.mark;
-    part.inodes.assign(drop.inodes.begin() + ptrdiff_t(from), drop.inodes.begin() + ptrdiff_t(to));
-    volume_->call({}, std::move(part), {}, {}, [](VolumeAnswer) {});
+  for (const auto& [mark, inodes] : dropped) {
+    for (size_t from = 0; from < inodes.size(); from += kDropBatch) {
+      const size_t to = std::min(inodes.size(), from + kDropBatch);
+      DropLeases part;
+      part.mark = mark;
+      part.inodes.assign(inodes.begin() + ptrdiff_t(from), inodes.begin() + ptrdiff_t(to));
+      volume_->call({}, std::move(part), {}, {}, [](VolumeAnswer) {});
+    }
   }
 }
 

@@ -130,9 +130,13 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   uint64_t tenures_ = 0;
   std::unordered_map<InodeNumber, Opened> opened_;  // here
   std::vector<std::function<void()>> closes_;       // that wait for reports
-  std::unordered_map<InodeNumber, int64_t> drops_;  // not believed any more from then on (ns)
-  int64_t drops_at_ns_ = 0;                         // the first of them; 0: none
-  unsigned unnaming_ = 0;                           // own changes under way that may take a last name
+  struct Drop {
+    int64_t at_ns = 0;  // not believed any more from then on
+    uint64_t mark = 0;  // what was heard when it was let go
+  };
+  std::unordered_map<InodeNumber, Drop> drops_;
+  int64_t drops_at_ns_ = 0;  // the first of them; 0: none
+  unsigned unnaming_ = 0;    // own changes under way that may take a last name
   uint64_t mark_ = 0;
   RecallListener listener_;
   std::function<void(bool)> lost_listener_;
