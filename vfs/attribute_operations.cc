@@ -108,7 +108,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* 
   body.value.assign(value, value + size);
   body.create = (flags & 1) != 0;   // XATTR_CREATE
   body.replace = (flags & 2) != 0;  // XATTR_REPLACE
-  if (auto file = request->session().files->find(node)) file->no_capability.store(false);
+  if (auto file = request->session().files->find(node)) file->attributes_are_stale();
   settled(request, node, name, [request, node, body = std::move(body)] {
     request->session().call(request, node, body, [request](VolumeAnswer&) { request->error(0); });
   });
@@ -139,23 +139,26 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   const bool label = std::string_view(name) == kLabel;
   std::shared_ptr<OpenFile> file;
   if (capability) file = session_of(req)->files->find(node);
-  if (file && file->no_capability.load()) return void(fuse_reply_err(req, ENODATA));
+  if (file && file->has_no_capability()) return void(fuse_reply_err(req, ENODATA));
+  const uint64_t news = file ? file->attribute_news() : 0;
   auto request = begin(req);
   auto client = request->session().client(node);
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   if (is_acl(name)) request->session().expect_acl(node);
-  settled(request, node, name, [request, client, file, label, size, body = GetXattr{inode_of(node), name}] {
-    client->call(request->who(), body, {}, request->options(),
-                 [request, file, label, size](VolumeAnswer answer) {
-                   const bool none = answer.reply.code == Code::no_attribute;
-                   if (file && none) file->no_capability.store(true);
-                   // As where there are no labels: `ls -l` then stops asking for each file's.
-                   if (label && none) return void(request->error(EOPNOTSUPP));
-                   if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
-                   reply_value(request, answer.reply.text, size);
-                 });
-  });
+  settled(request, node, name,
+          [request, client, file, news, label, size, body = GetXattr{inode_of(node), name}] {
+            client->call(request->who(), body, {}, request->options(),
+                         [request, file, news, label, size](VolumeAnswer answer) {
+                           const bool none = answer.reply.code == Code::no_attribute;
+                           if (file && none) file->note_no_capability(news);
+                           // As where there are no labels: `ls -l` then stops asking for each file's.
+                           if (label && none) return void(request->error(EOPNOTSUPP));
+                           if (answer.reply.code != Code::ok)
+                             return void(request->path_error(answer.reply.code));
+                           reply_value(request, answer.reply.text, size);
+                         });
+          });
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {

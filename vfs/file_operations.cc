@@ -124,7 +124,7 @@ void created(const RequestPtr& request, const std::shared_ptr<VolumeClient>& cli
              const Attributes& attributes, const Created& made, int flags) {
   request->session().files->acquire(client, attributes.inode, [=](std::shared_ptr<OpenFile> file) {
     auto answer = [=](const Attributes& opened) {
-      if (made.is_new) file->no_capability.store(true);
+      if (made.is_new) file->note_no_capability(file->attribute_news());
       const fuse_file_info info = new_handle(request, file, opened, flags);
       // Of a file that was there the kernel would take these attributes, however old.
       const uint8_t lease = made.is_new ? made.lease : made.lease & kLeaseDirectory;

@@ -68,6 +68,7 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
     read_ahead_.reset();
     wait |= write_through_ || too_much();
     errors = errors_;
+    dirty_late_ |= !wait;
     for (uint64_t at = offset; !wait && at < offset + bytes.size(); at += kPieceBytes - at % kPieceBytes) {
       if (auto whole = dirty_.whole_piece(at); whole != dirty_.last_end()) cut_piece(whole);
     }
@@ -119,11 +120,13 @@ void OpenFile::cut_piece(Extents::Map::iterator extent) {
   item.bytes = dirty_.take(extent);
   item.who = writer_;
   item.mtime_ns = last_write_wall_ns_;
+  item.late = dirty_late_;
   queued_bytes_ += item.bytes.size();
 }
 
 void OpenFile::cut_all() {
   while (!dirty_.empty()) cut_piece(dirty_.begin());
+  dirty_late_ = false;
   if (pending_) cut_attributes();
 }
 
@@ -137,6 +140,7 @@ void OpenFile::cut_attributes() {
     last->number = next_number_++;
   }
   last->who = pending_who_;
+  last->late = true;
   last->attributes = *std::exchange(pending_, std::nullopt);
   last->attributes->inode = inode_;
 }
@@ -185,7 +189,8 @@ bool OpenFile::may_share(const Item& item) {
 // `bytes`: of those that it would join.
 bool OpenFile::joins(const Item& first, const Item& item, uint64_t bytes) {
   return may_share(first) && may_share(item) && bytes + item.bytes.size() <= kMaxWrite &&
-         item.durable == first.durable && item.who.uid == first.who.uid && item.who.gid == first.who.gid;
+         item.durable == first.durable && item.late == first.late && item.who.uid == first.who.uid &&
+         item.who.gid == first.who.gid;
 }
 
 // What is to go next: one item, and with a small one others that may go now too. None overlaps an earlier
@@ -273,9 +278,11 @@ void OpenFile::send(const std::vector<Item*>& items, std::unique_lock<std::mutex
   }
   if (items.size() == 1) payload = first.bytes;
   const Credentials who = first.who;
+  VolumeClient::Options options;
+  options.late = first.late;
   lock.unlock();
   if (auto* write = std::get_if<Write>(&body); write && keeps_) write->crc = crc32c(payload);
-  client_->call(who, std::move(body), std::move(payload), {},
+  client_->call(who, std::move(body), std::move(payload), options,
                 [self = shared_from_this(), numbers = std::move(numbers)](VolumeAnswer answer) {
                   Ready ready;
                   {
@@ -306,10 +313,16 @@ void OpenFile::finish_request(const std::vector<uint64_t>& numbers, VolumeAnswer
       item->durable = false;
       item->retry_at_ns = context_.background.clock().now_ns() + kRetryAfter;
       ++item;
+    } else if (code == Code::io && item->attributes && !item->bytes.empty()) {
+      // Others may have set attributes since, and nobody else have written: the bytes alone.
+      context_.pending_attributes.fetch_sub(1);
+      item->attributes.reset();
+      item->in_flight = item->durable = false;
+      ++item;
     } else {
       take_answer(*item, answer);
       // There may have been no room for the bytes: attributes that came with them are set alone.
-      const bool again = code != Code::ok && item->attributes && !item->bytes.empty();
+      const bool again = code == Code::no_space && item->attributes && !item->bytes.empty();
       if (again) {
         context_.pending_attributes.fetch_add(1);
         item->bytes.clear();

@@ -106,8 +106,19 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t pages_version() const;  // 0: unknown
   void pages_are_stale();
 
-  // Extended attributes that the kernel asks for at every write: absent ones are remembered while open.
-  std::atomic<bool> no_capability{false};
+  // An extended attribute that the kernel asks for at every write: that there is none is remembered until
+  // another mount changes something, or this one the attribute. An answer counts if it was asked for (at
+  // `news`) after the last of that.
+  bool has_no_capability() const { return no_capability_.load(); }
+  uint64_t attribute_news() const { return attribute_news_.load(); }
+  void note_no_capability(uint64_t news) {
+    no_capability_ = true;
+    if (attribute_news_.load() != news) no_capability_ = false;
+  }
+  void attributes_are_stale() {
+    attribute_news_.fetch_add(1);
+    no_capability_ = false;
+  }
 
   void owner_restarted();
 
@@ -121,6 +132,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     int64_t mtime_ns = 0;
     bool in_flight = false;
     bool durable = false;
+    bool late = false;  // VolumeClient::Options::late
     int64_t retry_at_ns = 0;
   };
   struct Waiter {
@@ -185,7 +197,11 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   const InodeNumber inode_;
   const bool keeps_;  // the owner is another process
 
+  std::atomic<bool> no_capability_{false};
+  std::atomic<uint64_t> attribute_news_{0};
+
   mutable std::mutex mutex_;
+  bool dirty_late_ = false;  // of dirty_ some
   Extents dirty_;
   int64_t dirty_since_ns_ = 0;
   int64_t last_write_wall_ns_ = 0;

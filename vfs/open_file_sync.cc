@@ -112,12 +112,14 @@ void OpenFile::send_kept_again(uint64_t verifier) {
     item.bytes = again.take(again.begin());
     item.who = writer_;
     item.mtime_ns = last_write_wall_ns_;
+    item.late = true;
     queued_bytes_ += item.bytes.size();
   }
   if (!is_empty(attributes)) {
     Item& item = queue_.emplace_back();
     item.number = next_number_++;
     item.who = who;
+    item.late = true;
     item.attributes = attributes;
     item.attributes->inode = inode_;
     context_.pending_attributes.fetch_add(1);
@@ -295,7 +297,8 @@ bool OpenFile::set_attributes(const Credentials& who, const SetAttributes& chang
   // What the owner would look at more closely is for the owner.
   const bool root = who.uid == 0;
   if (!root && (who.uid != now.uid || (change.uid && *change.uid != now.uid) ||
-                (change.gid && *change.gid != now.gid) || (change.mode && (*change.mode & S_ISGID) != 0)))
+                (change.gid && *change.gid != now.gid) || (change.mode && (*change.mode & S_ISGID) != 0) ||
+                (now.mode & S_ISGID) != 0))
     return false;
   if (pending_ && (pending_who_.uid != who.uid || pending_who_.gid != who.gid)) cut_all();
   SetAttributes set = change;

@@ -225,6 +225,7 @@ void MountSession::listen_to(const std::shared_ptr<VolumeClient>& client) {
   client->on_new_verifier([weak = weak_from_this(), volume] {
     auto self = weak.lock();
     if (!self) return;
+    self->files->forget_versions();  // it may count from an earlier one
     for (auto& file : self->files->of_volume(volume))
       self->background.post([file] { file->owner_restarted(); });
   });
@@ -306,24 +307,37 @@ void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std:
     return;
   }
   auto file = files->find(node);
+  if (file) file->attributes_are_stale();
   if (file && item.content) file->pages_are_stale();
   if (file) return notifier.inode(node, item.content, told);
   if (attributes) notifier.inode(node, false, ends());
 }
 
-namespace {
-// What was buffered under a lease that is gone has been sent, or refused: what comes now is new.
-void told_all(OpenFile& file) {
-  file.client()->call({}, DropLeases{{file.inode()}, 0}, {}, {}, [](VolumeAnswer) {});
+// What was buffered under a lease that is gone is sent, or refused; then the owner hears that what comes now
+// is new.
+void MountSession::send_late(const std::shared_ptr<OpenFile>& file) {
+  file->stop_buffering([weak = weak_from_this(), file](Code code) {
+    if (code == Code::ok)
+      return file->client()->call({}, DropLeases{{file->inode()}, 0}, {}, {}, [](VolumeAnswer) {});
+    if (auto self = weak.lock()) {
+      self->background.after(kRetryAfter, [weak, file] {
+        if (auto again = weak.lock()) again->send_late(file);
+      });
+    }
+  });
 }
-}  // namespace
 
 // What the kernel believes ends by itself with the leases; but for pages of open files.
 void MountSession::leases_lost(VolumeNumber volume, bool for_good) {
   given.take_all();
   for (auto& file : files->of_volume(volume)) {
+    file->attributes_are_stale();
     file->pages_are_stale();
-    if (for_good) background.post([file] { file->stop_buffering([file](Code) { told_all(*file); }); });
+    if (for_good) {
+      background.post([weak = weak_from_this(), file] {
+        if (auto self = weak.lock()) self->send_late(file);
+      });
+    }
     notifier.inode(file->node(), true);
   }
 }

@@ -274,6 +274,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void recalled(VolumeNumber volume, const Recall& recall, VolumeClient::Forgotten forgotten);
   void tell_kernel(uint64_t node, const RecallItem& item, const std::shared_ptr<News>& news);
   void leases_lost(VolumeNumber volume, bool for_good);
+  void send_late(const std::shared_ptr<OpenFile>& file);
   std::function<void()> until_it_ends_by_itself(const std::shared_ptr<News>& news, int64_t until_ns);
   void look_for_old_news();
   void end_old_news();

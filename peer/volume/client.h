@@ -32,6 +32,9 @@ class VolumeClient {
     // Set by the caller when it gave up (an interrupted system call): answered soon with Code::interrupted,
     // unless it is already being applied.
     std::shared_ptr<std::atomic<bool>> interrupted;
+    // The program was told before that this is done: it was kept under a lease, or is repeated for an owner
+    // that has restarted since.
+    bool late = false;
   };
   virtual void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
                     Done done) = 0;

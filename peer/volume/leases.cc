@@ -17,7 +17,10 @@ bool contains(const All& all, const One& one) {
 
 void Leases::attach(const SessionId& session, Recaller recaller, Knows knows) {
   std::lock_guard lock(mutex_);
-  if (sessions_.size() >= kMaxLeaseSessions && !sessions_.contains(session)) return;
+  if (!sessions_.contains(session)) {
+    if (sessions_.size() >= kMaxLeaseSessions) return;
+    if (!knows) lost_[session] = ++losses_;  // if it was here before
+  }
   Session& one = sessions_[session];
   one.recaller = std::move(recaller);
   one.knows = std::move(knows);
@@ -25,12 +28,18 @@ void Leases::attach(const SessionId& session, Recaller recaller, Knows knows) {
 }
 
 void Leases::detach(const SessionId& session) {
+  expire(session);
   std::lock_guard lock(mutex_);
+  std::erase_if(fenced_, [&](const auto& one) { return one.first.second == session; });
+  count_fenced();
+}
+
+void Leases::expire(const SessionId& session) {
+  std::lock_guard lock(mutex_);
+  note_fenced(session);
   remove_all(session);
   sessions_.erase(session);
   lost_.erase(session);
-  std::erase_if(fenced_, [&](const auto& one) { return one.first.first == session; });
-  fenced_count_ = fenced_.size();
   count_sessions();
 }
 
@@ -41,7 +50,7 @@ void Leases::count_sessions() {
   }
   const size_t remote = sessions_.size() - watching_.size();
   remote_ = remote;
-  if (held_back_) {
+  if (held_back_ || !fenced_.empty()) {
     alone_ = kSeveral;
   } else if (sessions_.empty()) {
     alone_ = kNobody;
@@ -58,10 +67,23 @@ bool Leases::alone(const SessionId& session) const {
 void Leases::note_fenced(const SessionId& session) {
   for (const auto& [inode, holders] : held_) {
     for (const Holder& holder : holders) {
-      if (holder.exclusive && holder.session == session) fenced_.try_emplace({session, inode}, false);
+      if (holder.exclusive && holder.session == session) add_fenced(session, inode, false);
     }
   }
+  count_fenced();
+}
+
+void Leases::add_fenced(const SessionId& session, InodeNumber inode, bool overtaken) {
+  const std::pair key(inode, session);
+  if (fenced_.size() >= kMaxFenced && !fenced_.contains(key)) return;
+  Overtaken& one = fenced_[key];
+  one.bytes |= overtaken;
+  one.attributes |= overtaken;
+}
+
+void Leases::count_fenced() {
   fenced_count_ = fenced_.size();
+  count_sessions();
 }
 
 void Leases::end(const SessionId& session, int64_t at_ns) {
@@ -70,7 +92,7 @@ void Leases::end(const SessionId& session, int64_t at_ns) {
   if (of == sessions_.end() || of->second.ends_ns != 0) return;
   of->second.ends_ns = at_ns;
   note_fenced(session);
-  ++lost_[session];
+  lost_[session] = ++losses_;
 }
 
 int64_t Leases::ends_ns(const SessionId& session) const {
@@ -85,23 +107,45 @@ void Leases::fence(const SessionId& session) {
   auto of = sessions_.find(session);
   if (of != sessions_.end() && std::exchange(of->second.ends_ns, 0) == 0) {
     note_fenced(session);
-    ++lost_[session];
+    lost_[session] = ++losses_;
   }
   remove_all(session);
 }
 
-bool Leases::overtaken(const SessionId& session, InodeNumber inode) const {
+bool Leases::overtaken(const SessionId& session, InodeNumber inode, Part part) const {
   if (fenced_count_.load() == 0) return false;
   std::lock_guard lock(mutex_);
-  auto found = fenced_.find({session, inode});
-  return found != fenced_.end() && found->second;
+  auto found = fenced_.find({inode, session});
+  if (found == fenced_.end()) return false;
+  return part == Part::bytes ? found->second.bytes : found->second.attributes;
+}
+
+void Leases::expect_late(const SessionId& session, InodeNumber inode, bool overtaken) {
+  std::lock_guard lock(mutex_);
+  add_fenced(session, inode, overtaken);
+  count_fenced();
+}
+
+void Leases::overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes,
+                      bool attributes) {
+  if (fenced_count_.load() == 0) return;
+  std::lock_guard lock(mutex_);
+  for (const auto& change : changes) {
+    if (change.inode == 0) continue;
+    for (auto one = fenced_.lower_bound({change.inode, SessionId{}});
+         one != fenced_.end() && one->first.first == change.inode; ++one) {
+      if (one->first.second == by) continue;
+      one->second.bytes |= change.content;
+      one->second.attributes |= attributes;
+    }
+  }
 }
 
 void Leases::forgive(const SessionId& session, InodeNumber inode) {
   if (fenced_count_.load() == 0) return;
   std::lock_guard lock(mutex_);
-  fenced_.erase({session, inode});
-  fenced_count_ = fenced_.size();
+  fenced_.erase({inode, session});
+  count_fenced();
 }
 
 uint64_t Leases::lost(const SessionId& session) const {
@@ -121,6 +165,13 @@ void Leases::hold(bool on) {
     if (!on) looked_up_.clear();
   }
   for (auto& then : ready) then();
+}
+
+bool Leases::after_hold(Then then) {
+  if (!held_back_.load()) return false;
+  std::lock_guard lock(mutex_);
+  if (held_back_) held_thens_.push_back(std::move(then));
+  return held_back_;
 }
 
 // Which of its changes it was is not known. What it asked for and has not got was not made before.
@@ -203,12 +254,13 @@ void Leases::told(const SessionId& session, InodeNumber inode, uint64_t mark) {
   if (holder != nullptr && !holder->exclusive && !holder->names) remove(session, inode, mark);
 }
 
-void Leases::remove_all(const SessionId& session) {
+void Leases::remove_all(const SessionId& session, uint64_t mark, bool exclusive) {
   for (auto found = held_.begin(); found != held_.end();) {
     const auto next = std::next(found);
     auto holder = std::find_if(found->second.begin(), found->second.end(),
                                [&](const Holder& one) { return one.session == session; });
-    if (holder != found->second.end()) erase(found, holder);
+    const bool has = holder != found->second.end();
+    if (has && holder->mark <= mark && (exclusive || !holder->exclusive)) erase(found, holder);
     found = next;
   }
 }
@@ -228,7 +280,7 @@ bool Leases::share(const SessionId& session, InodeNumber inode, bool names) {
 
 bool Leases::own(const SessionId& session, InodeNumber inode) {
   std::lock_guard lock(mutex_);
-  if (taking_.contains(inode)) return false;
+  if (held_back_ || taking_.contains(inode)) return false;
   for (const auto& [changed, by] : changing_) {
     if (changed == inode && by != session) return false;
   }
@@ -315,6 +367,11 @@ bool Leases::owned_elsewhere(const SessionId& session, InodeNumber inode) const 
 void Leases::drop(const SessionId& session, const std::vector<InodeNumber>& inodes, uint64_t mark) {
   std::lock_guard lock(mutex_);
   for (InodeNumber inode : inodes) remove(session, inode, mark);
+}
+
+void Leases::drop_all(const SessionId& session, uint64_t mark) {
+  std::lock_guard lock(mutex_);
+  remove_all(session, mark, false);
 }
 
 void Leases::removed(const std::vector<InodeNumber>& inodes) {
@@ -441,10 +498,6 @@ std::vector<Leases::Sent> Leases::targets(const SessionId& by,
         asked[holder.session].items.push_back(item);
     }
   };
-  for (auto& [of, overtaken] : fenced_) {
-    for (const auto& change : changes)
-      overtaken |= change.content && change.inode == of.second && by != of.first;
-  }
   for (const auto& change : changes) {
     const RecallItem inode{change.inode, change.content, false, {}};
     const RecallItem entry{change.parent, false, false, change.name};

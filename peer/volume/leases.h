@@ -39,6 +39,7 @@ namespace efs {
 inline constexpr size_t kMaxLeases = 1 << 18;      // of one session
 inline constexpr size_t kMaxLeaseSessions = 2048;  // of a volume; more get no leases
 inline constexpr size_t kMaxLookedUp = 1 << 16;    // names that are remembered while changes are held back
+inline constexpr size_t kMaxFenced = 1 << 16;      // inodes of which late changes are looked for
 
 class Leases : public std::enable_shared_from_this<Leases> {
  public:
@@ -54,17 +55,24 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // what is on its way to the kernel is not to be believed either. It must not block.
   using Knows = std::function<bool(InodeNumber)>;
   void attach(const SessionId& session, Recaller recaller, Knows knows = {});
-  // It is gone, or was fenced: it holds nothing, and nobody waits for it. Fenced sessions see lost() rise.
+  // It is gone, was silent for long, or was fenced: it holds nothing, and nobody waits for it. Who comes back
+  // sees another lost().
   void detach(const SessionId& session);
+  void expire(const SessionId& session);
   void fence(const SessionId& session);
   // A session that is heard is to be fenced at `at_ns`: lost() rises now, and it is granted nothing until
   // then, but others wait for it as before, since it may believe what it has until it hears of that.
   void end(const SessionId& session, int64_t at_ns);
   // When that is. 0: it is not, or has been fenced since, and what it has been granted by now binds.
   int64_t ends_ns(const SessionId& session) const;
-  // It was fenced while it might buffer bytes of this inode, and others have changed those since: what it
-  // sends late would undo that. Until it has closed the inode, or said that there is no more.
-  bool overtaken(const SessionId& session, InodeNumber inode) const;
+  // It was fenced while it might keep changes of this inode, or had it open before a restart of this owner,
+  // and others have changed it since: what it sends late would undo that. Until it has closed the inode, or
+  // said that there is no more. (Of more than kMaxFenced it is not known.)
+  enum class Part { bytes, attributes };
+  bool overtaken(const SessionId& session, InodeNumber inode, Part part) const;
+  void expect_late(const SessionId& session, InodeNumber inode, bool overtaken);
+  // `by` has changed these; `attributes`: set some, too. Before anybody's next change.
+  void overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes, bool attributes);
   void forgive(const SessionId& session, InodeNumber inode);
   // Rises when the session loses its leases without a word, and is another one after a restart. It goes with
   // every answer.
@@ -74,7 +82,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // False: not a session that can be asked, its bound is reached, or another holds the inode exclusively.
   // `names`: of a directory, for its entries. It stays when only the attributes change.
   bool share(const SessionId& session, InodeNumber inode, bool names = false);
-  // False also when another session holds any lease on it, or it is just being taken back.
+  // False also when another session holds any lease on it, it is just being taken back, or changes are held
+  // back.
   bool own(const SessionId& session, InodeNumber inode);
   void disown(const SessionId& session, InodeNumber inode);  // it keeps a shared one
   // A change of these inodes (0: none) begins, until end_change(): none is given to others meanwhile. False,
@@ -90,7 +99,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool owned_elsewhere(const SessionId& session, InodeNumber inode) const;
   // What a session does not need any more, but for what it was granted after `mark`.
   void drop(const SessionId& session, const std::vector<InodeNumber>& inodes, uint64_t mark);
-  void removed(const std::vector<InodeNumber>& inodes);  // they are gone: nobody needs to hear of them
+  void drop_all(const SessionId& session, uint64_t mark);  // but for exclusive ones
+  void removed(const std::vector<InodeNumber>& inodes);    // they are gone: nobody needs to hear of them
   uint64_t mark() const;
   // Sessions, but for those of this process, that hold a lease on it.
   std::vector<SessionId> holders(InodeNumber inode) const;
@@ -124,6 +134,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // While it is on, changes are not answered: sessions of before a restart may believe what nobody here
   // knows, and err about every name that they have not looked up since.
   void hold(bool on);
+  // True: it is on, and `then` runs when it is not.
+  bool after_hold(Then then);
+  bool held_back() const { return held_back_.load(); }
 
   // There is nobody else to ask.
   bool alone(const SessionId& session) const;
@@ -173,7 +186,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool add(const SessionId& session, InodeNumber inode, bool exclusive, bool names);
   void remove(const SessionId& session, InodeNumber inode, uint64_t mark);
   void told(const SessionId& session, InodeNumber inode, uint64_t mark);
-  void remove_all(const SessionId& session);
+  void remove_all(const SessionId& session, uint64_t mark = UINT64_MAX, bool exclusive = true);
   void note_fenced(const SessionId& session);
   void give_back(const SessionId& session, InodeNumber inode);
   void erase(std::unordered_map<InodeNumber, Holders>::iterator found, Holders::iterator holder);
@@ -182,6 +195,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool waits_for(const SessionId& session, const Wait& wait) const;
   Then no_longer(const WaitPointer& wait, const SessionId& session);
 
+  void add_fenced(const SessionId& session, InodeNumber inode, bool overtaken);
+  void count_fenced();
   void count_sessions();
 
   struct NameNews {
@@ -198,7 +213,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   mutable std::mutex mutex_;
   std::unordered_map<SessionId, Session, SessionHash> sessions_;
   std::unordered_map<InodeNumber, Holders> held_;
-  std::unordered_map<SessionId, uint64_t, SessionHash> lost_;
+  std::unordered_map<SessionId, uint64_t, SessionHash> lost_;  // of those that are attached
+  uint64_t losses_ = 0;
   std::vector<WaitPointer> waits_;
   NamesNews names_news_;
   std::atomic<size_t> names_news_count_{0};
@@ -213,7 +229,10 @@ class Leases : public std::enable_shared_from_this<Leases> {
   };
   std::map<InodeNumber, Taking> taking_;
   std::vector<std::pair<InodeNumber, SessionId>> changing_;
-  std::map<std::pair<SessionId, InodeNumber>, bool> fenced_;  // exclusive leases; whether others wrote since
+  struct Overtaken {
+    bool bytes = false, attributes = false;
+  };
+  std::map<std::pair<InodeNumber, SessionId>, Overtaken> fenced_;
   std::atomic<size_t> fenced_count_{0};
   uint64_t mark_ = 0;
   static constexpr int kNobody = -1, kSeveral = -2;

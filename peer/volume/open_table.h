@@ -33,6 +33,12 @@ class OpenTable {
     auto found = sessions_.find(session);
     return found != sessions_.end() && found->second.greeted;
   }
+  // It is just saying so for the first time, and was there before this owner's start.
+  void set_returning(const SessionId& session, bool returning) { sessions_[session].returning = returning; }
+  bool returning(const SessionId& session) const {
+    auto found = sessions_.find(session);
+    return found != sessions_.end() && found->second.returning;
+  }
   void heard(const SessionId& session, int64_t now_ns) {
     if (auto found = sessions_.find(session); found != sessions_.end()) found->second.heard_ns = now_ns;
   }
@@ -102,7 +108,7 @@ class OpenTable {
     std::unordered_set<InodeNumber> open;
     std::map<uint64_t, Reply> failures;
     int64_t heard_ns = 0;
-    bool greeted = false;
+    bool greeted = false, returning = false;
   };
   void drop_holder(InodeNumber inode, const SessionId& session) {
     auto found = holders_.find(inode);

@@ -1,4 +1,5 @@
 // From an operation to an answer, under the apply lock.
+#include "peer/volume/acl_names.h"
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 
@@ -31,11 +32,39 @@ bool SoleReplica::asked_in_error(const Operation& operation) const {
   const bool errs = (unlink != nullptr && unlink->directory && may_err(unlink->parent, unlink->name)) ||
                     (rename != nullptr && (may_err(rename->parent, rename->name) ||
                                            may_err(rename->new_parent, rename->new_name)));
-  if (!errs) return false;
-  if (operation.sequence == 0) return true;
-  const auto before = rows_->read()->get(kSessions, session_key(operation.session, operation.sequence));
-  return before && !*before;  // what was made is answered again
+  return errs && !was_made(operation);
 }
+
+// It is then only to be answered again.
+bool SoleReplica::was_made(const Operation& operation) const {
+  if (operation.sequence == 0) return false;
+  const auto before = rows_->read()->get(kSessions, session_key(operation.session, operation.sequence));
+  return before && *before;
+}
+
+// Others have changed it since the program was told that this was done.
+bool SoleReplica::overtaken(const Request& request) const {
+  if (!request.late) return false;
+  using Part = Leases::Part;
+  const auto since = [&](InodeNumber inode, Part part) {
+    return leases_->overtaken(request.session, inode, part);
+  };
+  if (const auto* write = std::get_if<Write>(&request.body))
+    return since(write->inode, Part::bytes) || (write->attributes && since(write->inode, Part::attributes));
+  if (const auto* write = std::get_if<WriteScattered>(&request.body)) return since(write->inode, Part::bytes);
+  if (const auto* set = std::get_if<SetAttributes>(&request.body))
+    return since(set->inode, Part::bytes) || since(set->inode, Part::attributes);
+  return false;
+}
+
+namespace {
+bool sets_attributes(const RequestBody& body) {
+  if (const auto* write = std::get_if<Write>(&body)) return bool(write->attributes);
+  if (const auto* set = std::get_if<SetXattr>(&body)) return is_acl(set->name);
+  if (const auto* remove = std::get_if<RemoveXattr>(&body)) return is_acl(remove->name);
+  return std::holds_alternative<SetAttributes>(body);
+}
+}  // namespace
 
 Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
                            Changes& changes) {
@@ -46,6 +75,8 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   }
   if (Reply raised = raise_level(operation.body); raised.code != Code::ok) return raised;
   if (request.leases && asked_in_error(operation)) return error_reply(Code::stale);
+  if (overtaken(request) && !was_made(operation))
+    return error_reply(Code::io, "others have changed this file while its mount was cut off");
   // What loses its last name stays for those who hold it. No open may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
   if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);
@@ -76,6 +107,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
+    leases_->overtake(operation.session, changes.rows, sets_attributes(request.body));
     if (!leases_->alone(operation.session))
       changes.news = leases_->begin_news(operation.session, changes.rows);
     if (*victim && operation.holders.empty()) leases_->drop(operation.session, {**victim}, UINT64_MAX);

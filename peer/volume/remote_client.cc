@@ -65,6 +65,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void draw_session();
   void recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten);
   void lose_leases();
+  void give_leases_back();
   void tell_lost(bool for_good);
   void renew(int64_t now_ns);
   void drain();
@@ -137,6 +138,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   bool lapsed = false;        // and told so
   int64_t last_lease_ns = 0;  // 0: none was given since they were lost
   uint64_t leases_lost = 0;   // as the owner counts
+  uint64_t lease_mark = 0;    // the last that was heard
   std::string last_error = "no owner is known";
   Timer ticker, retry;
 };
@@ -320,7 +322,7 @@ void RecallRouter::remove(const SessionId& session) {
 void RemoteVolume::Impl::draw_session() {
   if (router) router->remove(session);
   random.fill(session);
-  leases_lost = 0;
+  leases_lost = lease_mark = 0;
   if (!router) return;
   router->add(session, [self = weak_from_this()](const PeerId& from, const Recall& recall,
                                                  std::function<void()> forgotten) {
@@ -344,7 +346,19 @@ void RemoteVolume::Impl::recalled(const PeerId& from, const Recall& recall, std:
 void RemoteVolume::Impl::lose_leases() {
   lease_until_ns = 0;
   last_lease_ns = 0;
+  lease_mark = 0;
   tell_lost(true);
+}
+
+// The owner's room for them is limited.
+void RemoteVolume::Impl::give_leases_back() {
+  const uint64_t mark = lease_mark;
+  lose_leases();
+  auto drop = std::make_shared<Call>();
+  drop->body = DropLeases{{}, mark, true};
+  drop->done = [](VolumeAnswer) {};
+  ++pending;
+  admit(std::move(drop));
 }
 
 void RemoteVolume::Impl::tell_lost(bool for_good) {
@@ -402,13 +416,13 @@ void RemoteVolume::Impl::see_verifier(uint64_t seen) {
   if (seen == 0 || seen == verifier) return;
   const bool restarted = std::exchange(verifier, seen) != 0;
   if (!restarted) return;
-  lose_leases();
   std::function<void()> listener;
   {
     std::lock_guard lock(mutex);
     listener = verifier_listener;
   }
-  if (listener) listener();
+  if (listener) listener();  // what is sent again comes before the word that there is no more
+  lose_leases();
 }
 
 // ---- calls ----
@@ -426,6 +440,7 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   request.acknowledged = acknowledged();
   request.body = call->body;
   request.leases = leases.load();
+  request.late = call->options.late;
   call->sent_ns = loop.clock().now_ns();
   CallOptions options;
   options.timeout_ns = kCallTimeout;
@@ -508,6 +523,7 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (reply.verifier == 0) return;
   if (std::exchange(leases_lost, reply.leases_lost) != reply.leases_lost && last_lease_ns != 0) lose_leases();
   if (reply.lease != 0) last_lease_ns = call.sent_ns;
+  lease_mark = std::max(lease_mark, reply.lease_mark);
   if (last_lease_ns != 0 && state == State::ready) {
     lapsed = false;
     lease_until_ns = std::max(lease_until_ns.load(), call.sent_ns + kLeaseTerm - kLeaseMargin);
@@ -577,7 +593,7 @@ void RemoteVolume::Impl::tick() {
 void RemoteVolume::Impl::renew(int64_t now_ns) {
   if (last_lease_ns != 0 && !lapsed && now_ns >= lease_until_ns.load()) tell_lost(false);
   if (state != State::ready) return;
-  if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) lose_leases();
+  if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) give_leases_back();
   int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
                                       : last_hello_ns + kSessionRenewal;
   if (!locks.empty() || lock_calls > 0) due_ns = std::min(due_ns, last_hello_ns + kLeaseRenewal);

@@ -169,13 +169,16 @@ struct Goodbye {  // ends the session
   static constexpr auto fields() { return std::tuple{}; }
 };
 
-// The session believes these no more, but for what it was leased after `mark` (Reply::lease_mark).
+// The session believes these no more, but for what it was leased after `mark` (Reply::lease_mark); with
+// `all` nothing, but for inodes of which it may have changes.
 struct DropLeases {
   static constexpr uint16_t kKind = 17;
   std::vector<InodeNumber> inodes;
   uint64_t mark = 0;
+  bool all = false;
   static constexpr auto fields() {
-    return std::tuple{field("i", &DropLeases::inodes), field("m", &DropLeases::mark)};
+    return std::tuple{field("i", &DropLeases::inodes), field("m", &DropLeases::mark),
+                      field("a", &DropLeases::all)};
   }
 };
 
@@ -437,11 +440,12 @@ struct Request {
   uint64_t acknowledged = 0;  // results below this sequence are not needed any more
   RequestBody body;
   bool leases = false;  // the session can be asked to forget: what it is told may be leased
+  bool late = false;    // VolumeClient::Options::late
   static constexpr auto fields() {
     return std::tuple{field("v", &Request::volume),       field("w", &Request::who),
                       field("s", &Request::session),      field("q", &Request::sequence),
                       field("a", &Request::acknowledged), field("b", &Request::body),
-                      field("l", &Request::leases)};
+                      field("l", &Request::leases),       field("lt", &Request::late)};
   }
 };
 inline bool concerns_locks(const RequestBody& body) {

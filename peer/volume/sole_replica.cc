@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "peer/base/hash.h"
+#include "peer/volume/acl_names.h"
 #include "peer/volume/pins.h"
 #include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"
@@ -19,7 +20,7 @@ namespace {
 constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 
-// Whose bytes or size the answer depends on: what others have buffered of it is to be here first.
+// Whose bytes, size or mode the answer depends on: what others have buffered of it is to be here first.
 Leases::Inodes asks_about(const RequestBody& body) {
   return std::visit(
       [](const auto& one) -> Leases::Inodes {
@@ -27,6 +28,10 @@ Leases::Inodes asks_about(const RequestBody& body) {
         if constexpr (std::is_same_v<Body, CopyRange>) return {one.inode, one.from};
         if constexpr (std::is_same_v<Body, Open>) {
           if (one.want == 0) return {};  // its answer is for holding it
+        }
+        if constexpr (std::is_same_v<Body, GetXattr> || std::is_same_v<Body, SetXattr> ||
+                      std::is_same_v<Body, RemoveXattr>) {
+          if (is_acl(one.name)) return {one.inode, 0};  // the mode is a part of it
         }
         if constexpr (std::is_same_v<Body, GetAttributes> || std::is_same_v<Body, Open> ||
                       std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
@@ -66,6 +71,17 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   requests_.fetch_add(1, std::memory_order_relaxed);
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
   const Leases::Inodes about = asks_about(request.body);
+  if (waits_for_late_ones(request, about)) {
+    auto kept =
+        std::make_shared<std::tuple<Request, Payload, Done>>(request, std::move(payload), std::move(done));
+    auto then = [this, self = weak_from_this().lock(), kept] {
+      auto& [asked, bytes, answered] = *kept;
+      if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
+      execute(asked, std::move(bytes), std::move(answered));
+    };
+    if (leases_->after_hold(then)) return;
+    return then();
+  }
   if (owned_elsewhere(request, about))
     return after_taking_back(request, about, std::move(payload), std::move(done));
   Changes changed;
@@ -110,6 +126,13 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
         done(std::move(kept->first));
       },
       std::move(all), std::move(news));
+}
+
+// After a restart whoever had an answer before may repeat what it had changed: that comes before anything
+// new.
+bool SoleReplica::waits_for_late_ones(const Request& request, const Leases::Inodes& about) const {
+  return leases_->held_back() && about[0] != 0 && changes(request.body) &&
+         (!request.late || is_own_session(request.session));
 }
 
 bool SoleReplica::owned_elsewhere(const Request& request, const Leases::Inodes& about) const {
@@ -197,6 +220,7 @@ VolumeAnswer SoleReplica::answer(const Request& request, Payload payload, Change
   if (std::holds_alternative<Goodbye>(request.body)) return {goodbye(request), {}};
   if (const auto* body = std::get_if<DropLeases>(&request.body)) {
     leases_->drop(request.session, body->inodes, body->mark);
+    if (body->all) leases_->drop_all(request.session, body->mark);
     for (InodeNumber inode : body->inodes) leases_->forgive(request.session, inode);
     return {};
   }
@@ -394,6 +418,10 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     }
     auto row = rows_->read()->get(kSessions, session_key(request.session));
     if (!row) return error_reply(std::move(row.error()));
+    if (*row && !body.renew) {
+      std::lock_guard open_lock(open_mutex_);
+      if (!open_.greeted(request.session)) open_.set_returning(request.session, true);
+    }
     if (!*row) {
       Reply reply = propose_house(OpenSession{}, request.session);
       if (reply.code != Code::ok) return reply;
@@ -404,11 +432,16 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
   if (!body.more) locks_.claimed(request.session);
   std::lock_guard lock(open_mutex_);
   auto rows = rows_->read();
+  const RowsView view(*rows);
   open_.greet(request.session);
   for (InodeNumber inode : body.open) {
-    auto row = rows->get(kInodes, number_key(inode));
-    if (row && *row && !open_.open(request.session, inode)) return error_reply(Code::overloaded);
+    const auto row = view.inode(inode);
+    if (!row) continue;
+    if (!open_.open(request.session, inode)) return error_reply(Code::overloaded);
+    if (open_.returning(request.session))
+      leases_->expect_late(request.session, inode, row->ctime_ns >= opened_time_ns_);
   }
+  if (!body.more && open_.returning(request.session)) open_.set_returning(request.session, false);
   return {};
 }
 
@@ -526,8 +559,6 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   auto prepare = [&](const auto& body) -> Status {
     using Body = std::decay_t<decltype(body)>;
     if constexpr (std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered>) {
-      if (leases_->overtaken(request.session, body.inode))
-        return fail(Code::io, "others have written to this file while its mount was cut off");
       EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
     } else if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) {
       operation.body = body;

@@ -138,9 +138,12 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
     Leases::News news;
   };
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
+  bool waits_for_late_ones(const Request& request, const Leases::Inodes& about) const;
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
   bool asked_in_error(const Operation& operation) const;
+  bool overtaken(const Request& request) const;
+  bool was_made(const Operation& operation) const;
   VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
   // lock_requests.cc
   void execute_lock(const Request& request, Done done);
@@ -209,6 +212,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   uint64_t verifier_ = 0;
   uint64_t recovered_index_ = 0;
   int64_t old_leases_until_ns_ = 0;
+  int64_t opened_time_ns_ = 0;  // what changes since this owner's start are stamped with is no less
 
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_

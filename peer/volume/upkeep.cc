@@ -64,7 +64,7 @@ bool SoleReplica::expire_sessions() {
       end.sessions = open_.silent(parts_.clock.now_ns() - kSessionSilence);
       for (const SessionId& session : end.sessions) open_.end(session);
     }
-    for (const SessionId& session : end.sessions) leases_->detach(session);
+    for (const SessionId& session : end.sessions) leases_->expire(session);
     if (!end.sessions.empty()) {
       parts_.logger.info("volume {}: {} sessions were silent and have ended", charter_.number,
                          end.sessions.size());

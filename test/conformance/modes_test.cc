@@ -154,14 +154,16 @@ TEST(setuid, cleared_by_what_others_write) {
 
 TEST(setgid, without_group_execute_is_the_groups) {  // since Linux 6.2: who is not in the group loses it
   OK(chmod(".", 0777));
-  const auto after = [](std::vector<gid_t> groups, const std::function<void(int)>& action) {
+  const auto after = [](std::vector<gid_t> groups, const std::function<void(int)>& action,
+                        uid_t who = kOther) {
     make_file("f", "content");
     make_file("g", "content");
     OK(chown("f", kUser, kGroup));
     OK(chmod("f", 06666));
-    as(kOther, kOtherGroup, groups, [&] {
+    as(who, kOtherGroup, groups, [&] {
       Fd fd(OK(open("f", O_RDWR)));
       action(fd);
+      OK(fsync(fd));
     });
     return mode_of(seen("f"));
   };
@@ -179,6 +181,8 @@ TEST(setgid, without_group_execute_is_the_groups) {  // since Linux 6.2: who is 
   for (const auto& action : actions) {
     EQ(after({}, action), 0666u);
     EQ(after({kGroup}, action), 02666u);
+    EQ(after({}, action, kUser), 0666u);
+    EQ(after({kGroup}, action, kUser), 02666u);
   }
   make_file("f");
   OK(chown("f", kUser, kGroup));

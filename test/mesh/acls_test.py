@@ -57,6 +57,16 @@ class Acls(NearAndFar):
     def test_programs_keep_them_elsewhere(self):
         self.programs_keep_them("far")
 
+    def test_an_earlier_mode_that_is_still_buffered_does_not_undo_one(self):
+        here, there = self.mesh[0].path("near", "late"), self.mesh[1].path("near", "late")
+        with open(there, "wb", buffering=0) as file:
+            file.write(b"x")
+            os.fchmod(file.fileno(), 0o664)
+            run("setfacl", "-m", "u::rw,g::-,o::-", here)
+            for path in (here, there):
+                self.assertEqual(os.stat(path).st_mode & 0o7777, 0o600)
+        self.assertEqual(os.stat(here).st_mode & 0o7777, 0o600)
+
     def test_they_outlive_a_restart_of_the_owner(self):
         there = self.mesh[1].path("near", "kept")
         os.mkdir(there)

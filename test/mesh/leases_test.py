@@ -85,6 +85,41 @@ class Silent(unittest.TestCase):
         self.assertFalse(os.path.exists(here))
         self.assertEqual(read(here + "2"), b"old")
 
+    def test_a_mode_that_others_set_meanwhile_stays(self):
+        here, there = self.mesh[0].path("far", "mode"), self.mesh[1].path("far", "mode")
+        file = self.buffered("mode")
+        os.fchmod(file, 0o644)
+        self.while_stopped(lambda: os.chmod(there, 0o600))
+        with self.assertRaises(OSError):
+            os.fsync(file)
+        os.close(file)
+        for path in (here, there):
+            self.assertEqual(os.stat(path).st_mode & 0o7777, 0o600)
+        self.assertEqual(read(there), b"B" * 1000)  # nobody else had written
+
+
+class Restarted(unittest.TestCase):
+    """An owner is killed and started; what mounts repeat to it comes before what is new."""
+
+    def test_what_is_written_after_the_restart_stays(self):
+        with Mesh(2) as m:
+            owner, other = m.peers
+            os.mkdir(owner.path("d"))
+            for turn in range(3):
+                here, there = (peer.path("d", f"f{turn}") for peer in (owner, other))
+                file = os.open(there, os.O_RDWR | os.O_CREAT, 0o644)
+                os.write(file, b"A" * 8)
+                self.assertEqual(read(here), b"A" * 8)  # called back, and kept until it is durable
+                owner.kill()
+                owner.run()
+                with open(here, "r+b", buffering=0) as new:
+                    new.write(b"B" * 8)
+                self.assertEqual(read(here), b"B" * 8)
+                self.assertEqual(read(there), b"B" * 8)
+                time.sleep(TERM)
+                self.assertEqual(read(here), b"B" * 8)
+                os.close(file)
+
 
 class Together(unittest.TestCase):
     """Mounts that change the same names and files at once; what one has done, the others see."""

@@ -384,7 +384,7 @@ BOOST_AUTO_TEST_CASE(what_is_asked_for_again_waits_for_all_that_waits) {
 
 BOOST_AUTO_TEST_CASE(who_is_fenced_holds_nothing_and_learns_of_it) {
   Table table;
-  const uint64_t before = table.leases->lost(table.b.id);
+  const uint64_t before = table.leases->lost(table.b.id), others = table.leases->lost(table.a.id);
   table.leases->share(table.b.id, kOther);
   table.leases->own(table.b.id, kFile);
   auto done = table.take_back(table.a, {kFile});
@@ -394,13 +394,13 @@ BOOST_AUTO_TEST_CASE(who_is_fenced_holds_nothing_and_learns_of_it) {
   BOOST_TEST(*done);
   BOOST_TEST(table.leases->granted() == 0u);
   BOOST_TEST(table.leases->lost(table.b.id) > before);
-  BOOST_TEST(table.leases->lost(table.a.id) == before);
+  BOOST_TEST(table.leases->lost(table.a.id) == others);
   BOOST_TEST(table.leases->own(table.a.id, kFile));
   // It may be leased anew; a session that is not there leaves nothing behind.
   BOOST_TEST(table.leases->share(table.b.id, kOther));
   table.leases->detach(table.b.id);
   table.leases->fence(table.b.id);
-  BOOST_TEST(table.leases->lost(table.b.id) == before);
+  BOOST_TEST(table.leases->lost(table.b.id) == Leases().lost(table.b.id));
 }
 
 // One that is heard learns of it before nobody waits for it any more, and is given nothing in between.
@@ -432,9 +432,67 @@ BOOST_AUTO_TEST_CASE(who_has_sent_all_before_it_is_fenced_is_not_overtaken) {
     table.leases->end(table.b.id, 7);
     if (sent) table.leases->forgive(table.b.id, kFile);
     table.leases->fence(table.b.id);
-    table.write(table.a, kFile);
-    BOOST_TEST(table.leases->overtaken(table.b.id, kFile) == !sent);
+    BOOST_TEST(!table.leases->overtaken(table.b.id, kFile, Leases::Part::bytes));
+    table.leases->overtake(table.a.id, {{kFile, true, 0, {}}}, false);
+    BOOST_TEST(table.leases->overtaken(table.b.id, kFile, Leases::Part::bytes) == !sent);
+    BOOST_TEST(!table.leases->overtaken(table.b.id, kFile, Leases::Part::attributes));
+    table.leases->overtake(table.a.id, {{kFile, false, 0, {}}}, true);
+    BOOST_TEST(table.leases->overtaken(table.b.id, kFile, Leases::Part::attributes) == !sent);
+    BOOST_TEST(!table.leases->overtaken(table.a.id, kFile, Leases::Part::bytes));
   }
+}
+
+// Silent for so long that the owner has forgotten it, a mount must not go on where it was.
+BOOST_AUTO_TEST_CASE(who_comes_back_after_it_expired_has_lost_its_leases) {
+  Table table;
+  table.leases->own(table.b.id, kFile);
+  const uint64_t before = table.leases->lost(table.b.id);
+  table.leases->expire(table.b.id);
+  table.leases->overtake(table.a.id, {{kFile, true, 0, {}}}, false);
+  table.b.attach(*table.leases);
+  BOOST_TEST(table.leases->lost(table.b.id) != before);
+  BOOST_TEST(table.leases->overtaken(table.b.id, kFile, Leases::Part::bytes));
+  BOOST_TEST(!table.leases->owns(table.b.id, kFile));
+  table.leases->detach(table.b.id);
+  BOOST_TEST(!table.leases->overtaken(table.b.id, kFile, Leases::Part::bytes));
+}
+
+// While somebody's late changes may come, nobody is alone: each change is compared with them.
+BOOST_AUTO_TEST_CASE(who_was_fenced_is_watched_until_it_is_forgiven) {
+  auto leases = std::make_shared<Leases>();
+  Mount own(0, true), remote(2);
+  own.attach(*leases, [](InodeNumber) { return false; });
+  BOOST_TEST(leases->alone(own.id));
+  leases->expect_late(remote.id, kFile, false);
+  BOOST_TEST(!leases->alone(own.id));
+  leases->forgive(remote.id, kFile);
+  BOOST_TEST(leases->alone(own.id));
+}
+
+BOOST_AUTO_TEST_CASE(who_gives_all_back_keeps_what_is_newer_and_what_it_may_have_changed) {
+  Table table;
+  table.leases->share(table.b.id, kOther);
+  table.leases->own(table.b.id, kFile);
+  const uint64_t mark = table.leases->mark();
+  table.leases->share(table.b.id, kDirectory);
+  table.leases->share(table.a.id, kOther);
+  table.leases->drop_all(table.b.id, mark);
+  BOOST_TEST((table.leases->holders(kOther) == std::vector{table.a.id}));
+  BOOST_TEST(table.leases->owns(table.b.id, kFile));
+  BOOST_TEST(table.leases->holders(kDirectory).size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_for_the_end_of_a_hold_runs_then) {
+  Table table;
+  bool ran = false;
+  BOOST_TEST(!table.leases->after_hold([&] { ran = true; }));
+  table.leases->hold(true);
+  BOOST_TEST(!table.leases->own(table.a.id, kFile));
+  BOOST_TEST(table.leases->after_hold([&] { ran = true; }));
+  BOOST_TEST(!ran);
+  table.leases->hold(false);
+  BOOST_TEST(ran);
+  BOOST_TEST(table.leases->own(table.a.id, kFile));
 }
 
 BOOST_AUTO_TEST_CASE(lost_differs_after_a_restart) {
