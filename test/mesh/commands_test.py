@@ -6,6 +6,7 @@ import pty
 import pwd
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -192,6 +193,23 @@ class Commands(unittest.TestCase):
         self.assertFalse(mesh.is_mounted(second))
         self.assertEqual(mesh.run(EFS, "status", "--socket", "/nowhere", check=False).returncode, 4)
         self.assertEqual(efs("volume", "nonsense", check=False).returncode, 2)
+
+    def test_remount(self):
+        """mount(8) with the package's helper, which it looks for in /sbin: in a mount namespace of its own."""
+        sbin = os.path.join(self.mesh.base, "sbin")
+        os.mkdir(sbin)
+        shutil.copy(os.path.join(mesh.TOP, "tools", "mount.fuse.efs"), sbin)
+        def remount(options, then="true"):
+            script = (f"mount -t overlay -o lowerdir={sbin}:/usr/sbin overlay /usr/sbin && "
+                      f"mount -o remount,{options} {self.one.mount} && {{ {then}; }} && grep ' {self.one.mount} ' /proc/self/mounts")
+            return mesh.run("unshare", "--mount", "sh", "-c", script).stdout.split()[3].split(",")
+        shown = remount("ro", f"! touch {self.one.path('no')} 2>/dev/null")
+        self.assertEqual({"ro", "nosuid", "nodev"} - set(shown), set())
+        shown = remount("rw", f"touch {self.one.path('yes')}")
+        self.assertEqual({"rw", "nosuid", "nodev"} - set(shown), set())
+        self.assertNotIn("nosuid", remount("suid"))
+        helper = os.path.join(mesh.TOP, "tools", "mount.fuse.efs")
+        self.assertEqual(mesh.run(helper, "efs", "/mnt", "-o", "rw", check=False).returncode, 1)
 
     def test_keys(self):
         keys, base = self.one.keys, self.mesh.base

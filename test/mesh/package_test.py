@@ -104,6 +104,7 @@ class Contents(unittest.TestCase):
             self.assertRegex(control, r"(?m)^Depends:.*\bfuse3\b")
             self.assertEqual(read(os.path.join(root, "DEBIAN", "conffiles")).split(), ["/etc/efs/efs.yaml"])
             modes = {"usr/bin/efs": 0o755, "usr/bin/efs-keys": 0o755, "usr/bin/efs-peer": 0o755, "etc/efs/efs.yaml": 0o644,
+                     "sbin/mount.fuse.efs": 0o755,
                      "lib/systemd/system/efs-peer.service": 0o644, "usr/share/man/man1/efs.1.gz": 0o644,
                      "usr/share/man/man1/efs-keys.1.gz": 0o644, "usr/share/man/man8/efs-peer.8.gz": 0o644,
                      "usr/share/doc/efs/copyright": 0o644, "DEBIAN/postinst": 0o755, "DEBIAN/prerm": 0o755,
