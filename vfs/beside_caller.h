@@ -4,15 +4,13 @@
 // nothing by sharing one; and to wake somebody on the same processor is a few microseconds, on another one
 // (idle by then) several times that, most of all on a virtual machine (docs/decisions/0009). The scheduler
 // sees two busy threads and spreads them. One thread's; the object costs a descriptor while it follows
-// somebody.
+// somebody. Where that one runs another thread finds out, one for all objects: to ask the kernel waits while
+// a program is being executed there, and that waits for our answer when it closes files of ours.
 #pragma once
 
 #include <sys/types.h>
 
-#include <cstdint>
-#include <optional>
-
-#include "peer/base/descriptor.h"
+#include <memory>
 
 namespace efs {
 
@@ -30,15 +28,18 @@ class BesideCaller {
   void apart();
 
  private:
+  struct Sight;  // where a caller was seen
+  class Lookout;
   void follow(pid_t thread);
   void look();
+  void seen_on(int processor);
 
   const bool enabled_;
   pid_t caller_ = 0;
-  std::optional<Descriptor> about_caller_;  // /proc/<thread>/stat
-  unsigned in_a_row_ = 0;                   // requests of this caller alone, since it was followed or left
-  unsigned moves_ = 0;  // looks in a row at which it ran somewhere else again, then: to rest
-  int processor_ = -1;  // that this thread is kept on
+  std::shared_ptr<Sight> sight_;  // of it, once it was asked for
+  unsigned in_a_row_ = 0;         // requests of this caller alone, since it was followed or left
+  unsigned moves_ = 0;            // looks in a row at which it ran somewhere else again, then: to rest
+  int processor_ = -1;            // that this thread is kept on
 };
 
 }  // namespace efs

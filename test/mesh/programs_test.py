@@ -400,6 +400,16 @@ class Programs(DirectoryEach):
         for at in (self.here, self.there):
             self.assertEqual(read(os.path.join(at, "counter")), b"%d\n" % (3 * rounds))
 
+    def test_a_program_begins_another_with_many_files_open(self):
+        """The kernel closes them in the middle of execve(2): nothing that serves that may wait for the program."""
+        script = ("import os, sys\n"
+                  "files = [os.open(os.path.join(sys.argv[1], f'f{i}'), os.O_RDWR | os.O_CREAT) for i in range(100)]\n"
+                  "for file in files: os.write(file, b'x')\n"
+                  "os.execv('/bin/true', ['true'])\n")
+        for _ in range(10):
+            for at in (self.here, self.there):
+                run("/usr/bin/python3", "-c", script, at, timeout=20)
+
     def test_inotify(self):
         """What this machine does is told to this machine's watchers, as on any filesystem."""
         flags = {0x100: "create", 0x2: "modify", 0x8: "close_write", 0x4: "attrib", 0x40: "moved_from", 0x80: "moved_to", 0x200: "delete"}
