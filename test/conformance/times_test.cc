@@ -30,6 +30,21 @@ TEST(times, of_what_is_made) {
   }
 }
 
+TEST(times, that_were_seen_of_a_write_stay) {
+  for (int i = 0; i < 10; ++i) {
+    make_file("f");
+    Fd fd(OK(open("f", O_WRONLY)));
+    EQ(write(fd, "x", 1), 1);
+    struct stat open_yet {};
+    OK(fstat(fd, &open_yet));
+    fd.close();
+    for (const struct stat& closed : {info("f"), info(seen("f"))}) {
+      EQ(ns(closed.st_ctim), ns(open_yet.st_ctim));
+      EQ(ns(closed.st_mtim), ns(open_yet.st_mtim));
+    }
+  }
+}
+
 TEST(times, of_writing) {
   make_file("f", "content");
   Fd fd(OK(open("f", O_RDWR)));

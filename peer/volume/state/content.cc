@@ -175,9 +175,11 @@ void OperationRun::put_content(InodeRow& row, uint64_t offset, ByteView bytes) {
 
 void OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
   row.size = std::max(row.size, end);
-  const int64_t before_ns = row.mtime_ns;
+  const int64_t before_ns = row.mtime_ns, changed_ns = row.ctime_ns;
   touch_content(row);
   if (mtime_ns != 0) row.mtime_ns = std::max(before_ns, mtime_ns);
+  // The mount has shown it as the time of change, too: that does not move when the bytes come.
+  if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) row.ctime_ns = mtime_ns;
   changed(inode, true);
   reply_.attributes = attributes(inode);
 }
