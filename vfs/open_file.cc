@@ -370,6 +370,7 @@ void OpenFile::finish_waiters(Ready& ready) {
 void OpenFile::fail_waiters(int64_t now_ns, Ready& ready) {
   std::erase_if(waiters_, [&](Waiter& waiter) {
     if (waiter.deadline_ns == 0 || waiter.deadline_ns > now_ns) return false;
+    for (Item& item : queue_) item.late |= item.number <= waiter.number;  // it goes on without them
     ready.push_back([done = std::move(waiter.done), code = waiter.code] { done(code); });
     return true;
   });

@@ -21,6 +21,7 @@ class FakeVolume : public VolumeClient {
   Bytes content, durable;  // durable: what survives lose_power()
   uint64_t change = 1, verifier = 7;
   std::vector<RequestBody> seen;
+  std::vector<bool> late;                                      // of those
   std::map<std::pair<InodeNumber, std::string>, Reply> names;  // Lookup
   std::map<InodeNumber, Attributes> inodes;                    // GetAttributes of others than the file (9)
   std::map<InodeNumber, std::string> links;                    // ReadLink
@@ -32,8 +33,10 @@ class FakeVolume : public VolumeClient {
   RecallListener recall;
   std::function<void(bool)> lost;
 
-  void call(const Credentials&, RequestBody body, Payload payload, const Options&, Done done) override {
+  void call(const Credentials&, RequestBody body, Payload payload, const Options& options,
+            Done done) override {
     seen.push_back(body);
+    late.push_back(options.late);
     if (!deferred) return done(answer(body, payload));
     // Applied when it is answered: a request on its way may be overtaken.
     queue.push_back(

@@ -149,6 +149,48 @@ BOOST_AUTO_TEST_CASE(attributes_are_set_although_there_is_no_room_for_the_bytes)
   BOOST_TEST(world.context.pending_attributes.load() == 0u);
 }
 
+// Another mount may have set attributes since: that costs these, not the bytes.
+BOOST_AUTO_TEST_CASE(bytes_are_written_although_their_attributes_are_refused) {
+  World world;
+  world.file->own_change(world.volume->attributes());
+  world.volume->refuse = [](const RequestBody& body) {
+    const auto* write = std::get_if<Write>(&body);
+    return write != nullptr && write->attributes ? Code::io : Code::ok;
+  };
+  uint64_t seen = world.file->error_mark();
+  world.write(0, "abc");
+  Attributes shown;
+  SetAttributes change;
+  change.inode = 9;
+  change.mode = 0600;
+  BOOST_TEST(world.file->set_attributes({}, change, shown));
+  world.flush();
+  BOOST_TEST((world.file->take_error(seen) == Code::io));
+  BOOST_TEST(text(world.volume->content) == "abc");
+  BOOST_TEST(world.asked<SetAttributes>() == 0u);
+  BOOST_TEST(world.file->clean());
+  BOOST_TEST(world.context.pending_attributes.load() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_program_was_told_of_before_is_late) {
+  World world;
+  world.write(0, "waited for", OpenFile::Mode::through);
+  BOOST_TEST(!world.volume->late.back());
+  world.write(0, "buffered");
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.volume->late.back());
+  world.volume->lose_power();
+  world.write(20, "told so", OpenFile::Mode::through);  // what was lost comes again
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.volume->late.back());
+  world.volume->down = true;
+  BOOST_TEST((world.write(0, "given up", OpenFile::Mode::through) == Code::unreachable));
+  BOOST_TEST(!world.volume->late.back());
+  world.volume->down = false;
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.volume->late.back());
+}
+
 BOOST_AUTO_TEST_CASE(attributes_that_need_a_judge_go_to_the_owner) {
   World world;
   world.file->own_change(world.volume->attributes());

@@ -265,6 +265,56 @@ BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   BOOST_TEST(peer.as(mount, 3, create).reply.code == Code::expired);
 }
 
+// What a mount repeats after a restart comes before what is new, or not at all.
+BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
+  for (const bool in_time : {true, false}) {
+    TestPeer peer;
+    const SessionId mount{9, 9};
+    const InodeNumber file = peer.make("a");
+    peer.as(mount, 0, Hello{});
+    BOOST_TEST(peer.as(mount, 0, Open{file, W_OK}).reply.code == Code::ok);
+    peer.kill();
+    peer.replica->leases().hold(true);  // as the service does until leases of before have ended
+    const auto write = [&](const SessionId& by, uint64_t sequence, bool late, std::string bytes) {
+      auto out = std::make_shared<std::optional<Code>>();
+      Request request;
+      request.volume = peer.id;
+      request.session = by;
+      request.sequence = sequence;
+      request.late = late;
+      Write body;
+      body.inode = file;
+      request.body = body;
+      peer.replica->execute(request, to_bytes(view(bytes)),
+                            [out](VolumeAnswer answer) { *out = answer.reply.code; });
+      return out;
+    };
+    const auto content = [&] {
+      const auto read = peer.call(Read{file, 0, 10});
+      return std::string(text(read.payload));
+    };
+    const auto fresh = write({}, 0, false, "new");
+    BOOST_TEST(!fresh->has_value());
+    BOOST_TEST(content() == "");
+    if (in_time) {
+      BOOST_TEST(peer.as(mount, 0, Hello{{file}}).reply.code == Code::ok);
+      write(mount, 1, true, "old");
+      BOOST_TEST(content() == "old");
+    }
+    peer.replica->leases().hold(false);
+    BOOST_TEST((*fresh == Code::ok));
+    if (!in_time) BOOST_TEST(peer.as(mount, 0, Hello{{file}}).reply.code == Code::ok);
+    BOOST_TEST(content() == "new");
+    BOOST_TEST((*write(mount, 2, true, "old") == Code::io));
+    if (in_time) BOOST_TEST((*write(mount, 1, true, "old") == Code::ok));  // was made
+    BOOST_TEST(content() == "new");
+    BOOST_TEST((*write(mount, 3, false, "now") == Code::ok));
+    BOOST_TEST(content() == "now");
+    peer.as(mount, 0, DropLeases{{file}, 0, false});  // it has sent all
+    BOOST_TEST((*write(mount, 4, true, "new") == Code::ok));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(mounts_of_this_process_hear_what_others_change) {
   TestPeer peer;
   std::vector<RecallItem> heard;
