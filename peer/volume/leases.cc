@@ -82,8 +82,8 @@ void Leases::add_fenced(const SessionId& session, InodeNumber inode, bool overta
 }
 
 void Leases::count_fenced() {
-  fenced_count_ = fenced_.size();
-  count_sessions();
+  const bool before = fenced_count_.exchange(fenced_.size()) != 0;
+  if (before == fenced_.empty()) count_sessions();  // who is alone may have changed
 }
 
 void Leases::end(const SessionId& session, int64_t at_ns) {

@@ -39,6 +39,15 @@ struct World {
     file->sync({}, [result](Code code) { *result = code; });
     return *result;
   }
+  void write_and_set_mode() {
+    write(0, "abc");
+    Attributes shown;
+    SetAttributes set;
+    set.inode = 9;
+    set.mode = 0600;
+    BOOST_TEST(file->set_attributes({}, set, shown));
+    flush();
+  }
   template <typename Body>
   size_t asked() const {
     return size_t(std::count_if(volume->seen.begin(), volume->seen.end(),
@@ -136,13 +145,7 @@ BOOST_AUTO_TEST_CASE(attributes_are_set_although_there_is_no_room_for_the_bytes)
     return std::holds_alternative<Write>(body) ? Code::no_space : Code::ok;
   };
   uint64_t seen = world.file->error_mark();
-  world.write(0, "abc");
-  Attributes shown;
-  SetAttributes change;
-  change.inode = 9;
-  change.mode = 0600;
-  BOOST_TEST(world.file->set_attributes({}, change, shown));
-  world.flush();
+  world.write_and_set_mode();
   BOOST_TEST((world.file->take_error(seen) == Code::no_space));
   BOOST_TEST(world.asked<SetAttributes>() == 1u);
   BOOST_TEST(world.file->clean());
@@ -158,13 +161,7 @@ BOOST_AUTO_TEST_CASE(bytes_are_written_although_their_attributes_are_refused) {
     return write != nullptr && write->attributes ? Code::io : Code::ok;
   };
   uint64_t seen = world.file->error_mark();
-  world.write(0, "abc");
-  Attributes shown;
-  SetAttributes change;
-  change.inode = 9;
-  change.mode = 0600;
-  BOOST_TEST(world.file->set_attributes({}, change, shown));
-  world.flush();
+  world.write_and_set_mode();
   BOOST_TEST((world.file->take_error(seen) == Code::io));
   BOOST_TEST(text(world.volume->content) == "abc");
   BOOST_TEST(world.asked<SetAttributes>() == 0u);
