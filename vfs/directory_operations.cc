@@ -37,6 +37,7 @@ struct Listing {
   // False: it did not fit.
   bool add(const std::string& name, const fuse_entry_param& entry, uint64_t next);
   bool add(const DirectoryEntry& entry);
+  void add_dots(const Reply& first_page);
   void reply();
 };
 using ListingPtr = std::shared_ptr<Listing>;
@@ -66,11 +67,24 @@ bool Listing::add(const DirectoryEntry& entry) {
   return add(entry.name, shown, entry.cookie);
 }
 
+// "." and "..", before the entries.
+void Listing::add_dots(const Reply& first_page) {
+  fuse_entry_param entry{};
+  entry.attr.st_mode = S_IFDIR;
+  entry.attr.st_ino = node;
+  if (position == 0) add(".", entry, 1);
+  if (const auto outside = request->session().tree.above(node)) {
+    entry.attr.st_ino = *outside;
+  } else if (!first_page.parents.empty()) {
+    entry.attr.st_ino = global_inode(client->number(), first_page.parents.front());
+  }
+  add("..", entry, 2);
+  position = 2;
+}
+
 void Listing::reply() {
   request->reply([&](fuse_req_t to) { return fuse_reply_buf(to, buffer.data(), used); });
 }
-
-void list(const ListingPtr& listing);
 
 // Leaves out what was made after the reading began. Returns whether anything was.
 bool cut(DirectoryHandle& handle, const Reply& reply, std::vector<DirectoryEntry>& entries) {
@@ -149,6 +163,7 @@ void fetch_ahead(const ListingPtr& listing, uint64_t cookie) {
 
 void take_page(const ListingPtr& listing, Reply& reply) {
   mark_read(*listing, reply.attributes);
+  if (listing->position < 2) listing->add_dots(reply);
   uint64_t next = 0;
   {
     std::lock_guard lock(listing->handle->mutex);
@@ -218,6 +233,7 @@ void fetch(const ListingPtr& listing) {
       cut(*listing->handle, answer.reply, answer.reply.entries);
     }
     listing->lease = answer.reply.lease;
+    if (listing->position < 2) listing->add_dots(answer.reply);
     for (const DirectoryEntry& entry : answer.reply.entries) {
       if (!listing->add(entry)) break;
     }
@@ -225,43 +241,14 @@ void fetch(const ListingPtr& listing) {
   });
 }
 
-// "." and "..", then the entries.
 void list(const ListingPtr& listing) {
-  auto dots = [listing](uint64_t parent) {
-    fuse_entry_param entry{};
-    entry.attr.st_mode = S_IFDIR;
-    entry.attr.st_ino = listing->node;
-    if (listing->position == 0) {
-      listing->add(".", entry, 1);
-      std::lock_guard lock(listing->handle->mutex);
-      listing->handle->until = 0;
-      listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
-    }
-    entry.attr.st_ino = parent;
-    listing->add("..", entry, 2);
-    listing->position = 2;
-    fetch(listing);
-  };
-  if (listing->position >= 2) {
-    if (listing->client->local() || !list_from_page(*listing)) return fetch(listing);
-    return listing->reply();
+  if (listing->position == 0) {
+    std::lock_guard lock(listing->handle->mutex);
+    listing->handle->until = 0;
+    listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
   }
-  const VolumeNumber volume = listing->client->number();
-  if (inode_of(listing->node) == kRootInode) {  // of a volume: the directory that its junction is in
-    uint64_t parent = listing->node;
-    for (const VolumePlace& place : *listing->request->session().tree.directory().places()) {
-      if (place.number == volume && volume != kRootVolume && !place.ancestors.empty())
-        parent = global_inode(place.parent, place.ancestors.back());
-    }
-    return dots(parent);
-  }
-  if (!listing->client->local()) listing->request->listen(listing->client);
-  listing->client->call(listing->request->who(), Lookup{inode_of(listing->node), ".."}, {},
-                        listing->request->options(), [listing, volume, dots](VolumeAnswer answer) {
-                          const bool known =
-                              answer.reply.code == Code::ok && answer.reply.attributes.inode != 0;
-                          dots(known ? global_inode(volume, answer.reply.attributes.inode) : listing->node);
-                        });
+  if (listing->position < 2 || listing->client->local() || !list_from_page(*listing)) return fetch(listing);
+  listing->reply();
 }
 
 void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info, bool plus) {

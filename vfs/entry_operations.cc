@@ -87,22 +87,13 @@ void lookup_itself(const RequestPtr& request, fuse_ino_t node) {
         session.reply_entry(request, session.client(node), found, {0, {}, answer.reply.lease, nullptr});
       });
 }
-// The directory that a volume hangs in.
-std::optional<uint64_t> parent_of_volume(MountSession& session, fuse_ino_t node) {
-  if (inode_of(node) != kRootInode || volume_of(node) == kRootVolume) return std::nullopt;
-  for (const VolumePlace& place : *session.tree.directory().places()) {
-    if (place.number == volume_of(node) && !place.ancestors.empty())
-      return global_inode(place.parent, place.ancestors.back());
-  }
-  return std::nullopt;
-}
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   auto request = begin(req);
   request->walks();
   if (std::string_view(name) == ".") return lookup_itself(request, parent);
   if (std::string_view(name) == "..") {
-    if (auto above = parent_of_volume(request->session(), parent)) return lookup_itself(request, *above);
+    if (auto above = request->session().tree.above(parent)) return lookup_itself(request, *above);
     return lookup_with(request, parent, name);
   }
   lookup_with(request, parent, name);

@@ -387,7 +387,8 @@ void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t
 
 void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t since) {
   const bool known = unchanged(rename.parent, since) && unchanged(rename.new_parent, since);
-  for (InodeNumber parent : {rename.parent, rename.new_parent}) forget_attributes(parent);
+  if (rename.parent != rename.new_parent) forget_attributes(rename.parent);
+  set_parent(rename.new_parent, reply, since);
   const InodeNumber* target = entry_of(rename.new_parent, rename.new_name);
   const bool same = target && *target == reply.attributes.inode;  // two names of one file: both stay
   if (rename.exchange || rename.whiteout || !known || same) {
@@ -401,7 +402,11 @@ void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t
       entries_.erase({rename.new_parent, rename.new_name});
     }
   }
-  forget_attributes(reply.attributes.inode);
+  if ((reply.lease & kLeaseInode) != 0) {
+    set_node(reply.attributes, since);
+  } else {
+    forget_attributes(reply.attributes.inode);
+  }
   if (reply.replaced) nodes_.erase(reply.replaced->inode);
   for (InodeNumber inode : {rename.parent, rename.new_parent, reply.attributes.inode}) changed_here(inode);
 }
@@ -451,8 +456,9 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   }
   if (const auto* mark = std::get_if<MarkAccess>(&body)) {
     Node* node = nodes_.find(mark->inode);
-    if (done && node)
-      node->attributes.atime_ns = std::max(node->attributes.atime_ns, reply.attributes.atime_ns);
+    if (!done || node == nullptr) return;
+    if (!node->known && (reply.lease & kLeaseInode) != 0) return set_node(reply.attributes, since);
+    node->attributes.atime_ns = std::max(node->attributes.atime_ns, reply.attributes.atime_ns);
     return;
   }
   std::visit(

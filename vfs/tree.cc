@@ -53,6 +53,15 @@ bool VolumeTree::on_the_way(VolumeNumber volume, InodeNumber inode) {
   });
 }
 
+std::optional<uint64_t> VolumeTree::above(uint64_t global) {
+  if (inode_of(global) != kRootInode || volume_of(global) == kRootVolume) return std::nullopt;
+  for (const VolumePlace& place : *directory_.places()) {
+    if (place.number == volume_of(global) && !place.ancestors.empty())
+      return global_inode(place.parent, place.ancestors.back());
+  }
+  return std::nullopt;
+}
+
 TreeNode VolumeTree::assume(std::shared_ptr<VolumeClient> volume, InodeNumber inode) {
   TreeNode node;
   node.assumed = true;

@@ -72,6 +72,8 @@ class VolumeTree {
 
   VolumeDirectory& directory() { return directory_; }
   std::shared_ptr<VolumeClient> client(uint64_t global) { return directory_.client(volume_of(global)); }
+  // The directory that this root of a volume hangs in; nothing: it is the mesh's root, or no volume's.
+  std::optional<uint64_t> above(uint64_t global);
 
   using NodeDone = std::function<void(Result<TreeNode>)>;
   using Options = VolumeClient::Options;

@@ -56,7 +56,7 @@ struct Close {
 // "." and ".." are not among the entries, whose cookies begin at kFirstCookie: 1 and 2 are left to the
 // caller for these two.
 inline constexpr uint64_t kFirstCookie = 3;
-struct ReadDirectory {  // -> entries, `end`, `offset`: the cookie of the next entry that is made
+struct ReadDirectory {  // -> entries, `end`, `parents`, `offset`: the cookie of the next entry that is made
   static constexpr uint16_t kKind = 6;
   InodeNumber inode = 0;
   uint64_t cookie = 0;  // 0: from the start; else a DirectoryEntry::cookie
@@ -506,7 +506,7 @@ struct Reply {
   std::optional<Attributes> replaced;   // Rename: what was at the target
   std::vector<DirectoryEntry> entries;  // ReadDirectory, Resolve
   std::vector<std::string> names;       // ListXattrs
-  std::vector<InodeNumber> parents;     // MakeJunction
+  std::vector<InodeNumber> parents;     // MakeJunction; ReadDirectory: of the directory above
   std::vector<ExtentLayout> extents;    // Layout
   std::string text;                     // ReadLink, GetXattr
   uint64_t offset = 0;                  // Write, SeekData, ReadDirectory

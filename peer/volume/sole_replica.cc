@@ -72,15 +72,9 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
   const Leases::Inodes about = asks_about(request.body);
   if (waits_for_late_ones(request, about)) {
-    auto kept =
-        std::make_shared<std::tuple<Request, Payload, Done>>(request, std::move(payload), std::move(done));
-    auto then = [this, self = weak_from_this().lock(), kept] {
-      auto& [asked, bytes, answered] = *kept;
-      if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
-      execute(asked, std::move(bytes), std::move(answered));
-    };
-    if (leases_->after_hold(then)) return;
-    return then();
+    const Leases::Then then = again(request, std::move(payload), std::move(done));
+    if (!leases_->after_hold(then)) then();
+    return;
   }
   if (owned_elsewhere(request, about))
     return after_taking_back(request, about, std::move(payload), std::move(done));
@@ -149,11 +143,19 @@ void SoleReplica::after_taking_back(const Request& request, const Leases::Inodes
   for (InodeNumber inode : about) {
     if (inode != 0 && leases_->owned_elsewhere(request.session, inode)) taken.push_back(inode);
   }
-  auto kept = std::make_shared<std::pair<Request, Payload>>(request, std::move(payload));
   leases_->take_back(request.session, taken, locks_pages(request.body),
-                     [this, self = weak_from_this().lock(), kept, done = std::move(done)] {
-                       execute(kept->first, std::move(kept->second), done);
-                     });
+                     again(request, std::move(payload), std::move(done)));
+}
+
+// What has waited is executed as if it came only now; by an owner that stops meanwhile not at all.
+Leases::Then SoleReplica::again(const Request& request, Payload payload, Done done) {
+  auto kept =
+      std::make_shared<std::tuple<Request, Payload, Done>>(request, std::move(payload), std::move(done));
+  return [this, self = weak_from_this().lock(), kept] {
+    auto& [asked, bytes, answered] = *kept;
+    if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
+    execute(asked, std::move(bytes), std::move(answered));
+  };
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.

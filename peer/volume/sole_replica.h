@@ -141,6 +141,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   bool waits_for_late_ones(const Request& request, const Leases::Inodes& about) const;
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
+  Leases::Then again(const Request& request, Payload payload, Done done);
   bool asked_in_error(const Operation& operation) const;
   bool overtaken(const Request& request) const;
   bool was_made(const Operation& operation) const;

@@ -383,6 +383,7 @@ Result program(const Words& words) {
 struct Load {
   size_t arguments;
   Result (*run)(const Words&);
+  bool inside = false;  // run in the directory that its first argument names: all paths are as long
 };
 
 const std::map<std::string, Load>& loads() {
@@ -392,17 +393,17 @@ const std::map<std::string, Load>& loads() {
       {"random_write", {3, random_write}},
       {"random_read", {3, random_read}},
       {"append_fsync", {2, append_fsync}},
-      {"create", {3, create}},
-      {"create_more", {3, create_more}},
-      {"create_empty", {2, create_empty}},
-      {"stat", {2, stat_all}},
-      {"stat_some", {3, stat_some}},
-      {"read", {2, read_all}},
-      {"read_some", {3, read_some}},
-      {"rename", {2, rename_all}},
-      {"unlink", {2, unlink_all}},
-      {"mkdir", {2, mkdir_all}},
-      {"rmdir", {2, rmdir_all}},
+      {"create", {3, create, true}},
+      {"create_more", {3, create_more, true}},
+      {"create_empty", {2, create_empty, true}},
+      {"stat", {2, stat_all, true}},
+      {"stat_some", {3, stat_some, true}},
+      {"read", {2, read_all, true}},
+      {"read_some", {3, read_some, true}},
+      {"rename", {2, rename_all, true}},
+      {"unlink", {2, unlink_all, true}},
+      {"mkdir", {2, mkdir_all, true}},
+      {"rmdir", {2, rmdir_all, true}},
       {"list", {1, list_raw}},
       {"program", {1, program}},
   };
@@ -412,13 +413,17 @@ const std::map<std::string, Load>& loads() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Words words(argv + std::min(argc, 2), argv + argc);
+  Words words(argv + std::min(argc, 2), argv + argc);
   const auto found = argc > 1 ? loads().find(argv[1]) : loads().end();
   if (found == loads().end() || words.size() < found->second.arguments) {
     fprintf(stderr, "usage: fsload LOAD ARGUMENTS...; loads:");
     for (const auto& [name, load] : loads()) fprintf(stderr, " %s", name.c_str());
     fprintf(stderr, "\n");
     return 2;
+  }
+  if (found->second.inside) {
+    if (chdir(words[0].c_str()) != 0) fail("chdir", words[0]);
+    words[0] = ".";
   }
   const Result result = found->second.run(words);
   printf("{\"seconds\": %.9f, \"count\": %llu, \"bytes\": %llu}\n", result.seconds,

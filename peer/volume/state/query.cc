@@ -157,6 +157,7 @@ Status Query::answer(const ReadDirectory& request) {
     reply.entries.push_back(std::move(described));
   }
   reply.offset = row.next_cookie;
+  reply.parents = {row.parent};
   reply.attributes = attributes_of(request.inode, row);
   return {};
 }

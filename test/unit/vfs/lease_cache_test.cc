@@ -74,11 +74,16 @@ struct Cached {
       reply.parent = inodes[unlink->parent];
       names.erase(unlink->name);
     } else if (const auto* rename = std::get_if<Rename>(&body)) {
+      ++inodes[names[rename->name]].change;
       reply.attributes = inodes[names[rename->name]];
+      reply.parent = inodes[rename->new_parent];
       names[rename->new_name] = names[rename->name];
       names.erase(rename->name);
     } else if (const auto* listing = std::get_if<ReadDirectory>(&body)) {
       list(*listing, reply);
+    } else if (const auto* mark = std::get_if<MarkAccess>(&body)) {
+      inodes[mark->inode].atime_ns = clock.now;
+      reply.attributes = inodes[mark->inode];
     } else if (const auto* set = std::get_if<SetAttributes>(&body)) {
       ++inodes[set->inode].change;
       reply.attributes = inodes[set->inode];
@@ -254,7 +259,8 @@ BOOST_AUTO_TEST_CASE(own_changes_are_seen_at_once) {
   BOOST_TEST(mount.call(Lookup{kRoot, "new"}).attributes.inode == made.attributes.inode);
   mount.call(Rename{kRoot, "new", kRoot, "other", false, false});
   BOOST_TEST(mount.look("new") == Code::not_found);
-  BOOST_TEST(mount.look("other") == Code::ok);
+  BOOST_TEST(!mount.asks(Lookup{kRoot, "other"}));
+  BOOST_TEST(mount.call(Lookup{kRoot, "other"}).attributes.change == made.attributes.change + 1);
   mount.call(Unlink{kRoot, "other", false});
   BOOST_TEST(mount.look("other") == Code::not_found);
   BOOST_TEST(mount.call(kStat).attributes.change == 1u);
@@ -263,6 +269,23 @@ BOOST_AUTO_TEST_CASE(own_changes_are_seen_at_once) {
   mount.call(set);
   BOOST_TEST(!mount.asks(kStat));
   BOOST_TEST(mount.call(kStat).attributes.change == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_time_of_access_is_known_once_it_is_answered) {
+  Cached mount;
+  mount.call(kStat);
+  mount.volume->deferred = true;
+  mount.begin(MarkAccess{kFile});
+  const auto stat = mount.begin(kStat);  // asks: what was known is older
+  BOOST_TEST(!stat->has_value());
+  mount.volume->step(1);
+  mount.volume->step();
+  mount.volume->deferred = false;
+  BOOST_TEST(!mount.asks(kStat));
+  mount.clock.now += kSecond;
+  mount.call(MarkAccess{kFile});
+  BOOST_TEST(!mount.asks(kStat));
+  BOOST_TEST(mount.call(kStat).attributes.atime_ns == mount.clock.now);
 }
 
 // What a question on its way beside an own change will answer is of before or after: not to be kept.

@@ -215,6 +215,7 @@ BOOST_AUTO_TEST_CASE(exchange_swaps) {
   BOOST_TEST(volume.ask(Lookup{a, "sub"}).attributes.inode == file);
   BOOST_TEST(volume.ask(Lookup{b, "file"}).attributes.inode == sub);
   BOOST_TEST(volume.ask(Lookup{sub, ".."}).attributes.inode == b);
+  BOOST_TEST(volume.ask(ReadDirectory{sub}).parents == std::vector{b});
   BOOST_TEST(volume.attributes(a).nlink == 2u);
   BOOST_TEST(volume.attributes(b).nlink == 3u);
   auto up = rename_of(kRootInode, "b", b, "file");
