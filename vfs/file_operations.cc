@@ -250,10 +250,13 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   write(request, handle, bytes, how);
 }
 
-// The result of a flush or sync, and what was lost of this handle's file before.
+// The result of a flush or sync, or what was lost of this handle's file before: that is told once, so it is
+// kept from nobody for the sake of an owner that is away, nor told to who was interrupted meanwhile.
 void answer_with_errors(const RequestPtr& request, const HandlePtr& handle, Code code) {
-  if (const Code lost = handle->take_error(); code == Code::ok) code = lost;
-  request->error(code);
+  request->reply([&](fuse_req_t to) {
+    const Code lost = handle->take_error();
+    return fuse_reply_err(to, to_errno(lost != Code::ok ? lost : code));
+  });
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {

@@ -33,6 +33,32 @@ list(entries)
 """
 
 
+SYNC_TWICE = """
+import errno, os, signal, sys, time
+def interrupted(*_):
+    raise InterruptedError()
+def sync(file):
+    try:
+        os.fsync(file)
+        print("fine", flush=True)
+    except InterruptedError:
+        print("interrupted", flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+signal.signal(signal.SIGALRM, interrupted)
+file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+os.write(file, b"A" * 1000)
+os.fsync(file)
+time.sleep(0.3)
+os.pwrite(file, b"B" * 1000, 0)
+print("buffered", flush=True)
+sys.stdin.readline()
+signal.alarm(1)
+sync(file)
+sync(file)
+"""
+
+
 def read(path):
     with open(path) as file:
         return file.read()
@@ -172,6 +198,27 @@ class CutOff(Case):
             with self.assertRaises(OSError):
                 held.close()
             m.cut(owner, off=False)
+
+
+    def test_an_fsync_that_was_interrupted_leaves_its_error_to_the_next(self):
+        """The bytes are refused, since others wrote meanwhile; a signal ends the first fsync, a second one waits for the link."""
+        with Mesh(3, unreachable_timeout=30, namespaces=True) as m:
+            here, other, owner = m.peers
+            here.efs("volume", "create", "/far", "--on", owner.name, "--yes")
+            program = subprocess.Popen(["/usr/bin/python3", "-c", SYNC_TWICE, here.path("far", "f")], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True)
+            with program:
+                self.assertEqual(program.stdout.readline(), "buffered\n")
+                m.cut(here)
+                program.stdin.write("\n")
+                program.stdin.flush()
+                with open(other.path("far", "f"), "r+b") as file:
+                    file.write(b"C" * 10)
+                self.assertEqual(program.stdout.readline(), "interrupted\n")
+                time.sleep(0.5)
+                m.cut(here, off=False)
+                self.assertEqual(program.stdout.readline(), "EIO\n")
+            self.assertEqual(read(other.path("far", "f"))[:12], "CCCCCCCCCCAA")
 
 
 class Broken(Case):
