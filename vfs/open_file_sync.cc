@@ -219,8 +219,11 @@ Code OpenFile::synced(uint64_t upto, uint64_t answered) {
     }
   }
   durable_ = std::max(durable_, answered);
-  unkept_until_ns_ = 0;
-  return std::exchange(lost_, false) ? Code::io : Code::ok;
+  if (answered == answered_) unkept_until_ns_ = 0;  // what was answered meanwhile may be lost yet
+  if (!std::exchange(lost_, false)) return Code::ok;
+  ++errors_;  // every handle hears of it
+  error_ = Code::io;
+  return Code::io;
 }
 
 // ---- attributes ----

@@ -384,6 +384,42 @@ BOOST_AUTO_TEST_CASE(bytes_that_could_not_be_kept_fail_the_fsync) {
   BOOST_TEST((world.sync() == Code::ok));
 }
 
+// Not only who happens to sync when it is found out.
+BOOST_AUTO_TEST_CASE(bytes_that_could_not_be_kept_are_missed_by_each_handle) {
+  World world;
+  uint64_t first = world.file->error_mark(), second = first;
+  world.context.kept_bytes = kKeptMountBytes;
+  world.write(0, "gone");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->lose_power();
+  BOOST_TEST((world.write(0, "new", OpenFile::Mode::durable) == Code::io));
+  BOOST_TEST((world.file->take_error(first) == Code::io));
+  BOOST_TEST((world.file->take_error(first) == Code::ok));
+  BOOST_TEST((world.file->take_error(second) == Code::io));
+}
+
+BOOST_AUTO_TEST_CASE(a_sync_does_not_cover_what_is_answered_beside_it) {
+  World world;
+  world.context.kept_bytes = kKeptMountBytes;
+  world.write(0, "a");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->deferred = true;
+  Code code = Code::cancelled;
+  world.file->sync({}, [&](Code result) { code = result; });
+  world.write(1, "b");
+  world.file->flush([](Code) {});
+  BOOST_REQUIRE(world.volume->queue.size() == 2u);
+  world.volume->durable = world.volume->content;  // the owner syncs, then writes, and that is answered first
+  world.volume->step(1);
+  const Bytes durable = world.volume->durable;
+  world.volume->step();
+  BOOST_TEST((code == Code::ok));
+  world.volume->deferred = false;
+  world.volume->durable = durable;
+  world.volume->lose_power();
+  BOOST_TEST((world.sync() == Code::io));  // b is gone
+}
+
 BOOST_AUTO_TEST_CASE(appends_go_where_the_owners_end_is) {
   World world;
   world.volume->content = to_bytes(view("theirs|"));
