@@ -5,14 +5,15 @@ namespace efs {
 uint64_t LockBook::ask(const Holder& holder, const std::shared_ptr<VolumeClient>& client) {
   std::lock_guard lock(mutex_);
   holders_[holder] = client;
-  waits_[++last_ticket_] = client;
+  waits_[++last_ticket_] = {holder, client};
   locked_[holder.node % kLockedFiles] = holder.node;
   return last_ticket_;
 }
 
-void LockBook::answered(uint64_t ticket) {
+void LockBook::answered(uint64_t ticket, bool granted) {
   std::lock_guard lock(mutex_);
-  waits_.erase(ticket);
+  const auto wait = waits_.extract(ticket);
+  if (granted && !wait.empty()) holders_.insert(wait.mapped());
 }
 
 bool LockBook::take(const Holder& holder) {
@@ -33,7 +34,7 @@ std::map<LockBook::Holder, std::shared_ptr<VolumeClient>> LockBook::take_all() {
 std::vector<LockBook::Wait> LockBook::take_waits() {
   std::vector<Wait> out;
   std::lock_guard lock(mutex_);
-  for (auto& [ticket, client] : waits_) out.push_back({std::move(client), ticket});
+  for (auto& [ticket, wait] : waits_) out.push_back({std::move(wait.second), ticket});
   waits_.clear();
   return out;
 }

@@ -31,9 +31,10 @@ class LockBook {
     uint64_t ticket = 0;
   };
 
-  // It asks for a lock: the ticket for that. `answered` when it has, or has not, got it.
+  // It asks for a lock: the ticket for that. `answered` when it has got it, or not: what it let go of while
+  // it waited was not this one.
   uint64_t ask(const Holder& holder, const std::shared_ptr<VolumeClient>& client);
-  void answered(uint64_t ticket);
+  void answered(uint64_t ticket, bool granted);
   // It lets go of all it has: true when it may have any.
   bool take(const Holder& holder);
   bool was_locked(uint64_t node) const;
@@ -46,7 +47,7 @@ class LockBook {
   mutable std::mutex mutex_;
   uint64_t last_ticket_ = 0;
   std::map<Holder, std::shared_ptr<VolumeClient>> holders_;
-  std::map<uint64_t, std::shared_ptr<VolumeClient>> waits_;
+  std::map<uint64_t, std::pair<Holder, std::shared_ptr<VolumeClient>>> waits_;
   std::vector<uint64_t> locked_ = std::vector<uint64_t>(kLockedFiles);
 };
 

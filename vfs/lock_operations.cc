@@ -98,7 +98,7 @@ void set_lock(const RequestPtr& request, const std::shared_ptr<FileHandle>& hand
   options.timeout_ns = session->options.unreachable_timeout_ns;
   client->call(handle->who, body, {}, options, [request, session, client, body](VolumeAnswer answer) {
     const Code code = answer.reply.code;
-    if (body.ticket != 0) session->locks.answered(body.ticket);
+    if (body.ticket != 0) session->locks.answered(body.ticket, code == Code::ok);
     const bool taken = request->error(code == Code::ok ? 0 : errno_of(code));
     // Nobody knows of it, or nobody knows whether it was granted.
     const bool undo = code == Code::ok ? !taken : code == Code::unreachable || code == Code::closed;

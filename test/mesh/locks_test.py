@@ -101,6 +101,14 @@ class Inside:
         result = libc.fcntl(self.files[name], fcntl.F_SETLKW, ctypes.create_string_buffer(flock_struct(kind)))
         return [result, ctypes.get_errno() if result else 0, time.monotonic() - start]
 
+    def wait_and_close(self, name, other):
+        """A thread waits for a lock; another closes a descriptor of the same file meanwhile."""
+        thread = threading.Thread(target=self.posix, args=[name, fcntl.F_WRLCK, 0, 0, True])
+        thread.start()
+        time.sleep(0.3)
+        self.close(other)
+        thread.join()
+
     def count(self, name, counter, rounds, how):
         """Under the lock: reads the number in `counter`, and writes one more."""
         for _ in range(rounds):
@@ -285,6 +293,22 @@ class Locks(unittest.TestCase):
             self.assertIsNone(a.end())
             for one in (a, c):
                 self.assertIsNone(one("posix", "f", UNLOCK))
+
+    def test_a_descriptor_is_closed_while_a_thread_waits(self):
+        """What the process had then goes; what it is granted afterwards goes with the process."""
+        for holder, waiter in [(0, 1), (1, 0), (1, 2)]:
+            a, b = self.program(holder), self.program(waiter)
+            b("open", "other", self.mesh[waiter].path(self.name))
+            self.assertIsNone(a("posix", "f", WRITE))
+            b.begin("wait_and_close", "f", "other")
+            time.sleep(0.6)
+            self.assertIsNone(a("posix", "f", UNLOCK))
+            self.assertIsNone(b.end())
+            self.assertEqual(a("posix", "f", WRITE), "EAGAIN")
+            b.kill()
+            self.programs.remove(b)
+            wait_until("it is free", lambda program=a: program("posix", "f", WRITE) is None, 3)
+            self.assertIsNone(a("posix", "f", UNLOCK))
 
     def test_many_wait(self):
         """More than requests without an answer may be: none hangs, each gets it."""
