@@ -93,9 +93,10 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
       notifier.inode(file->node(), false, answer);
     });
   };
-  request->session().settle_attributes(request, [request, client, node, acquired = std::move(acquired)] {
-    request->session().files->acquire(client, inode_of(node), acquired);
-  });
+  request->session().settle_attributes(request, client->number(),
+                                       [request, client, node, acquired = std::move(acquired)] {
+                                         request->session().files->acquire(client, inode_of(node), acquired);
+                                       });
 }
 
 struct Created {

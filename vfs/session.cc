@@ -362,7 +362,7 @@ void MountSession::call(const RequestPtr& request, const std::shared_ptr<VolumeC
   }
   if (!client->local() || std::holds_alternative<Sync>(body)) request->listen(client);
   if (request->who().uid != 0 && context.pending_attributes.load() != 0) {
-    return settle_attributes(request,
+    return settle_attributes(request, client->number(),
                              [request, client, body = std::move(body), answered = std::move(answered)] {
                                request->session().ask(request, client, body, answered);
                              });
@@ -370,10 +370,11 @@ void MountSession::call(const RequestPtr& request, const std::shared_ptr<VolumeC
   ask(request, client, std::move(body), std::move(answered));
 }
 
-void MountSession::settle_attributes(const RequestPtr& request, std::function<void()> then) {
+void MountSession::settle_attributes(const RequestPtr& request, VolumeNumber volume,
+                                     std::function<void()> then) {
   if (request->who().uid == 0 || context.pending_attributes.load() == 0) return then();
   auto left = std::shared_ptr<void>(nullptr, [then = std::move(then)](void*) { then(); });
-  for (auto& file : files->all()) {
+  for (auto& file : files->of_volume(volume)) {
     if (file->holds_attributes()) file->flush([left](Code) {});
   }
 }

@@ -231,8 +231,9 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void call(const RequestPtr& request, uint64_t node, RequestBody body, Answered answered);
   void call(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, RequestBody body,
             Answered answered);
-  // Runs `then` once the owners know what was set here, if they have to judge by it what this caller may do.
-  void settle_attributes(const RequestPtr& request, std::function<void()> then);
+  // Runs `then` once the volume's owner knows what was set here, if it has to judge by it what this caller
+  // may do.
+  void settle_attributes(const RequestPtr& request, VolumeNumber volume, std::function<void()> then);
 
   // What a name leads to: `parent` for what was leased of the directory, `lease` of the answers (kLease...).
   struct Shown {

@@ -5,6 +5,7 @@ fails with a clear errno; everything else goes on; and when the owner is back, s
 what was written meanwhile. Peers have network namespaces, so a link that is down loses packets and breaks nothing.
 """
 import concurrent.futures
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import time
 import unittest
 
 import mesh
-from mesh import EFS, KEYS, LONG, PEER, Mesh, is_mounted, run, wait_until
+from mesh import EFS, KEYS, LONG, PEER, Mesh, NearAndFar, is_mounted, run, wait_until
 
 PATIENCE = 2  # s: vfs.unreachable_timeout here
 FROZEN = 15 if LONG else 11.5  # s: connections are given up after 10
@@ -434,6 +435,39 @@ class Stopped(Case):
             self.assertEqual(read(m[0].path("again")), "again")
             run("umount", "-l", victim.mount)
             self.goes_on("a mount again", lambda: victim.efs("mount", victim.mount, check=False).returncode == 0)
+
+
+class Frozen(NearAndFar):
+    """The owner of /far is stopped (SIGSTOP) for a while."""
+
+    @contextlib.contextmanager
+    def frozen(self):
+        self.mesh[2].signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.mesh[2].signal(signal.SIGCONT)
+
+    def opened(self, name):
+        """A file of /far that is open and durable at the first peer."""
+        file = os.open(self.mesh[0].path("far", name), os.O_CREAT | os.O_RDWR, 0o666)
+        os.write(file, b"x")
+        os.fsync(file)
+        return file
+
+    def test_whoever_is_not_root_goes_on_elsewhere(self):
+        """Though a mode was set here that the owner does not know yet."""
+        os.chmod(self.mesh[0].path("near"), 0o777)
+        file = self.opened("mode")
+        with self.frozen():
+            os.pwrite(file, b"y", 0)
+            os.fchmod(file, 0o640)
+            start = time.monotonic()
+            run("touch", self.mesh[0].path("near", "theirs"), user=65534, group=65534, extra_groups=[])
+            self.assertLess(time.monotonic() - start, 1)
+        os.close(file)
+        self.assertEqual(stat.S_IMODE(os.stat(self.mesh[1].path("far", "mode")).st_mode), 0o640)
+
 
 
 def inside(peer):
