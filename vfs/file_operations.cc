@@ -62,6 +62,7 @@ void drop_handle(MountSession& session, const fuse_file_info& info) {
 // The owner is asked to open `file`; `then` gets the attributes. A refusal releases the file again.
 void open_at_owner(const RequestPtr& request, const std::shared_ptr<OpenFile>& file, uint32_t want,
                    std::function<void(const Attributes&)> then) {
+  if (request->is_answered()) return request->session().files->release(file);
   auto client = file->client();
   client->call(request->who(), Open{file->inode(), want}, {}, request->options(),
                [request, file, want, then = std::move(then)](VolumeAnswer answer) {

@@ -11,6 +11,8 @@ inline constexpr uint64_t kDirtyFileBytes = 16 << 20;   // above this a file's w
 inline constexpr uint64_t kDirtyMountBytes = 64 << 20;  // and above this those of the whole mount
 inline constexpr uint64_t kDirtyHardBytes = 128 << 20;  // above this a write is refused
 inline constexpr int64_t kDirtyAge = 1 * kSecond;       // dirty bytes are sent at the latest after this
+// For the owner's answer to what was interrupted; then what waits for something else is left, too.
+inline constexpr int64_t kGiveUpPatience = 3 * kSecond;
 // A signal that the program handles: it waits on, as on any local disk, until this has passed.
 inline constexpr int64_t kInterruptPatience = 5 * kSecond;
 inline constexpr int64_t kInterruptCheck = 200 * kMillisecond;  // whether it is being killed meanwhile

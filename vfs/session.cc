@@ -115,6 +115,10 @@ void KernelRequest::give_up() {
       self->give_up_();
     } else if (self->client_) {
       self->client_->poke();
+      // Who waits for something else than its own question is not woken by that.
+      self->session_->background.after(kGiveUpPatience, [weak] {
+        if (auto waits = weak.lock()) waits->error(Code::interrupted);
+      });
     } else {
       self->error(Code::interrupted);
     }
@@ -381,6 +385,7 @@ void MountSession::settle_attributes(const RequestPtr& request, VolumeNumber vol
 
 void MountSession::ask(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client,
                        RequestBody body, Answered answered) {
+  if (request->is_answered()) return;
   std::shared_ptr<RequestBody> again;
   if (request->who().uid != 0 && (!request->who().groups_known || request->is_by_handle()))
     again = std::make_shared<RequestBody>(body);

@@ -59,6 +59,7 @@ class KernelRequest : public std::enable_shared_from_this<KernelRequest> {
   VolumeClient::Options options() const;
   void interrupt();  // the kernel says so
   void give_up();    // now
+  bool is_answered() const { return claimed_.load(); }
 
   // Replies. All but the first are dropped. `false`: the kernel did not take it (the caller is gone).
   bool error(int number);

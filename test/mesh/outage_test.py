@@ -468,6 +468,13 @@ class Frozen(NearAndFar):
         os.close(file)
         self.assertEqual(stat.S_IMODE(os.stat(self.mesh[1].path("far", "mode")).st_mode), 0o640)
 
+    def test_a_program_is_killed_while_it_waits_for_a_close(self):
+        file = self.opened("closed")
+        with self.frozen():
+            os.close(file)
+            time.sleep(0.2)  # the owner is told
+            self.assertLess(interrupted_after("KILL", "cat", self.mesh[0].path("far", "closed")), 4)
+
 
 
 def inside(peer):
