@@ -99,6 +99,13 @@ void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, 
   });
 }
 
+void change_xattr(const RequestPtr& request, fuse_ino_t node, RequestBody body) {
+  request->session().call(request, node, std::move(body), [request, node](VolumeAnswer&) {
+    if (auto file = request->session().files->find(node)) file->attributes_are_stale();
+    request->error(0);
+  });
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
                  int flags) {
   auto request = begin(req);
@@ -109,16 +116,14 @@ void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* 
   body.create = (flags & 1) != 0;   // XATTR_CREATE
   body.replace = (flags & 2) != 0;  // XATTR_REPLACE
   if (auto file = request->session().files->find(node)) file->attributes_are_stale();
-  settled(request, node, name, [request, node, body = std::move(body)] {
-    request->session().call(request, node, body, [request](VolumeAnswer&) { request->error(0); });
-  });
+  settled(request, node, name,
+          [request, node, body = std::move(body)] { change_xattr(request, node, body); });
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t node, const char* name) {
   auto request = begin(req);
-  settled(request, node, name, [request, node, body = RemoveXattr{inode_of(node), name}] {
-    request->session().call(request, node, body, [request](VolumeAnswer&) { request->error(0); });
-  });
+  settled(request, node, name,
+          [request, node, body = RemoveXattr{inode_of(node), name}] { change_xattr(request, node, body); });
 }
 
 // A value, or with size 0 its length.

@@ -115,10 +115,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     no_capability_ = true;
     if (attribute_news_.load() != news) no_capability_ = false;
   }
-  void attributes_are_stale() {
-    attribute_news_.fetch_add(1);
-    no_capability_ = false;
-  }
+  // Somebody changed something: an fsync is about that, too.
+  void attributes_are_stale();
 
   void owner_restarted();
 

@@ -228,6 +228,13 @@ Code OpenFile::synced(uint64_t upto, uint64_t answered) {
 
 // ---- attributes ----
 
+void OpenFile::attributes_are_stale() {
+  attribute_news_.fetch_add(1);
+  no_capability_ = false;
+  std::lock_guard lock(mutex_);
+  ++answered_;
+}
+
 uint64_t OpenFile::buffered_end() const {
   uint64_t end = dirty_.end();
   for (const Item& item : queue_) end = std::max<uint64_t>(end, item.offset + item.bytes.size());

@@ -420,6 +420,17 @@ BOOST_AUTO_TEST_CASE(a_sync_does_not_cover_what_is_answered_beside_it) {
   BOOST_TEST((world.sync() == Code::io));  // b is gone
 }
 
+BOOST_AUTO_TEST_CASE(an_fsync_is_about_what_others_changed_too) {
+  World world;
+  world.write(0, "a");
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 1u);
+  world.file->attributes_are_stale();
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 2u);
+}
+
 BOOST_AUTO_TEST_CASE(appends_go_where_the_owners_end_is) {
   World world;
   world.volume->content = to_bytes(view("theirs|"));
