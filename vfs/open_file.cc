@@ -54,9 +54,9 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
   {
     std::unique_lock lock(mutex_);
     wait |= !may_buffer_;
-    if (context_.dirty_bytes.load() > kDirtyHardBytes) {
+    if (context_.dirty_bytes.load() > kDirtyHardBytes && file_bytes() != 0) {
       lock.unlock();
-      return done(Code::unreachable);
+      return write_after_flush(who, offset, to_bytes(bytes), mode, std::move(done));
     }
     if (pending_) cut_all();  // these bytes come after them
     const uint64_t before = dirty_.bytes();
@@ -87,6 +87,15 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
   };
   if (mode == Mode::durable) return sync(who, std::move(waited));
   flush(std::move(waited));
+}
+
+// Others hold what there is room for, or this file's owner is away: its own bytes go first.
+void OpenFile::write_after_flush(const Credentials& who, uint64_t offset, Bytes bytes, Mode mode, Done done) {
+  flush([self = shared_from_this(), who, offset, bytes = std::move(bytes), mode,
+         done = std::move(done)](Code code) mutable {
+    if (code != Code::ok) return done(code);
+    self->write(who, offset, bytes, mode, std::move(done));
+  });
 }
 
 // The volume is asked with no lock held; what is called back meanwhile counts.

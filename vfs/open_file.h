@@ -177,6 +177,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t file_bytes() const { return dirty_.bytes() + queued_bytes_; }
 
   bool ask_to_buffer();
+  void write_after_flush(const Credentials& who, uint64_t offset, Bytes bytes, Mode mode, Done done);
 
   void pump();
   void send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock);

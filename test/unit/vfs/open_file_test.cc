@@ -455,6 +455,38 @@ BOOST_AUTO_TEST_CASE(too_much_makes_the_writer_wait) {
   BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
 
+// Many programs may: nobody is told that an owner which is only slow is away.
+BOOST_AUTO_TEST_CASE(who_writes_when_the_mount_is_full_waits_for_what_its_file_holds) {
+  World world;
+  world.context.dirty_bytes = kDirtyHardBytes + 1;  // others'
+  world.context.unreachable_timeout_ns = kMinute;
+  world.volume->deferred = true;
+  Code first = Code::cancelled, second = Code::cancelled;
+  const auto write = [&](uint64_t offset, std::string_view bytes, Code& code) {
+    world.file->write({}, offset, view(bytes), OpenFile::Mode::buffered, [&](Code result) { code = result; });
+  };
+  write(0, "old", first);
+  write(0, "new", second);
+  BOOST_TEST((first == Code::cancelled));
+  BOOST_TEST((second == Code::cancelled));
+  BOOST_TEST(world.context.dirty_bytes.load() == kDirtyHardBytes + 4);  // one write a file, and no more
+  world.volume->step();
+  BOOST_TEST((first == Code::ok));
+  BOOST_TEST((second == Code::cancelled));
+  world.volume->step();
+  BOOST_TEST((second == Code::ok));
+  BOOST_TEST(text(world.volume->content) == "new");
+  // Of an owner that is away it holds no more than that.
+  world.context.unreachable_timeout_ns = -1;
+  world.volume->deferred = false;
+  world.volume->down = true;
+  write(0, "1", first);
+  write(1, "2", second);
+  BOOST_TEST((first == Code::unreachable));
+  BOOST_TEST((second == Code::unreachable));
+  BOOST_TEST(world.context.dirty_bytes.load() == kDirtyHardBytes + 2);
+}
+
 BOOST_AUTO_TEST_CASE(attributes_never_go_back) {
   World world;
   const Attributes old = world.volume->attributes();
