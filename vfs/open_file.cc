@@ -410,8 +410,9 @@ void OpenFile::wait_for_queue(Done done) {
 }
 
 void OpenFile::arm(int64_t delay_ns) {
-  if (armed_) return;
-  armed_ = true;
+  const int64_t due_ns = context_.background.clock().now_ns() + delay_ns;
+  if (due_ns_ != 0 && due_ns_ <= due_ns) return;
+  due_ns_ = due_ns;
   context_.background.after(delay_ns, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->tick();
   });
@@ -421,8 +422,9 @@ void OpenFile::tick() {
   Ready ready;
   {
     std::lock_guard lock(mutex_);
-    armed_ = false;
     const int64_t now_ns = context_.background.clock().now_ns();
+    if (due_ns_ > now_ns) return;
+    due_ns_ = 0;
     expire_kept(now_ns);
     fail_waiters(now_ns, ready);
     const bool buffered = !dirty_.empty() || pending_;

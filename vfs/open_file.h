@@ -212,7 +212,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t queued_bytes_ = 0;
   uint64_t next_number_ = 1;
   unsigned in_flight_ = 0;
-  bool armed_ = false;
+  int64_t due_ns_ = 0;  // when it is looked after next; 0: not
   std::vector<Waiter> waiters_;
 
   std::deque<Kept> kept_;

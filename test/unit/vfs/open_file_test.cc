@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 #include <random>
+#include <thread>
 
 #include "fake_volume.h"
 #include "vfs/limits.h"
@@ -485,6 +486,17 @@ BOOST_AUTO_TEST_CASE(who_writes_when_the_mount_is_full_waits_for_what_its_file_h
   BOOST_TEST((first == Code::unreachable));
   BOOST_TEST((second == Code::unreachable));
   BOOST_TEST(world.context.dirty_bytes.load() == kDirtyHardBytes + 2);
+}
+
+BOOST_AUTO_TEST_CASE(bytes_are_sent_when_they_are_of_age_whatever_else_is_waited_for) {
+  World world;
+  world.file->append({}, to_bytes(view("kept for a while")), false, {}, [](Code, uint64_t) {});
+  world.write(0, "K");
+  world.clock.now += kDirtyAge;
+  world.background.after(-kMinute, [] {});  // it looks at its clock
+  for (int i = 0; i < 2000 && world.context.dirty_bytes.load() != 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(attributes_never_go_back) {
