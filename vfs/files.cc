@@ -7,7 +7,11 @@ namespace efs {
 void Files::acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acquired then) {
   std::shared_ptr<OpenFile> file;
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (ended_) {
+      lock.unlock();
+      return then(std::make_shared<OpenFile>(context_, std::move(client), inode));
+    }
     Entry& entry = open_[global_inode(client->number(), inode)];
     if (!entry.file) {
       entry.file = std::make_shared<OpenFile>(context_, std::move(client), inode);
@@ -95,7 +99,9 @@ void Files::send_closes(VolumeNumber volume) {
     {
       std::lock_guard lock(self->mutex_);
       for (uint64_t node : nodes) {
-        Entry& entry = self->open_[node];
+        auto found = self->open_.find(node);
+        if (found == self->open_.end()) continue;  // the mount has ended
+        Entry& entry = found->second;
         entry.closing = false;
         for (auto& then : entry.waiting) ready.emplace_back(std::move(then), entry.file);
         entry.waiting.clear();
@@ -112,6 +118,7 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
     std::lock_guard lock(mutex_);
     for (uint64_t node : nodes) {
       auto found = open_.find(node);
+      if (found == open_.end()) continue;  // the mount has ended
       Entry& entry = found->second;
       entry.closing = false;
       if (entry.users == 0) {
@@ -175,6 +182,17 @@ uint64_t Files::version_of(uint64_t node) const {
 void Files::forget_versions() {
   std::lock_guard lock(mutex_);
   std::fill(versions_.begin(), versions_.end(), Version{});
+}
+
+void Files::end() {
+  std::unordered_map<uint64_t, Entry> left;
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    left.swap(open_);
+    count_.store(0);
+  }
+  for (auto& [node, entry] : left) entry.file->end();
 }
 
 }  // namespace efs

@@ -36,6 +36,9 @@ class Files : public std::enable_shared_from_this<Files> {
   uint64_t version_of(uint64_t node) const;
   void forget_versions();
 
+  // The mount ends: see OpenFile::end(). Nothing is kept here from now on.
+  void end();
+
  private:
   struct Entry {
     std::shared_ptr<OpenFile> file;
@@ -50,6 +53,7 @@ class Files : public std::enable_shared_from_this<Files> {
 
   FileContext& context_;
   mutable std::mutex mutex_;
+  bool ended_ = false;
   std::unordered_map<uint64_t, Entry> open_;
   std::unordered_map<VolumeNumber, std::vector<uint64_t>> closes_;  // to be sent together
   struct Version {

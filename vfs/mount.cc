@@ -488,6 +488,7 @@ void Mount::Impl::supervise() {
                          directory, lost);
   session->end_locks();
   session->background.stop();
+  session->files->end();
   stop_notifier();
   fuse_session_unmount(session->fuse);
   if (own_mount) {

@@ -395,9 +395,12 @@ void OpenFile::flush(Done done) {
 }
 
 void OpenFile::wait_for_queue(Done done) {
+  Code code = Code::ok;
   {
     std::lock_guard lock(mutex_);
-    if (!queue_.empty()) {
+    if (ended_) {
+      code = Code::closed;
+    } else if (!queue_.empty()) {
       const int64_t timeout_ns = context_.unreachable_timeout_ns;
       const int64_t deadline_ns = timeout_ns == 0 ? 0 : context_.background.clock().now_ns() + timeout_ns;
       waiters_.push_back({next_number_ - 1, deadline_ns, Code::unreachable, std::move(done)});
@@ -405,8 +408,24 @@ void OpenFile::wait_for_queue(Done done) {
       done = nullptr;
     }
   }
-  if (done) return done(Code::ok);
+  if (done) return done(code);
   pump();
+}
+
+// Those who wait keep the mount; and the kernel does not release what is open at its end.
+void OpenFile::end() {
+  std::vector<Waiter> waiters;
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    waiters.swap(waiters_);
+    context_.dirty_bytes.fetch_sub(file_bytes());
+    dirty_ = {};
+    queue_.clear();
+    queued_bytes_ = 0;
+    while (!kept_.empty()) drop_kept(kept_.begin());
+  }
+  for (Waiter& waiter : waiters) waiter.done(Code::closed);
 }
 
 void OpenFile::arm(int64_t delay_ns) {

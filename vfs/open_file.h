@@ -119,6 +119,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void attributes_are_stale();
 
   void owner_restarted();
+  // The mount ends: who waits for the owner is told Code::closed, now and from now on; what it has not got is
+  // let go of.
+  void end();
 
  private:
   struct Item {
@@ -214,6 +217,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   unsigned in_flight_ = 0;
   int64_t due_ns_ = 0;  // when it is looked after next; 0: not
   std::vector<Waiter> waiters_;
+  bool ended_ = false;
 
   std::deque<Kept> kept_;
   uint64_t verifier_ = 0;        // of the owner's last answer; 0: none yet

@@ -499,6 +499,27 @@ BOOST_AUTO_TEST_CASE(bytes_are_sent_when_they_are_of_age_whatever_else_is_waited
   BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(who_waits_is_told_that_the_mount_ends) {
+  World world;
+  world.context.unreachable_timeout_ns = 0;
+  world.write(5, "kept");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->deferred = true;
+  world.write(0, "never");
+  Code code = Code::cancelled;
+  world.file->flush([&](Code result) { code = result; });
+  world.write(2, "buffered");
+  BOOST_TEST((code == Code::cancelled));
+  world.file->end();
+  BOOST_TEST((code == Code::closed));
+  BOOST_TEST((world.flush() == Code::closed));
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+  BOOST_TEST(world.context.kept_bytes.load() == 0u);
+  world.volume->step();  // an answer that was on its way
+  BOOST_TEST(!world.volume->step());
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(attributes_never_go_back) {
   World world;
   const Attributes old = world.volume->attributes();
