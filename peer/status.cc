@@ -27,6 +27,9 @@ struct Gathering {
   }
 };
 
+// A peer warns below a twentieth of its capacity: in time to make room, before writes fail.
+constexpr uint64_t kNearlyFull = 20;
+
 double as_ms(int64_t ns) {
   return std::round(double(ns) / 1e4) / 100;
 }
@@ -139,6 +142,12 @@ std::string status_json(const MeshView& view, const RegisterState& state,
     if (peer.status->version != EFS_VERSION) {
       warnings.push_back(
           fmt::format("{} runs efs {}, this peer {}", peer.facts.name, peer.status->version, EFS_VERSION));
+    }
+    if (peer.status->available_bytes < peer.status->capacity_bytes / kNearlyFull) {
+      warnings.push_back(
+          fmt::format("the disks of {} are nearly full: delete something, or add one there with "
+                      "'efs store add'",
+                      peer.facts.name));
     }
     for (const StoreStatus& store : peer.status->stores) {
       if (store.missing) {

@@ -22,6 +22,7 @@ struct Fixture {
       status.version = EFS_VERSION;
       status.capacity_bytes = 1000;
       status.used_bytes = 10;
+      status.available_bytes = 900;
       peer.status = status;
       peer.rtt_ns = 1'234'567;
       peer.wall_offset_ns = -3'000'000;
@@ -87,6 +88,16 @@ BOOST_FIXTURE_TEST_CASE(a_volume_or_store_that_is_gone_is_an_error, Fixture) {
   view.volumes[mesh.root_volume] = {mesh.root_volume, 10, 3, "ok"};
   peer("second").status->stores.push_back({"/disk1", 0, 0, 0, true});
   BOOST_CHECK_EQUAL(json().at("health"), "HEALTH_ERR");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_peer_without_room_is_a_warning, Fixture) {
+  peer("second").status->available_bytes = 50;
+  BOOST_CHECK_EQUAL(json().at("health"), "HEALTH_OK");
+  peer("second").status->available_bytes = 49;
+  BOOST_CHECK_EQUAL(json().at("health"), "HEALTH_WARN");
+  BOOST_REQUIRE_EQUAL(json().at("reasons").size(), 1);
+  BOOST_CHECK(
+      json().at("reasons").at(0).get<std::string>().starts_with("the disks of second are nearly full"));
 }
 
 BOOST_FIXTURE_TEST_CASE(versions_and_clocks_that_differ_are_warnings, Fixture) {
