@@ -66,7 +66,7 @@ void lookup_with(const RequestPtr& request, fuse_ino_t parent, std::string name,
           return request->session().reply_absent(request, *directory,
                                                  {parent, name, node->lease, directory.get()});
         }
-        if (node && S_ISREG(node->attributes.mode) && request->is_repeated())
+        if (node && !S_ISDIR(node->attributes.mode) && request->is_repeated())
           return hold_and_show(request, parent, name, *node, tries);
         if (node) return show(request, parent, name, *node);
         if (node.error().code == Code::access_denied && request->who().uid != 0 && request->fetch_groups())

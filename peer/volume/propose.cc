@@ -1,4 +1,6 @@
 // From an operation to an answer, under the apply lock.
+#include <sys/stat.h>
+
 #include "peer/volume/acl_names.h"
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
@@ -18,20 +20,32 @@ bool may_unname(const OperationBody& body) {
   return std::holds_alternative<Unlink>(body) || std::holds_alternative<Rename>(body) ||
          std::holds_alternative<MakeJunction>(body);
 }
+// A junction, and what cannot be read, may be one.
+bool may_be_directory(const RowsView& view, InodeNumber parent, const std::string& name) {
+  const auto entry = view.entry(parent, name);
+  return !entry || (*entry && ((*entry)->junction || S_ISDIR((*entry)->type)));
+}
 }  // namespace
 
 // Who asks believes something of a name that another has just changed, and has not heard of it. Of what was
 // moved or replaced its kernel takes what it believes: a directory that it thinks was removed answers nothing
-// any more, wherever it is. After ESTALE it looks again, and asks again.
+// any more, wherever it is. After ESTALE it looks again, and asks again. A file that it thinks it has
+// replaced it takes for nothing but that name's, so two that replace one file all the time need not look.
 bool SoleReplica::asked_in_error(const Operation& operation) const {
   const auto* unlink = std::get_if<Unlink>(&operation.body);
   const auto* rename = std::get_if<Rename>(&operation.body);
   const auto may_err = [&](InodeNumber parent, const std::string& name) {
     return leases_->may_err(operation.session, parent, name);
   };
+  const auto replaces_in_error = [&] {
+    if (!may_err(rename->new_parent, rename->new_name)) return false;
+    const auto rows = rows_->read();
+    const RowsView view(*rows);
+    return rename->exchange || may_be_directory(view, rename->parent, rename->name) ||
+           may_be_directory(view, rename->new_parent, rename->new_name);
+  };
   const bool errs = (unlink != nullptr && unlink->directory && may_err(unlink->parent, unlink->name)) ||
-                    (rename != nullptr && (may_err(rename->parent, rename->name) ||
-                                           may_err(rename->new_parent, rename->new_name)));
+                    (rename != nullptr && (may_err(rename->parent, rename->name) || replaces_in_error()));
   return errs && !was_made(operation);
 }
 

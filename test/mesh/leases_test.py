@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import signal
 import subprocess
+import threading
 import time
 import unittest
 
@@ -160,6 +161,8 @@ while time.monotonic() < end:
             odd[f"{size} bytes, read {len(content)}"] += 1
         if os.stat(path).st_size == 0:
             odd["empty"] += 1
+        for _ in range(20):
+            os.lstat(path)
     except OSError as error:
         odd[str(error)] += 1
 print(dict(odd))
@@ -169,24 +172,45 @@ print(dict(odd))
 class Replaced(NearAndFar):
     """As git, make and every careful editor do: a new file is renamed over the old one, while others open it."""
 
-    def replaced(self, prefix, writer, readers):
-        seconds, path = 60 if LONG else 4, [peer.path(prefix, "replaced") for peer in self.mesh.peers[:2]]
-        with open(path[0], "wb") as file:
-            file.write(b"0" * 5000)
-        end, count = time.monotonic() + seconds, 0
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            reading = [pool.submit(run, "/usr/bin/python3", "-c", READER, path[at], seconds) for at in readers]
-            while time.monotonic() < end:
-                with open(path[writer] + ".new", "wb") as file:
+    def replaced(self, prefix, writers, readers, link=False):
+        seconds, path = 60 if LONG else 4, [peer.path(prefix, self._testMethodName) for peer in self.mesh.peers[:2]]
+
+        def replace(at):
+            """How often; each time with another file, or a link to one."""
+            end, count = time.monotonic() + seconds, 0
+            while count == 0 or time.monotonic() < end:
+                new = f"{path[at]}.{at}.{count if link else 'new'}"
+                with open(new, "wb") as file:
                     file.write(b"%d" % (count % 10) * (1 + count * 37 % 6000))
-                os.rename(path[writer] + ".new", path[writer])
+                if link:
+                    os.symlink(os.path.basename(new), new + ".link")
+                os.rename(new + ".link" if link else new, path[at])
                 count += 1
-        print(f"figure replaced_{prefix} {count}", flush=True)
-        self.assertGreater(count, 20)
+                if count == 1:
+                    started.wait()
+            return count
+
+        started = threading.Barrier(len(writers) + 1)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            writing = [pool.submit(replace, at) for at in writers]
+            started.wait()
+            reading = [pool.submit(run, "/usr/bin/python3", "-c", READER, path[at], seconds) for at in readers]
+            counts = [one.result() for one in writing]
+        print(f"figure {self._testMethodName.removeprefix('test_')} {sum(counts)}", flush=True)
+        self.assertGreater(min(counts), 20)
         self.assertEqual([one.result().stdout for one in reading], ["{}\n"] * len(readers))
 
-    def test_elsewhere(self):
-        self.replaced("far", 0, (1, 1, 0))
+    def test_replaced_elsewhere(self):
+        self.replaced("far", [0], [1, 1, 0])
+
+    def test_replaced_by_two_mounts(self):
+        self.replaced("far", [0, 1], [1])
+
+    def test_replaced_at_the_owner_and_elsewhere(self):
+        self.replaced("near", [0, 1], [1])
+
+    def test_replaced_links(self):
+        self.replaced("far", [0], [1, 1], link=True)
 
 
 # Makes and removes files where it stands, until the mount is gone.

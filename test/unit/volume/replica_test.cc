@@ -390,6 +390,19 @@ BOOST_AUTO_TEST_CASE(who_has_not_heard_of_a_name_replaces_nothing_by_it) {
   say_all();
   BOOST_CHECK(moved->value() == Code::ok);
   BOOST_CHECK(**ask(mount, move("g", "h")) == Code::ok);  // it has heard
+  // Files: only what is moved has to be known.
+  for (const char* name : {"1", "2", "3", "4"})
+    ask({}, Create{kRootInode, name, 0100644, 0, {}, false, false});
+  say_all();
+  const auto replaced = ask({}, move("1", "2"));
+  BOOST_TEST(!replaced->has_value());
+  BOOST_CHECK(**ask(mount, move("3", "2")) == Code::ok);
+  BOOST_CHECK(**ask(mount, move("h", "2")) == Code::stale);
+  Rename exchange = move("4", "2");
+  exchange.exchange = true;
+  BOOST_CHECK(**ask(mount, exchange) == Code::stale);
+  BOOST_CHECK(**ask(mount, move("1", "4")) == Code::stale);
+  say_all();
   peer.replica->leases().detach(mount);
 }
 
