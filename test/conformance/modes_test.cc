@@ -299,6 +299,10 @@ TEST(access, execute) {
   }
   make_file("script", "#!/bin/sh\nexit 3\n", 0755);
   EQ(WEXITSTATUS(system("./script")), 3);
+  make_file("late", "#!/bin/sh\nexit 4\n", 0644);
+  Fd reader(OK(open("late", O_RDONLY)));
+  OK(fchmod(reader, 0755));
+  EQ(WEXITSTATUS(system("./late")), 4);  // root, while somebody has it open
 }
 
 }  // namespace
