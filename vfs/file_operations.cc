@@ -37,6 +37,12 @@ void set_caching(MountSession& session, OpenFile& file, const Attributes& attrib
   info.noflush = (flags & O_ACCMODE) == O_RDONLY && !session.locks.was_locked(file.node());
 }
 
+// Linux sends what is written over the end of a page that it does not have in two requests
+// (fuse_fill_write_pages()): between them another mount may append. What passes its pages by is one.
+bool appends_alone(int flags) {
+  return (flags & O_ACCMODE) == O_WRONLY && (flags & O_APPEND) != 0;
+}
+
 fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> file,
                           const Attributes& attributes, int flags) {
   fuse_file_info info{};
@@ -49,6 +55,8 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
     handle->marks_access.store(true);
     info.keep_cache = 0;  // else nobody here learns that it is read
   }
+  info.direct_io = handle->passes_pages = appends_alone(flags);
+  if (!handle->passes_pages) file->handles_with_pages.fetch_add(1);
   handle->file = std::move(file);
   info.fh = reinterpret_cast<uint64_t>(new HandlePtr(std::move(handle)));
   return info;
@@ -56,7 +64,9 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
 
 void drop_handle(MountSession& session, const fuse_file_info& info) {
   std::unique_ptr<HandlePtr> handle(reinterpret_cast<HandlePtr*>(info.fh));
-  session.files->release((*handle)->file);
+  const auto& file = (*handle)->file;
+  if (!(*handle)->passes_pages) file->handles_with_pages.fetch_sub(1);
+  session.files->release(file);
 }
 
 // The owner is asked to open `file`; `then` gets the attributes. A refusal releases the file again.
@@ -192,15 +202,27 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
       });
 }
 
+// Bytes that the kernel has not put into its pages: before the program goes on, it forgets those.
+void answer_passing_pages(const RequestPtr& request, const std::shared_ptr<OpenFile>& file, size_t size) {
+  auto answer = [request, size] {
+    request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+  };
+  file->pages_are_stale();
+  if (file->handles_with_pages.load() == 0) return answer();  // an open does away with them
+  request->session().notifier.inode(file->node(), true, answer);
+}
+
 void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, uint64_t expected,
             bool durable) {
   auto file = handle->file;
   const size_t size = bytes.size();
+  const bool in_pages = !handle->passes_pages;
   // Not answered before the owner has: a program would append it twice.
   request->listen(file->clean() ? file->client() : nullptr);
-  file->append(handle->who, to_bytes(bytes), durable, request->options(),
-               [request, file, size, expected](Code code, uint64_t offset) {
+  file->append(handle->who, to_bytes(bytes), durable, in_pages, request->options(),
+               [request, file, size, in_pages, expected](Code code, uint64_t offset) {
                  if (code != Code::ok) return void(request->error(code));
+                 if (!in_pages) return answer_passing_pages(request, file, size);
                  // Others appended before: the kernel has put these bytes at the wrong place in its pages.
                  // Known before the answer, since an open right after it asks whether they may be kept.
                  if (offset != expected) {
@@ -223,8 +245,9 @@ void write(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, c
                     : how.through ? OpenFile::Mode::through
                                   : OpenFile::Mode::buffered;
   const size_t size = bytes.size();
-  handle->file->write(handle->who, how.offset, bytes, mode, [request, size](Code code) {
+  handle->file->write(handle->who, how.offset, bytes, mode, [request, handle, size](Code code) {
     if (code != Code::ok) return void(request->error(code));
+    if (handle->passes_pages) return answer_passing_pages(request, handle->file, size);
     request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
   });
 }
@@ -250,7 +273,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   Writing how;
   how.offset = uint64_t(offset);
   how.durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
-  how.through = (info->flags & O_DIRECT) != 0;
+  how.through = (info->flags & O_DIRECT) != 0 || handle->passes_pages;
   how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
   if (kills_suid() && (handle->file->mode() & (S_ISUID | S_ISGID)) != 0)
     return clear_suid_and_write(request, handle, to_bytes(bytes), how);

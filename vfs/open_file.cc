@@ -154,9 +154,9 @@ void OpenFile::cut_attributes() {
   last->attributes->inode = inode_;
 }
 
-void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
-                      AppendDone done) {
-  flush([self = shared_from_this(), who, bytes = std::move(bytes), durable, options,
+void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, bool in_pages,
+                      const VolumeClient::Options& options, AppendDone done) {
+  flush([self = shared_from_this(), who, bytes = std::move(bytes), durable, in_pages, options,
          done = std::move(done)](Code code) mutable {
     if (code != Code::ok) return done(code, 0);
     Write request;
@@ -166,20 +166,21 @@ void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, const V
     request.crc = crc32c(bytes);
     Item item;
     if (self->keeps_) item.bytes = bytes;
-    self->client_->call(
-        who, request, std::move(bytes), options,
-        [self, item = std::move(item), durable, done = std::move(done)](VolumeAnswer answer) mutable {
-          if (answer.reply.code == Code::ok) {
-            std::lock_guard lock(self->mutex_);
-            self->note_verifier(answer.reply.verifier);
-            self->note_attributes(answer.reply.attributes);
-            self->read_ahead_.reset();
-            item.number = self->next_number_++;
-            item.offset = answer.reply.offset;
-            if (!durable) self->keep(item, answer.reply.verifier);
-          }
-          done(answer.reply.code, answer.reply.offset);
-        });
+    self->client_->call(who, request, std::move(bytes), options,
+                        [self, item = std::move(item), durable, in_pages,
+                         done = std::move(done)](VolumeAnswer answer) mutable {
+                          if (answer.reply.code == Code::ok) {
+                            std::lock_guard lock(self->mutex_);
+                            self->note_verifier(answer.reply.verifier);
+                            self->note_attributes(answer.reply.attributes);
+                            if (!in_pages) self->base_version_ = self->own_changes_ = self->own_version_ = 0;
+                            self->read_ahead_.reset();
+                            item.number = self->next_number_++;
+                            item.offset = answer.reply.offset;
+                            if (!durable) self->keep(item, answer.reply.verifier);
+                          }
+                          done(answer.reply.code, answer.reply.offset);
+                        });
   });
 }
 

@@ -65,9 +65,10 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
 
   // ---- bytes ----
   void write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done);
-  // At the end as the owner knows it; `offset` says where that was.
-  void append(const Credentials& who, Bytes bytes, bool durable, const VolumeClient::Options& options,
-              AppendDone done);
+  // At the end as the owner knows it; `offset` says where that was. `in_pages`: the kernel has put the bytes
+  // into its pages.
+  void append(const Credentials& who, Bytes bytes, bool durable, bool in_pages,
+              const VolumeClient::Options& options, AppendDone done);
   void read(const Credentials& who, uint64_t offset, uint32_t length, const VolumeClient::Options& options,
             ReadDone done);
   // Everything written before is at the owner / durable there. Code::ok does not speak of bytes that
@@ -105,6 +106,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool opened(const Attributes& attributes, uint64_t version);
   uint64_t pages_version() const;  // 0: unknown
   void pages_are_stale();
+  // How many handles the kernel may read pages for.
+  std::atomic<uint32_t> handles_with_pages{0};
 
   // An extended attribute that the kernel asks for at every write: that there is none is remembered until
   // another mount changes something, or this one the attribute. An answer counts if it was asked for (at

@@ -261,25 +261,42 @@ class Work(DirectoryEach):
         other = os.path.join(self.there, "log")
         failures = []
 
+        def line(tag, number):
+            return f"{tag}{number:04d} " + "." * (number * 7 % 150)  # some go over the end of a page
+
         def appender(at, tag):
             try:
                 with open(at, "ab", buffering=0) as file:
-                    for number in range(200):
-                        file.write(f"{tag}{number:04d}\n".encode())
+                    for number in range(500):
+                        file.write(line(tag, number).encode() + b"\n")
             except OSError as error:
                 failures.append(error)
 
+        def follower(at):
+            """Reads what is there already, again and again: never what nobody wrote."""
+            while not done.is_set():
+                if set(read(at)) - set(b"abc0123456789 .\n"):
+                    failures.append(f"{at}: other bytes")
+                    return
+
+        done = threading.Event()
+        write(path, b"")
+        following = [threading.Thread(target=follower, args=[at]) for at in (path, other)]
         threads = [threading.Thread(target=appender, args=(at, tag)) for at, tag in ((path, "a"), (path, "b"), (other, "c"))]
-        for thread in threads:
+        for thread in threads + following:
             thread.start()
         for thread in threads:
+            thread.join()
+        done.set()
+        for thread in following:
             thread.join()
         self.assertEqual(failures, [])
         for at in (path, other):
             lines = read(at).decode().splitlines()
-            self.assertEqual(sorted(lines), sorted(f"{tag}{n:04d}" for tag in "abc" for n in range(200)))
+            self.assertEqual(set(lines) ^ {line(tag, n) for tag in "abc" for n in range(500)}, set())
+            self.assertEqual(len(lines), 1500)
             for tag in "abc":
-                mine = [line for line in lines if line[0] == tag]
+                mine = [one for one in lines if one[0] == tag]
                 self.assertEqual(mine, sorted(mine))
 
     def test_truncate(self):

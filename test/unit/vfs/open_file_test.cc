@@ -437,9 +437,18 @@ BOOST_AUTO_TEST_CASE(appends_go_where_the_owners_end_is) {
   world.volume->content = to_bytes(view("theirs|"));
   world.write(0, "T");
   uint64_t at = 0;
-  world.file->append({}, to_bytes(view("ours")), false, {}, [&](Code, uint64_t offset) { at = offset; });
+  const auto append = [&](bool in_pages) {
+    world.file->append({}, to_bytes(view("ours")), false, in_pages, {},
+                       [&](Code, uint64_t offset) { at = offset; });
+  };
+  append(true);
   BOOST_TEST(at == 7u);
   BOOST_TEST(text(world.volume->content) == "Theirs|ours");
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));
+  append(true);
+  BOOST_TEST(world.file->opened(world.volume->attributes(), 0));
+  append(false);
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));  // the kernel's pages lack these bytes
 }
 
 BOOST_AUTO_TEST_CASE(too_much_makes_the_writer_wait) {
