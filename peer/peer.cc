@@ -182,6 +182,7 @@ Status Peer::Impl::open_network() {
   rpc_options.on_peer_up = [this](const PeerInfo& peer) {
     membership->on_peer_up(peer);
     locator->on_peer_up(peer);
+    if (volumes) volumes->on_peer_up(peer.id);
   };
   rpc_options.on_peer_down = [this](const PeerId& peer, const Error&) { locator->on_peer_down(peer); };
   rpc = std::make_unique<Rpc>(

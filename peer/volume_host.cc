@@ -214,6 +214,10 @@ Status VolumeHost::note_made(const VolumeId& id) {
   return parts_.runtime.files.replace_file(parts_.data + "/volumes-made", view(lines));
 }
 
+void VolumeHost::on_peer_up(const PeerId& peer) {
+  router_->on_peer_up(peer);
+}
+
 void VolumeHost::follow_register() {
   const RegisterState& state = parts_.membership.state();
   std::map<VolumeNumber, Facts> facts;

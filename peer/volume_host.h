@@ -90,6 +90,7 @@ class VolumeHost {
 
   // After the register changed, and once after open().
   void follow_register();
+  void on_peer_up(const PeerId& peer);
   // Entries of the register that the root volume holds from `from` on, if it is owned here.
   Result<std::vector<Bytes>> register_entries(uint64_t from);
   // Membership::Order: makes an entry durable in the root volume.

@@ -73,6 +73,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void pump();
   void greet();
   void hello_answered(uint64_t attempt, Result<Answer> answer);
+  void peer_is_up(const PeerId& peer);
   void send(const CallPointer& call);
   void answered(const CallPointer& call, Result<Answer> result);
   void decide(const CallPointer& call, Reply reply, Payload payload);
@@ -120,6 +121,8 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   std::optional<PeerId> owner;
   size_t owner_index = 0;
   SessionId session{};
+  bool known = false;       // to the owner: it was greeted in this session
+  bool waited_for = false;  // it may have started anew, and grants no lock before it hears from who it knew
   uint64_t next_sequence = 1;
   std::set<uint64_t> outstanding;  // sequences that are not answered
   std::deque<CallPointer> waiting;
@@ -234,7 +237,8 @@ void RemoteVolume::Impl::admit(CallPointer call) {
 
 // Sends what waits, or sees to a session first.
 void RemoteVolume::Impl::pump() {
-  if (state == State::none && (!waiting.empty() || keeps_something()) && !retry.running()) greet();
+  const bool greets = !waiting.empty() || keeps_something() || waited_for;
+  if (state == State::none && greets && !retry.running()) greet();
   while (state == State::ready && !waiting.empty()) {
     CallPointer call = std::move(waiting.front());
     waiting.pop_front();
@@ -266,6 +270,8 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
     see_verifier(reply->verifier);
     if (to_greet.empty() && locks_to_greet.empty()) {
       state = State::ready;
+      known = true;
+      waited_for = false;
       backoff_ns = kRetryMin;
       last_hello_ns = loop.clock().now_ns();
       return pump();
@@ -305,31 +311,52 @@ std::shared_ptr<RecallRouter> RecallRouter::make(Loop& loop, Rpc& rpc) {
                if (found == self->handlers_.end())
                  return responder.answer({});  // it believes nothing any more
                auto kept = std::make_shared<Responder>(std::move(responder));
-               found->second(caller.id, *recall, [&loop, kept] {
+               found->second.recall(caller.id, *recall, [&loop, kept] {
                  if (loop.on_thread()) return kept->answer({});
                  loop.post([kept] { kept->answer({}); });
                });
              });
   return router;
 }
-void RecallRouter::add(const SessionId& session, Handler handler) {
-  handlers_[session] = std::move(handler);
+void RecallRouter::add(const SessionId& session, Handler handler, UpHandler up) {
+  handlers_[session] = {std::move(handler), std::move(up)};
 }
 void RecallRouter::remove(const SessionId& session) {
   handlers_.erase(session);
+}
+void RecallRouter::on_peer_up(const PeerId& peer) {
+  std::vector<UpHandler> told;  // each may draw a new session
+  for (const auto& [session, handlers] : handlers_) told.push_back(handlers.up);
+  for (const auto& up : told) up(peer);
 }
 
 void RemoteVolume::Impl::draw_session() {
   if (router) router->remove(session);
   random.fill(session);
   leases_lost = lease_mark = 0;
+  known = waited_for = false;
   if (!router) return;
-  router->add(session, [self = weak_from_this()](const PeerId& from, const Recall& recall,
-                                                 std::function<void()> forgotten) {
-    auto impl = self.lock();
-    if (!impl) return forgotten();
-    impl->recalled(from, recall, std::move(forgotten));
-  });
+  router->add(
+      session,
+      [self = weak_from_this()](const PeerId& from, const Recall& recall, std::function<void()> forgotten) {
+        auto impl = self.lock();
+        if (!impl) return forgotten();
+        impl->recalled(from, recall, std::move(forgotten));
+      },
+      [self = weak_from_this()](const PeerId& peer) {
+        if (auto impl = self.lock()) impl->peer_is_up(peer);
+      });
+}
+
+// The owner, if it was away, hears of this session at once: also of one that keeps nothing.
+void RemoteVolume::Impl::peer_is_up(const PeerId& peer) {
+  if (!known || !owner || *owner != peer) return;
+  if (state == State::ready) {
+    last_hello_ns = std::min(last_hello_ns, loop.clock().now_ns() - kSessionRenewal);  // at the next tick
+  } else if (state == State::none) {
+    waited_for = true;
+    pump();
+  }
 }
 
 void RemoteVolume::Impl::recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten) {
@@ -375,6 +402,7 @@ void RemoteVolume::Impl::tell_lost(bool for_good) {
 void RemoteVolume::Impl::lost_owner(const std::string& why) {
   last_error = why;
   state = State::none;
+  if (owner && !rpc.connected(*owner)) waited_for = false;  // until it is again
   ++attempt;
   ++owner_index;
   if (locator.refresh) locator.refresh(id);
@@ -615,6 +643,7 @@ void RemoteVolume::Impl::renew(int64_t now_ns) {
              impl->see_verifier(reply->verifier);
              if (reply->code == Code::recalled) {  // it has started anew since
                impl->state = State::none;
+               impl->waited_for = true;
                impl->lose_leases();
                return impl->pump();
              }

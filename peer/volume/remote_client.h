@@ -34,16 +34,23 @@ struct VolumeLocator {
   std::function<void(const VolumeId&)> refresh;
 };
 
-// Takes the owners' recalls (kVolumeRecall) to the sessions that they are for. One a peer; the loop's thread.
+// Takes the owners' recalls (kVolumeRecall) to the sessions that they are for, and to all of them that a peer
+// is connected anew. One a peer; the loop's thread.
 class RecallRouter {
  public:
   using Handler = std::function<void(const PeerId& from, const Recall&, std::function<void()> forgotten)>;
+  using UpHandler = std::function<void(const PeerId&)>;
   static std::shared_ptr<RecallRouter> make(Loop& loop, Rpc& rpc);
-  void add(const SessionId& session, Handler handler);
+  void add(const SessionId& session, Handler handler, UpHandler up);
   void remove(const SessionId& session);
+  void on_peer_up(const PeerId& peer);
 
  private:
-  std::map<SessionId, Handler> handlers_;
+  struct Handlers {
+    Handler recall;
+    UpHandler up;
+  };
+  std::map<SessionId, Handlers> handlers_;
 };
 
 class RemoteVolume final : public VolumeClient {

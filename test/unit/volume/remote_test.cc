@@ -24,9 +24,10 @@ struct RemotePair {
     owner_rpc.reset();
     router.reset();
   }
-  std::unique_ptr<Rpc> make_rpc(Runtime& runtime, const KeyPair& key) {
-    return std::make_unique<Rpc>(runtime, key, Id{7}, secret,
-                                 [](const PeerId&, const PublicKey&) { return Admission::admitted; });
+  std::unique_ptr<Rpc> make_rpc(Runtime& runtime, const KeyPair& key, RpcOptions options = {}) {
+    return std::make_unique<Rpc>(
+        runtime, key, Id{7}, secret, [](const PeerId&, const PublicKey&) { return Admission::admitted; },
+        std::move(options));
   }
   void start_owner() {
     auto& runtime = simulator.add_host("10.0.0.1", *disks[0]);
@@ -44,7 +45,9 @@ struct RemotePair {
   }
   void start_mount() {
     auto& runtime = simulator.add_host("10.0.0.2", *disks[1]);
-    mount_rpc = make_rpc(runtime, keys[1]);
+    RpcOptions options;
+    options.on_peer_up = [this](const PeerInfo& peer) { router->on_peer_up(peer.id); };
+    mount_rpc = make_rpc(runtime, keys[1], std::move(options));
     mount_rpc->set_route(peer_id_of(keys[0].public_key()), {*Address::parse("10.0.0.1:7400")});
     VolumeLocator locator;
     locator.locate = [this](const VolumeId&) {
@@ -264,6 +267,28 @@ BOOST_AUTO_TEST_CASE(locks_outlive_their_owners_restart) {
   pair.simulator.run_for(kSecond);
   BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
   BOOST_TEST(pair.owner.call(lock_of(inode, 2, kWriteLock, 3)).reply.code == Code::ok);
+}
+
+// A session that holds nothing and asks nothing is waited for, too: it says so when its owner is back.
+BOOST_AUTO_TEST_CASE(who_holds_nothing_keeps_nobody_from_locking) {
+  for (const bool listens : {false, true}) {
+    RemotePair pair;
+    pair.mount_rpc->keep_alive(peer_id_of(pair.keys[0].public_key()), true);
+    if (listens) pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+    const InodeNumber inode = pair.call(pair.create("f")).reply.attributes.inode;
+    pair.simulator.run_for(5 * kSecond);
+    for (int round = 0; round < 3; ++round) {
+      pair.stop_owner();
+      pair.owner.kill();
+      std::optional<Code> locked;
+      pair.owner.client->call(user(0), lock_of(inode, 1, kWriteLock, 1), {}, {},
+                              [&](VolumeAnswer answer) { locked = answer.reply.code; });
+      pair.start_owner();
+      BOOST_REQUIRE(pair.simulator.run_until([&] { return locked.has_value(); }, 3 * kSecond));
+      BOOST_TEST((*locked == Code::ok));
+      BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
+    }
+  }
 }
 
 // One that is heard and does not forget is fenced in the end. Was it fenced sooner, for its silence, what it
