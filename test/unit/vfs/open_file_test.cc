@@ -499,7 +499,7 @@ BOOST_AUTO_TEST_CASE(who_writes_when_the_mount_is_full_waits_for_what_its_file_h
 
 BOOST_AUTO_TEST_CASE(bytes_are_sent_when_they_are_of_age_whatever_else_is_waited_for) {
   World world;
-  world.file->append({}, to_bytes(view("kept for a while")), false, {}, [](Code, uint64_t) {});
+  world.file->append({}, to_bytes(view("kept for a while")), false, true, {}, [](Code, uint64_t) {});
   world.write(0, "K");
   world.clock.now += kDirtyAge;
   world.background.after(-kMinute, [] {});  // it looks at its clock
