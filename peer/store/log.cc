@@ -41,6 +41,8 @@ constexpr uint64_t kEndBytes = log_format::kHeaderBytes;  // set aside in each f
 constexpr size_t kRecordsAWrite = 128;
 constexpr size_t kZeroBytes = 1 << 20;
 constexpr uint64_t kPage = 4096;
+constexpr uint64_t kSmallerPart = 16;          // of a file, where there is no room for a whole one
+constexpr uint64_t kSmallestFile = 256 << 10;  // and no smaller
 
 struct LogFile {
   std::string path;
@@ -84,7 +86,8 @@ class FileLog final : public Log {
   Status undo_what_follows();
 
   // Files. Only prepare() and grow() write, and neither to a file that is live.
-  Result<LogFilePointer> create_file();
+  uint64_t next_size() const;
+  Result<LogFilePointer> create_file(uint64_t size);
   Status grow(LogFile& file, uint64_t size);
   Status prepare(LogFile& file, const FileHeader& header);
   void prepare_ahead();
@@ -272,11 +275,19 @@ Status FileLog::undo_what_follows() {
 
 // ---- files ----
 
-Result<LogFilePointer> FileLog::create_file() {
+// On a full disk less: deletes are logged, too, and a peer that is started begins a file.
+uint64_t FileLog::next_size() const {
+  uint64_t size = options_.file_bytes;
+  const auto space = files_.space(directory_);
+  while (space && size > space->free_bytes / 2 && size / kSmallerPart >= kSmallestFile) size /= kSmallerPart;
+  return size;
+}
+
+Result<LogFilePointer> FileLog::create_file(uint64_t size) {
   auto file = std::make_shared<LogFile>();
   file->path = directory_ + "/" + slot_name(next_slot_++);
   EFS_ASSIGN(file->file, files_.open(file->path, OpenMode::create_new));
-  auto made = grow(*file, options_.file_bytes);
+  auto made = grow(*file, size);
   if (made) made = files_.sync_directory(directory_);
   if (!made) {
     (void)files_.remove(file->path);  // a file without a header is a spare: nothing is wrong if it stays
@@ -288,11 +299,17 @@ Result<LogFilePointer> FileLog::create_file() {
 // Zeros are written, not just allocated: an extent that was never written costs a journal commit when it is.
 Status FileLog::grow(LogFile& file, uint64_t size) {
   if (size <= file.size) return {};
-  EFS_TRY(file.file->allocate(file.size, size - file.size));
-  const Bytes zeros(std::min<uint64_t>(kZeroBytes, size - file.size));
-  for (uint64_t at = file.size; at < size; at += zeros.size())
-    EFS_TRY(file.file->write(at, ByteView(zeros).first(std::min<uint64_t>(zeros.size(), size - at))));
-  EFS_TRY(file.file->sync());
+  auto write_zeros = [&]() -> Status {
+    EFS_TRY(file.file->allocate(file.size, size - file.size));
+    const Bytes zeros(std::min<uint64_t>(kZeroBytes, size - file.size));
+    for (uint64_t at = file.size; at < size; at += zeros.size())
+      EFS_TRY(file.file->write(at, ByteView(zeros).first(std::min<uint64_t>(zeros.size(), size - at))));
+    return file.file->sync();
+  };
+  if (auto written = write_zeros(); !written) {
+    (void)file.file->truncate(file.size);  // a full disk has given a part
+    return written;
+  }
   file.size = size;
   return {};
 }
@@ -328,16 +345,17 @@ Result<LogFilePointer> FileLog::take_next(std::unique_lock<std::mutex>& lock) {
   FileHeader header{0, next_sequence_++, false, mark_};
   lock.unlock();
   Status made;
+  const uint64_t size = next_size();
   bool fresh = file == nullptr;
   if (fresh) {
-    auto created = create_file();
+    auto created = create_file(size);
     if (created) {
       file = *created;
     } else {
       made = fail(created.error());
     }
   }
-  if (made) made = grow(*file, options_.file_bytes);
+  if (made) made = grow(*file, size);
   if (made) made = prepare(*file, header);
   lock.lock();
   preparing_ = false;

@@ -10,6 +10,8 @@
 #include "fixture.h"
 #include "peer/base/hash.h"
 #include "peer/runtime/real.h"
+#include "peer/runtime/simulated.h"
+#include "test/why.h"
 
 namespace efs {
 namespace {
@@ -179,6 +181,46 @@ BOOST_AUTO_TEST_CASE(a_log_of_a_newer_format_is_refused) {
   auto log = open(directory / "log");
   BOOST_REQUIRE(!log);
   BOOST_TEST((log.error().code == Code::version));
+}
+
+// There is no room for a whole file; then for none.
+BOOST_AUTO_TEST_CASE(on_a_full_disk_a_log_opens_and_goes_on_in_smaller_files) {
+  auto disk = make_simulated_disk(1);
+  LogOptions options;
+  options.file_bytes = 8 << 20;
+  disk->set_capacity(options.file_bytes * 2 + (1 << 20));
+  std::vector<uint64_t> found;
+  auto reopen = [&] {
+    found.clear();
+    return Log::open(disk->files(), "disk/log", options, [&](const Log::Record& record) {
+      found.push_back(record.index);
+      return Status();
+    });
+  };
+  auto log = reopen();
+  BOOST_REQUIRE(log);
+  const std::string payload(10000, 'x');
+  uint64_t index = 0;
+  for (int start = 0; start < 3; ++start) {
+    for (int i = 0; i < 200; ++i) {
+      append_one(**log, 1, ++index, payload);
+      (*log)->release(1, index - 1);
+    }
+    BOOST_REQUIRE((*log)->sync());
+    log->reset();
+    disk->process_died();
+    log = reopen();
+    BOOST_REQUIRE_MESSAGE(log, test::why(log));
+    BOOST_REQUIRE(!found.empty());
+    BOOST_TEST(found.back() == index);
+    BOOST_TEST((*log)->bytes_on_disk() < options.file_bytes * 2);
+  }
+  disk->set_capacity(options.file_bytes * 8);
+  for (int i = 0; i < 2000; ++i) {
+    append_one(**log, 1, ++index, payload);
+    (*log)->release(1, index - 1);
+  }
+  BOOST_TEST((*log)->bytes_on_disk() > options.file_bytes * 2);  // they have grown
 }
 
 BOOST_AUTO_TEST_CASE(threads_append_and_sync_while_files_are_prepared_and_released) {
