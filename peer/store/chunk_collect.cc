@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint64_t kSmallestHole = 64 << 10;  // smaller ones shatter the file and slow its syncs
 constexpr uint64_t kRewritePercent = 30;      // live below this: rewritten
+constexpr uint64_t kMuchOfSegment = 8;        // one part in so many, given back without moving bytes
 constexpr size_t kMostProblems = 1000;        // that check() lists
 
 struct Span {
@@ -29,7 +30,7 @@ Span inside(const Span& span) {
 
 // ---- collecting ----
 
-Status FileChunkStore::collect() {
+Result<bool> FileChunkStore::collect() {
   std::lock_guard only(checkpoint_mutex_);
   EFS_TRY(checkpoint_locked());
   look_at_all_space();
@@ -37,19 +38,28 @@ Status FileChunkStore::collect() {
   auto idle = [](const Segment& segment) {
     return segment.sealed && !segment.damaged && segment.in_flight.empty();
   };
+  auto empty = [&](const Segment& segment) { return idle(segment) && segment.chunks() == 0; };
   auto sparse = [&](const Segment& segment) {
     uint64_t all = segment.end - kFirstRecord;
     return idle(segment) && (segment.live_bytes + segment.fresh_bytes) * 100 < all * kRewritePercent;
   };
+  if (auto segment = pick(empty)) {  // its headers are looked at, no bytes are moved
+    EFS_TRY(rewrite(segment));
+    return true;
+  }
   if (auto segment = pick(sparse)) {
     auto rewritten = rewrite(segment);
-    if (rewritten || rewritten.error().code != Code::no_space) return rewritten;
+    if (rewritten) return false;
+    if (rewritten.error().code != Code::no_space) return fail(rewritten.error());
   }
   auto holed = [&](const Segment& segment) {
     return idle(segment) && segment.dead_bytes() >= segment.walked_dead_bytes + kSmallestHole;
   };
-  if (auto segment = pick(holed)) return punch(segment);
-  return {};
+  if (auto segment = pick(holed)) {
+    EFS_ASSIGN(const uint64_t given_back, punch(segment));
+    return given_back >= options_.segment_bytes / kMuchOfSegment;
+  }
+  return false;
 }
 
 SegmentPointer FileChunkStore::pick(const std::function<bool(const Segment&)>& wanted) const {
@@ -90,12 +100,12 @@ Status FileChunkStore::rewrite(const SegmentPointer& segment) {
                return move_record(segment, offset, record);
              }));
   EFS_TRY(checkpoint_locked());
-  bool empty = false;
+  bool is_empty = false;
   {
     std::lock_guard lock(mutex_);
-    empty = segment->live_chunks + segment->fresh_chunks == 0;
+    is_empty = segment->chunks() == 0;
   }
-  if (empty) return remove_segment(segment);
+  if (is_empty) return remove_segment(segment);
   if (!whole)
     log_.error("segment {}: its chain of records is broken; its space is not given back", segment->path);
   segment->damaged = true;  // what could be moved was; the rest stays where it can be looked at
@@ -160,7 +170,8 @@ Status FileChunkStore::remove_segment(const SegmentPointer& segment) {
   return {};
 }
 
-Status FileChunkStore::punch(const SegmentPointer& segment) {
+// How many bytes that gave back.
+Result<uint64_t> FileChunkStore::punch(const SegmentPointer& segment) {
   std::vector<Span> spans;
   EFS_ASSIGN(bool whole,
              walk(*segment, kFirstRecord, [&](uint64_t offset, const SegmentRecord& record) -> Status {
@@ -180,7 +191,7 @@ Status FileChunkStore::punch(const SegmentPointer& segment) {
   if (!whole) {
     log_.error("segment {}: its chain of records is broken; its space is not given back", segment->path);
     segment->damaged = true;
-    return {};
+    return 0;
   }
   std::erase_if(spans,
                 [](const Span& span) { return inside(span).end - inside(span).start < kSmallestHole; });
@@ -199,16 +210,18 @@ Status FileChunkStore::punch(const SegmentPointer& segment) {
     Span hole = inside(span);
     EFS_TRY(segment->file->punch(hole.start, hole.end - hole.start));
   }
+  uint64_t given_back = 0;
   std::lock_guard order(order_mutex_);
   {
     std::lock_guard lock(mutex_);
+    given_back = hole_bytes - std::min(hole_bytes, segment->hole_bytes);
     segment->hole_bytes = hole_bytes;
     segment->walked_dead_bytes = segment->dead_bytes();
   }
   auto transaction = index_.begin();
   write_number_rows(*transaction, {{segment}, {}});
   commit(*transaction);
-  return {};
+  return given_back;
 }
 
 // ---- checking ----

@@ -11,9 +11,13 @@ namespace {
 
 constexpr uint64_t kWriteAtOnce = 16 << 10;        // header and bytes in one call
 constexpr uint64_t kBytesBetweenLooks = 16 << 20;  // at the free space of a disk
-constexpr uint64_t kReservedPart = 20;             // one in so many bytes of a disk stays free
-constexpr uint64_t kDirectlyAtLeast = 256 << 10;   // below, the system's own reading ahead is worth more
-constexpr int kReadAttempts = 4;                   // a chunk moves while it is read, seldom twice
+// What of a disk stays free: one in so many bytes, and for the metadata that most often lies on the same
+// disk, so that it does not become full with it, at least so much, of a small disk a quarter.
+constexpr uint64_t kReservedPart = 20;
+constexpr uint64_t kReservedLeast = 128 << 20;
+constexpr uint64_t kReservedMost = 4;
+constexpr uint64_t kDirectlyAtLeast = 256 << 10;  // below, the system's own reading ahead is worth more
+constexpr int kReadAttempts = 4;                  // a chunk moves while it is read, seldom twice
 
 }  // namespace
 
@@ -134,7 +138,9 @@ uint64_t FileChunkStore::room_in(const Store& store, Use use) const {
     return store.space.free_bytes > store.written_since ? store.space.free_bytes - store.written_since : 0;
   uint64_t used = 0;
   for (const auto& [number, segment] : store.segments) used += segment->end - segment->hole_bytes;
-  uint64_t reserved = store.space.total_bytes / kReservedPart + store.written_since;
+  const uint64_t total = store.space.total_bytes;
+  const uint64_t reserved =
+      std::max(total / kReservedPart, std::min(total / kReservedMost, kReservedLeast)) + store.written_since;
   uint64_t free = store.space.free_bytes > reserved ? store.space.free_bytes - reserved : 0;
   return std::min(free, store.limit_bytes > used ? store.limit_bytes - used : 0);
 }

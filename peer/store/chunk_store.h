@@ -40,7 +40,7 @@ struct ChunkKey {
 
 struct StoreLocation {
   std::string directory;
-  uint64_t limit_bytes = 0;  // 0: 80% of what is free at first; 5% of the disk always stays free
+  uint64_t limit_bytes = 0;  // 0: 80% of what is free at first; 5% (kReservedPart) always stays free
 };
 
 struct StoreUsage {
@@ -110,8 +110,9 @@ class ChunkStore {
   virtual void condemn(const ChunkKey& key) = 0;
   virtual void reap(std::span<const ChunkKey> keys) = 0;  // those still condemned
   // Once in a while, from a background thread: give space back, a bounded piece of work (one segment) a call.
+  // True: that was much for little, as after the delete of large files; there may be more of it at once.
   // A chunk that was erased after a crash lost sight of that comes back as garbage: list() shows it.
-  virtual Status collect() = 0;
+  virtual Result<bool> collect() = 0;
   // Keys of a volume in order, from `after` (exclusive), at most `limit`: for sweeps and checks.
   virtual std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
                                      size_t limit) const = 0;

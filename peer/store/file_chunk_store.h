@@ -88,7 +88,7 @@ class FileChunkStore final : public ChunkStore {
   Status checkpoint_sync() override;
   void condemn(const ChunkKey& key) override;
   void reap(std::span<const ChunkKey> keys) override;
-  Status collect() override;
+  Result<bool> collect() override;
   std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
                              size_t limit) const override;
   std::vector<StoreUsage> usage() const override;
@@ -176,7 +176,7 @@ class FileChunkStore final : public ChunkStore {
   Status rewrite(const SegmentPointer& segment);
   Status move_record(const SegmentPointer& segment, uint64_t offset, const SegmentRecord& record);
   Status remove_segment(const SegmentPointer& segment);
-  Status punch(const SegmentPointer& segment);
+  Result<uint64_t> punch(const SegmentPointer& segment);
   // Every record of the chain in order; false when the chain breaks before the end.
   Result<bool> walk(const Segment& segment, uint64_t from,
                     const std::function<Status(uint64_t, const SegmentRecord&)>& visit) const;

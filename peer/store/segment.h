@@ -83,6 +83,7 @@ struct Segment {
   std::mutex sync_mutex;
   bool sync_failed = false;
 
+  uint64_t chunks() const { return live_chunks + fresh_chunks; }
   uint64_t dead_bytes() const { return end - kFirstRecord - live_bytes - fresh_bytes - hole_bytes; }
 
   Status write_file_header();

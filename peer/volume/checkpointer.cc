@@ -68,9 +68,11 @@ void Checkpointer::work() {
       }
     }
   }
-  if (now_ns - last_collect_ns_ >= kCollectInterval) {
+  if (more_to_collect_ || now_ns - last_collect_ns_ >= kCollectInterval) {
     last_collect_ns_ = now_ns;
-    report(volumes_.chunks().collect(), "freed space could not be given back");
+    const auto collected = volumes_.chunks().collect();
+    more_to_collect_ = collected && *collected;
+    if (!collected) report(fail(collected.error()), "freed space could not be given back");
   }
 }
 

@@ -34,6 +34,7 @@ class Checkpointer {
   Compactor compactor_;
   int64_t last_sync_ns_ = 0, last_upkeep_ns_ = 0, last_collect_ns_ = 0, last_report_ns_ = 0;
   int64_t last_work_ns_ = 0, last_trim_ns_ = 0;  // last_work_ns_: a checkpoint was made
+  bool more_to_collect_ = false;                 // at the next look, not after the usual pause
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;  // mutex_

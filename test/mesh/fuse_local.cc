@@ -57,7 +57,7 @@ class MemoryChunks final : public ChunkStore {
       if (condemned_.erase(key) != 0) all_.erase(key);
     }
   }
-  Status collect() override { return {}; }
+  Result<bool> collect() override { return false; }
   std::vector<ChunkKey> list(uint32_t, const std::optional<ChunkId>&, size_t) const override { return {}; }
   std::vector<StoreUsage> usage() const override { return {}; }
   VolumeStored stored(uint32_t) const override { return {}; }

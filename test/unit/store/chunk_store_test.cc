@@ -224,6 +224,49 @@ BOOST_AUTO_TEST_CASE(a_full_store_has_room_again_after_deletes) {
   }
 }
 
+// One segment a call, and no pause between those that cost nothing: a large delete is given back soon.
+BOOST_AUTO_TEST_CASE(what_is_given_back_for_little_is_asked_for_at_once) {
+  for (const unsigned keep_every : {1000u, 20u, 2u}) {  // whole segments; all but few of each; holes
+    Stores stores;
+    auto store = stores.open(true);
+    std::vector<Chunk> chunks;
+    for (unsigned i = 0; i < 80; ++i) chunks.emplace_back(i, 300000);
+    for (const Chunk& chunk : chunks) put(*store, chunk);
+    BOOST_TEST(!*store->collect());
+    const uint64_t full = store->usage()[0].used_bytes;
+    for (unsigned i = 0; i < chunks.size(); ++i) {
+      if (i % keep_every != 0) erase(*store, chunks[i]);
+    }
+    int calls = 1;
+    while (*store->collect()) ++calls;
+    const uint64_t left = store->usage()[0].used_bytes;
+    if (keep_every == 20u) {
+      BOOST_TEST(calls < 5);  // where bytes are moved it pauses
+    } else {
+      BOOST_TEST(calls > 5);
+      BOOST_TEST(left < full / keep_every + full / 4);
+    }
+    for (unsigned i = 0; i < chunks.size(); i += keep_every) BOOST_TEST(reads(*store, chunks[i]));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_small_disk_keeps_room_for_metadata) {
+  auto disk = make_simulated_disk(1);
+  disk->set_capacity(8 << 20);
+  Stores stores;
+  auto index = make_memory_environment(chunk_index_options());
+  auto opened = ChunkStore::open(disk->files(), index, {{"disk/chunks", 1 << 30}}, true, stores.log);
+  BOOST_REQUIRE(opened);
+  for (unsigned i = 0; i < 100; ++i) {
+    const Chunk chunk(i, 100000);
+    (void)(*opened)->put(chunk.key, chunk.sum, chunk.bytes, Durability::by_sync);
+  }
+  const auto space = disk->files().space("disk");
+  BOOST_REQUIRE(space);
+  BOOST_TEST(space->free_bytes >= space->total_bytes / 4);
+  BOOST_TEST(space->free_bytes < space->total_bytes / 3);
+}
+
 BOOST_AUTO_TEST_CASE(a_disk_that_others_filled_is_looked_at_again) {
   auto disk = make_simulated_disk(1);
   disk->set_capacity(8 << 20);

@@ -109,7 +109,7 @@ class MemoryChunks final : public ChunkStore {
     for (auto& key : keys)
       if (auto found = all.find(key); found != all.end() && found->second.condemned) all.erase(found);
   }
-  Status collect() override { return {}; }
+  Result<bool> collect() override { return false; }
   std::vector<ChunkKey> list(uint32_t volume, const std::optional<ChunkId>& after,
                              size_t limit) const override {
     std::lock_guard lock(mutex);
@@ -164,7 +164,7 @@ struct TestPeer {
     VolumeSetOptions options;
     options.log_directory = "/data/log";
     options.log.file_bytes = 4 << 20;
-    options.reserved_bytes = 0;
+    options.reserved_bytes = reserved_bytes;
     auto opened = VolumeSet::open({clock, random, disk->files(), logger, chunks, *environments}, options);
     BOOST_REQUIRE_MESSAGE(opened, test::why(opened));
     set = std::move(*opened);
@@ -255,6 +255,7 @@ struct TestPeer {
   }
 
   VolumeId id{};
+  uint64_t reserved_bytes = 0;  // from the next start on
   ManualClock clock;
   SeededRandom random;
   QuietLogger logger;
