@@ -186,8 +186,7 @@ struct statvfs space_of(MountSession& session, VolumeNumber volume, const Reply&
   space.f_bsize = space.f_frsize = kBlock;
   space.f_blocks = total / kBlock;
   space.f_bfree = space.f_bavail = std::min(total, reply.available_bytes) / kBlock;
-  // An inode takes about 1 KiB of its owners' disks.
-  space.f_ffree = space.f_favail = reply.available_bytes / 1024;
+  space.f_ffree = space.f_favail = reply.available_inodes.value_or(reply.available_bytes / 1024);
   space.f_files = reply.usage.files + space.f_ffree;
   space.f_namemax = kMaxName;
   return space;

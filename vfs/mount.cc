@@ -470,7 +470,8 @@ void Mount::Impl::supervise() {
     std::unique_lock lock(mutex);
     changed.wait(lock, [this] { return asked || gone; });
     outside = !asked;
-    if (outside) reason = fmt::format("{} was unmounted from outside", directory);
+    if (outside)
+      reason = fmt::format("{0} was unmounted from outside; 'efs mount {0}' mounts it again", directory);
   }
   const int64_t until_ns = session->background.clock().now_ns() + kUnmountPatience;
   flush_all(until_ns - kLastFlush);

@@ -90,6 +90,7 @@ class LmdbEnvironment final : public MetaEnvironment {
   Status write(const std::vector<Change>& changes) override;
   std::unique_ptr<ReadRows> snapshot() const override;
   uint64_t used_bytes() const override;
+  uint64_t reusable_bytes() const override;
 
  private:
   friend class LmdbSnapshot;
@@ -294,6 +295,27 @@ uint64_t LmdbEnvironment::used_bytes() const {
   MDB_stat stat;
   if (mdb_env_info(env_, &info) != 0 || mdb_env_stat(env_, &stat) != 0) return 0;
   return (uint64_t(info.me_last_pgno) + 1) * stat.ms_psize;
+}
+
+// The list of free pages is a table of its own: a row for each transaction, which begins with their number.
+uint64_t LmdbEnvironment::reusable_bytes() const {
+  constexpr MDB_dbi kFreePages = 0;
+  MDB_stat stat;
+  MDB_txn* txn = nullptr;
+  if (mdb_env_stat(env_, &stat) != 0 || acquire(&txn) != 0) return 0;
+  uint64_t pages = 0;
+  MDB_cursor* cursor = nullptr;
+  if (mdb_cursor_open(txn, kFreePages, &cursor) == 0) {
+    MDB_val key, row;
+    while (mdb_cursor_get(cursor, &key, &row, MDB_NEXT) == 0) {
+      size_t count = 0;
+      if (row.mv_size >= sizeof(count)) std::memcpy(&count, row.mv_data, sizeof(count));
+      pages += count;
+    }
+    mdb_cursor_close(cursor);
+  }
+  release(txn);
+  return pages * stat.ms_psize;
 }
 
 // ---- reading ----

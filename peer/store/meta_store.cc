@@ -289,6 +289,11 @@ uint64_t MetaStore::dirty_bytes() const {
   return impl_->active->bytes();
 }
 
+uint64_t MetaStore::unwritten_bytes() const {
+  std::lock_guard lock(impl_->state_mutex);
+  return impl_->active->bytes() + (impl_->frozen != nullptr ? impl_->frozen->bytes() : 0);
+}
+
 uint64_t MetaStore::dirty_transactions() const {
   std::lock_guard lock(impl_->state_mutex);
   return impl_->active->version();
@@ -303,6 +308,10 @@ Status MetaStore::checkpoint(const std::function<Status()>& before_write) {
 
 uint64_t MetaStore::used_bytes() const {
   return impl_->environment->used_bytes();
+}
+
+uint64_t MetaStore::reusable_bytes() const {
+  return impl_->environment->reusable_bytes();
 }
 
 }  // namespace efs

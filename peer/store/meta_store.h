@@ -44,6 +44,8 @@ class MetaEnvironment {
   virtual Status write(const std::vector<Change>& changes) = 0;
   virtual std::unique_ptr<ReadRows> snapshot() const = 0;
   virtual uint64_t used_bytes() const = 0;
+  // Of these, what holds nothing any more and is taken first: an environment never becomes smaller.
+  virtual uint64_t reusable_bytes() const { return 0; }
 };
 
 struct MetaOptions {
@@ -79,11 +81,13 @@ class MetaStore {
   // What the active overlay holds: when to checkpoint, and when to make writers wait.
   uint64_t dirty_bytes() const;
   uint64_t dirty_transactions() const;
+  uint64_t unwritten_bytes() const;  // of all overlays
   // `before_write` runs after the overlay was frozen and before it is written: what the frozen rows refer to
   // is synced there (chunks, log). When it fails, nothing is written, nothing is lost, and its error is
   // returned; the frozen overlay is part of the next checkpoint.
   Status checkpoint(const std::function<Status()>& before_write = {});
   uint64_t used_bytes() const;
+  uint64_t reusable_bytes() const;  // reads a list that is as long as there is much to reuse
 
  private:
   struct Impl;

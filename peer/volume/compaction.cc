@@ -41,8 +41,7 @@ uint64_t SoleReplica::compact(uint64_t most, bool busy) {
   std::lock_guard only(compact_mutex_);
   const int64_t now_ns = parts_.clock.now_ns();
   if (!compaction_due(now_ns)) return 0;
-  const bool room =
-      (!parts_.has_room || parts_.has_room()) && parts_.chunks.available_bytes() >= kRoomToCompact;
+  const bool room = room_bytes_.load() != 0 && parts_.chunks.available_bytes() >= kRoomToCompact;
   if (!room) no_compaction_before_ns_ = now_ns + kPauseWithoutRoom;
   if (!room || rows_->dirty_bytes() > kCheckpointBytes) return 0;
   Pins pins(*this);

@@ -177,6 +177,7 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
     if (status.error().code == Code::no_space) return error_reply(std::move(status.error()));
     return fail_for_good(status.error(), "the log could not be written");
   }
+  logged_since_measured_ += record.size();
   transaction->commit(index);
   last_time_ns_ = operation.time_ns;
   free_chunks(effects, index);

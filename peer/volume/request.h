@@ -104,7 +104,7 @@ struct ListXattrs {  // -> names
   InodeNumber inode = 0;
   static constexpr auto fields() { return std::tuple{field("i", &ListXattrs::inode)}; }
 };
-struct Usage {  // -> usage, available_bytes
+struct Usage {  // -> usage, available_bytes, available_inodes
   static constexpr uint16_t kKind = 12;
   static constexpr auto fields() { return std::tuple{}; }
 };
@@ -515,6 +515,7 @@ struct Reply {
   bool created = false;                 // Create: it was not there
   VolumeUsage usage;
   uint64_t available_bytes = 0;
+  std::optional<uint64_t> available_inodes;  // not from older owners
   uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
                           // new one must send again what was not durable
   uint32_t payload_crc = 0;      // CRC-32C of the payload, from another peer: checked where it arrives
@@ -540,6 +541,7 @@ struct Reply {
                       field("k", &Reply::created),
                       field("u", &Reply::usage),
                       field("f", &Reply::available_bytes),
+                      field("fi", &Reply::available_inodes),
                       field("y", &Reply::verifier),
                       field("h", &Reply::payload_crc),
                       field("l", &Reply::lease),

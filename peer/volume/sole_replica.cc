@@ -18,6 +18,8 @@ namespace efs {
 
 namespace {
 constexpr int64_t kDamageReportInterval = 10 * kSecond;
+constexpr uint64_t kLoggedBetweenLooks = 8 << 20;  // at the free space of the disk
+constexpr uint64_t kInodeBytes = 512;              // of metadata that an inode takes, about
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 
 // Whose bytes, size or mode the answer depends on: what others have buffered of it is to be here first.
@@ -261,7 +263,11 @@ Reply SoleReplica::read_rows(const Request& request) {
         request.body);
     if (inode != 0 && holds(request, inode)) reply = read(*rows, request, true);
   }
-  if (std::holds_alternative<Usage>(request.body)) reply.available_bytes = parts_.chunks.available_bytes();
+  if (std::holds_alternative<Usage>(request.body)) {
+    const uint64_t room = room_bytes_.load();
+    reply.available_bytes = room == 0 ? 0 : parts_.chunks.available_bytes();
+    reply.available_inodes = room / kInodeBytes;
+  }
   return reply;
 }
 
@@ -513,12 +519,12 @@ Result<OperationBody> SoleReplica::prepare_write(const Write& write, Payload pay
 }
 
 namespace {
-// Taken even when the disk is nearly full: what frees, and what keeps files usable.
-bool frees(const RequestBody& body) {
-  if (const auto* set = std::get_if<SetAttributes>(&body)) return set->size.has_value();
+// Taken even when the disk is nearly full: what frees, and what changes rows that are there.
+bool needs_no_room(const RequestBody& body) {
+  if (const auto* rename = std::get_if<Rename>(&body)) return !rename->whiteout;
   if (const auto* allocate = std::get_if<Allocate>(&body)) return allocate->punch;
-  return std::holds_alternative<Unlink>(body) || std::holds_alternative<RemoveXattr>(body) ||
-         std::holds_alternative<RemoveJunction>(body);
+  return std::holds_alternative<SetAttributes>(body) || std::holds_alternative<Unlink>(body) ||
+         std::holds_alternative<RemoveXattr>(body) || std::holds_alternative<RemoveJunction>(body);
 }
 bool is_durable_at_once(const RequestBody& body) {
   if (const auto* write = std::get_if<Write>(&body)) return write->durable;
@@ -546,12 +552,35 @@ PackedBytes SoleReplica::pack_carried(const OperationBody& body) const {
       body);
 }
 
+Status SoleReplica::has_room_for(const Request& request) {
+  if (needs_no_room(request.body)) return {};
+  if (logged_since_measured_.load(std::memory_order_relaxed) > kLoggedBetweenLooks) measure_room();
+  if (room_bytes_.load(std::memory_order_relaxed) == 0)
+    return fail(Code::no_space, "the disk of the volume's metadata is full");
+  if (const auto* allocate = std::get_if<Allocate>(&request.body)) return has_room_for(*allocate);
+  return {};
+}
+
+// What is there already takes no more room.
+Status SoleReplica::has_room_for(const Allocate& request) const {
+  const uint64_t available = parts_.chunks.available_bytes();
+  if (request.punch || request.length <= available) return {};
+  uint64_t there = 0;
+  if (request.length <= kMaxFileSize && request.offset <= kMaxFileSize - request.length) {
+    const uint64_t end = request.offset + request.length;
+    const auto rows = rows_->read();
+    EFS_TRY(RowsView(*rows).extents(request.inode, request.offset, [&](const ExtentRow& extent) {
+      if (extent.start >= end) return false;
+      there += std::min(extent.end, end) - std::max(extent.start, request.offset);
+      return true;
+    }));
+  }
+  if (request.length - there <= available) return {};
+  return fail(Code::no_space);
+}
+
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
-  if (!frees(request.body) && parts_.has_room && !parts_.has_room())
-    return error_reply(Code::no_space, "the disk of the volume's metadata is full");
-  if (const auto* allocate = std::get_if<Allocate>(&request.body);
-      allocate && !allocate->punch && allocate->length > parts_.chunks.available_bytes())
-    return error_reply(Code::no_space);
+  if (auto room = has_room_for(request); !room) return error_reply(std::move(room.error()));
   if (rows_->dirty_bytes() > kMaxDirtyBytes) {
     auto status = checkpoint();
     if (!status) return error_reply(std::move(status.error()));

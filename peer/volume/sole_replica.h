@@ -37,8 +37,8 @@ struct ReplicaParts {
   Logger& logger;
   ChunkStore& chunks;
   Log* log = nullptr;
-  // False: the disk of log and metadata is nearly full; only what frees is taken.
-  std::function<bool()> has_room;
+  std::function<uint64_t()> free_bytes;  // of the disk of log and metadata; empty: without limit
+  uint64_t reserved_bytes = 0;           // of these, for what needs no more room
   int64_t opened_ns = 0;  // when it was begun to open the volumes: whoever served them before was gone
 };
 
@@ -90,6 +90,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // A bounded piece of what waits: silent sessions, chunks and files to free, inode numbers, the sweep after
   // an unclean start. True: there is more.
   bool upkeep();
+  // Now and then: what metadata may still take of its disk.
+  void measure_room();
 
   // ---- the compactor's part ----
   bool compaction_due(int64_t now_ns) const;  // costs nothing
@@ -174,6 +176,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Result<ChunkReference> store_chunk(ByteView bytes, Pins& pins);
   void report_damage(const Reply& reply);  // in the log, once in a while
   void drop_unnamed(const std::vector<Id>& chunks);
+  Status has_room_for(const Request& request);
+  Status has_room_for(const Allocate& request) const;
   bool holds(const Request& request, InodeNumber inode) const;
   // Its mount may have the inode open: it said so, or it holds a lease on it and opens it without asking.
   // What the mode says now does not matter to who has it open, nor to the kernel, which reads a program to
@@ -233,6 +237,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::atomic<int64_t> last_checkpoint_ns_{0};
   std::atomic<uint64_t> durable_index_{0};
   std::atomic<Compression> compression_{Compression::none};  // the volume's policy
+  std::atomic<uint64_t> room_bytes_{UINT64_MAX};             // that metadata may still take
+  std::atomic<uint64_t> logged_since_measured_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> retired_{false};
   std::atomic<bool> damaged_{false};

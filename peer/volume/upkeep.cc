@@ -55,6 +55,28 @@ bool SoleReplica::upkeep() {
   return more;
 }
 
+// Rows that were deleted leave the environment as large as it was, and room in it: without counting that, a
+// disk that became full of rows would stay so. Rows that are not written yet take up to twice their bytes.
+void SoleReplica::measure_room() {
+  if (!parts_.free_bytes) return;
+  logged_since_measured_ = 0;
+  uint64_t free = parts_.free_bytes();
+  if (free / 2 < parts_.reserved_bytes) free += rows_->reusable_bytes();
+  const uint64_t taken = rows_->unwritten_bytes() * 2;
+  const uint64_t kept =
+      parts_.reserved_bytes > UINT64_MAX - taken ? UINT64_MAX : parts_.reserved_bytes + taken;
+  const uint64_t room = free - std::min(free, kept);
+  if ((room_bytes_.exchange(room) != 0) == (room != 0)) return;
+  if (room != 0) {
+    parts_.logger.info("volume {}: there is room for metadata again: changes are taken", charter_.number);
+  } else {
+    parts_.logger.warning(
+        "volume {}: the disk of its metadata is nearly full: nothing new is taken until "
+        "something is deleted, here or by others",
+        charter_.number);
+  }
+}
+
 bool SoleReplica::expire_sessions() {
   EndSessions end;
   {

@@ -91,9 +91,12 @@ Result<std::unique_ptr<VolumeSet>> VolumeSet::open(const VolumeSetParts& parts,
 VolumeSet::~VolumeSet() = default;
 
 ReplicaParts VolumeSet::replica_parts() {
-  return {parts_.clock,  parts_.random, parts_.logger,
-          parts_.chunks, log_.get(),    [this] { return has_room_.load(std::memory_order_relaxed); },
-          opened_ns_};
+  auto free_bytes = [this] {
+    const auto space = parts_.files.space(options_.log_directory);
+    return space ? space->free_bytes : UINT64_MAX;
+  };
+  return {parts_.clock, parts_.random, parts_.logger,           parts_.chunks,
+          log_.get(),   free_bytes,    options_.reserved_bytes, opened_ns_};
 }
 
 Status VolumeSet::start() {
@@ -149,6 +152,7 @@ Result<std::shared_ptr<SoleReplica>> VolumeSet::create(const VolumeId& id, Volum
   EFS_TRY(SoleReplica::format(*rows, charter, root));
   EFS_ASSIGN(auto replica, SoleReplica::open(replica_parts(), std::move(rows), {}));
   auto shared = std::shared_ptr<SoleReplica>(std::move(replica));
+  shared->measure_room();
   volumes_[id] = shared;
   return shared;
 }
@@ -221,16 +225,7 @@ Status VolumeSet::close() {
 }
 
 void VolumeSet::measure_room() {
-  auto space = parts_.files.space(options_.log_directory);
-  const bool room = !space || space->free_bytes > options_.reserved_bytes;
-  if (has_room_.exchange(room) != room) {
-    if (room) {
-      parts_.logger.info("{} has room again: changes are taken", options_.log_directory);
-    } else {
-      parts_.logger.warning("{} is nearly full: until room is made, only deletes are taken",
-                            options_.log_directory);
-    }
-  }
+  for (const auto& volume : all()) volume->measure_room();
 }
 
 }  // namespace efs

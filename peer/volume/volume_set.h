@@ -36,7 +36,7 @@ struct VolumeSetParts {
 struct VolumeSetOptions {
   std::string log_directory;
   LogOptions log;
-  // Below this on the log's disk, only what frees is taken.
+  // Below this on the log's disk, only what needs no more of it is taken.
   uint64_t reserved_bytes = 64 << 20;
 };
 
@@ -77,7 +77,6 @@ class VolumeSet {
   const VolumeSetOptions options_;
   const int64_t opened_ns_;
   std::unique_ptr<Log> log_;
-  std::atomic<bool> has_room_{true};
   mutable std::shared_mutex mutex_;  // the two below
   std::map<VolumeId, std::shared_ptr<SoleReplica>> volumes_;
   std::vector<std::pair<VolumeId, Error>> failures_;

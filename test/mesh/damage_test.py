@@ -347,6 +347,10 @@ class FullDisks(unittest.TestCase):
                 with self.assertRaises(OSError) as caught:
                     action()
                 self.assertEqual(caught.exception.errno, errno.ENOSPC)
+            space = os.statvfs(peer.mount)
+            self.assertEqual((space.f_bavail, space.f_favail), (0, 0))
+            os.chmod(peer.path("small1"), 0o600)
+            os.rename(peer.path("small1"), peer.path("renamed"))
             self.goes_on(peer, kept)
             for number in range(10, 50):
                 os.unlink(peer.path(f"small{number}"))
@@ -362,6 +366,62 @@ class FullDisks(unittest.TestCase):
             self.goes_on(peer, kept)
             self.assertEqual(read(peer.path("after")), kept)
             self.assertEqual(read(peer.path("small5")), b"x" * 1000)
+            peer.stop()
+            self.assertIn("no problem found", peer.check())
+
+    def test_a_start_on_a_full_disk(self):
+        """There is less room than a file of the log wants."""
+        with Mesh(1, start=False) as m:
+            peer = m[0]
+            disk = self.disk(400)
+            peer.data = os.path.join(disk, "data")
+            m.start()
+            kept = CHANCE.randbytes(2_000_000)
+            write(peer.path("kept"), kept)
+            with open(os.path.join(disk, "foreign"), "wb") as file:
+                space = os.statvfs(disk)
+                file.write(bytes(space.f_bavail * space.f_frsize - (20 << 20)))
+            for end in (peer.kill, peer.stop, peer.kill):
+                end()
+                peer.run()
+                self.goes_on(peer, kept)
+                os.rename(peer.path("kept"), peer.path("moved"))
+                os.rename(peer.path("moved"), peer.path("kept"))
+                with self.assertRaises(OSError) as caught:
+                    write(peer.path("new"), b"x")
+                self.assertEqual(caught.exception.errno, errno.ENOSPC)
+            os.unlink(os.path.join(disk, "foreign"))
+            self.goes_on_after(peer)
+            peer.stop()
+            self.assertIn("no problem found", peer.check())
+
+    def goes_on_after(self, peer):
+        def writes():
+            with contextlib.suppress(OSError):
+                write(peer.path("after"), b"x")
+                return True
+            return False
+
+        wait_until("changes are taken again", writes, 10)
+
+    def test_a_disk_full_of_metadata(self):
+        """LMDB's files do not become smaller: what is free in them is room."""
+        with Mesh(1, start=False) as m:
+            peer = m[0]
+            peer.data = os.path.join(self.disk(300), "data")
+            m.start()
+            for _ in range(2):
+                os.mkdir(peer.path("filled"))
+                with self.assertRaises(OSError) as caught:
+                    for number in range(20000):
+                        path = peer.path("filled", str(number))
+                        write(path, b"")
+                        os.setxattr(path, "user.much", CHANCE.randbytes(20000))
+                self.assertEqual(caught.exception.errno, errno.ENOSPC)
+                wait_until("it says so", lambda: os.statvfs(peer.mount).f_favail == 0, 3)
+                shutil.rmtree(peer.path("filled"))
+                self.goes_on_after(peer)
+                self.assertGreater(os.statvfs(peer.mount).f_favail, 1000)
             peer.stop()
             self.assertIn("no problem found", peer.check())
 

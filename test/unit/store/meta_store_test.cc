@@ -230,6 +230,32 @@ BOOST_AUTO_TEST_CASE(a_full_map_is_no_space_and_what_was_there_stays) {
   BOOST_TEST(value_of(*store.read(), kFirst, "big")->size() == size_t(2 << 20));
 }
 
+BOOST_AUTO_TEST_CASE(what_erased_rows_took_is_taken_again) {
+  TemporaryDirectory directory;
+  auto environment = open_lmdb(directory / "meta", options());
+  BOOST_REQUIRE(environment);
+  MetaStore store(*environment);
+  constexpr uint64_t kBytes = 4 << 20;
+  put_one(store, "a", std::string(kBytes, 'x'), 1);
+  BOOST_REQUIRE(store.checkpoint());
+  const uint64_t used = store.used_bytes();
+  BOOST_TEST(used > kBytes);
+  BOOST_TEST(store.reusable_bytes() < kBytes / 16);
+  {
+    auto transaction = store.begin();
+    transaction->erase(kFirst, "a");
+    transaction->commit(2);
+  }
+  BOOST_REQUIRE(store.checkpoint());
+  BOOST_TEST(store.reusable_bytes() >= kBytes);
+  put_one(store, "b", "one more makes the list of the last usable", 3);
+  BOOST_REQUIRE(store.checkpoint());
+  put_one(store, "c", std::string(kBytes, 'y'), 4);
+  BOOST_REQUIRE(store.checkpoint());
+  BOOST_TEST(store.reusable_bytes() < kBytes / 16);
+  BOOST_TEST(store.used_bytes() < used + kBytes / 16);
+}
+
 BOOST_AUTO_TEST_CASE(large_and_empty_values_and_long_keys_are_kept) {
   TemporaryDirectory directory;
   std::string key(kMaxKeyBytes, 'k');

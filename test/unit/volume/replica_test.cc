@@ -113,6 +113,56 @@ BOOST_AUTO_TEST_CASE(a_failed_operation_leaves_nothing) {
   BOOST_TEST(peer.lookup("a") == Code::not_found);
 }
 
+// Its disk is nearly full: statfs says so, and what needs no more of it goes on.
+BOOST_AUTO_TEST_CASE(without_room_for_metadata_what_is_there_can_be_changed) {
+  TestPeer peer;
+  const auto file = peer.make("a");
+  BOOST_REQUIRE(peer.write(file, 0, std::string(100'000, 'x')).code == Code::ok);
+  Reply usage = peer.call(Usage{}).reply;
+  BOOST_TEST(usage.available_bytes > 0u);
+  BOOST_TEST(usage.available_inodes.value_or(0) > 0u);
+  peer.reserved_bytes = UINT64_MAX;
+  peer.restart_cleanly();
+  usage = peer.call(Usage{}).reply;
+  BOOST_TEST(usage.available_bytes == 0u);
+  BOOST_TEST(usage.available_inodes.value_or(1) == 0u);
+  Create create;
+  create.parent = kRootInode;
+  create.name = "new";
+  create.mode = 0100644;
+  BOOST_TEST(peer.call(create).reply.code == Code::no_space);
+  BOOST_TEST(peer.write(file, 0, "y").code == Code::no_space);
+  Rename rename;
+  rename.parent = rename.new_parent = kRootInode;
+  rename.name = "a";
+  rename.new_name = "b";
+  rename.whiteout = true;
+  BOOST_TEST(peer.call(rename).reply.code == Code::no_space);
+  rename.whiteout = false;
+  BOOST_TEST(peer.call(rename).reply.code == Code::ok);
+  SetAttributes set;
+  set.inode = file;
+  set.mode = 0600;
+  BOOST_TEST(peer.call(set).reply.code == Code::ok);
+  BOOST_TEST(peer.call(Unlink{kRootInode, "b", false}).reply.code == Code::ok);
+}
+
+BOOST_AUTO_TEST_CASE(allocating_what_is_there_takes_no_room) {
+  TestPeer peer;
+  const auto file = peer.make("a");
+  BOOST_REQUIRE(peer.write(file, 0, std::string(100'000, 'x')).code == Code::ok);
+  peer.chunks.full = true;
+  Allocate allocate;
+  allocate.inode = file;
+  allocate.length = 100'000;
+  BOOST_TEST(peer.call(allocate).reply.code == Code::ok);
+  allocate.offset = 50'000;
+  allocate.length = 50'000;
+  BOOST_TEST(peer.call(allocate).reply.code == Code::ok);
+  allocate.length = 50'001;
+  BOOST_TEST(peer.call(allocate).reply.code == Code::no_space);
+}
+
 BOOST_AUTO_TEST_CASE(a_refused_write_leaves_no_chunk) {
   TestPeer peer;
   auto file = peer.make("a");
