@@ -475,18 +475,6 @@ class Frozen(NearAndFar):
             time.sleep(0.2)  # the owner is told
             self.assertLess(interrupted_after("KILL", "cat", self.mesh[0].path("far", "closed")), 4)
 
-    def test_many_programs_write(self):
-        """More than the mount may hold: each waits, and is not told that the owner is away."""
-        files = [self.opened(f"many{number}") for number in range(160)]
-        with concurrent.futures.ThreadPoolExecutor(len(files)) as pool, self.frozen():
-            written = [pool.submit(lambda one=file: [os.write(one, bytes(1 << 20)) for _ in range(2)]) for file in files]
-            time.sleep(3)
-            self.mesh[2].signal(signal.SIGCONT)
-            for one in written:
-                self.assertEqual(one.result(60), [1 << 20] * 2)
-        for file in files:
-            os.close(file)
-
 
 def inside(peer):
     return ["nsenter", f"--net=/run/netns/{peer.namespace}"]
