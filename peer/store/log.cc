@@ -43,6 +43,7 @@ constexpr size_t kZeroBytes = 1 << 20;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSmallerPart = 16;          // of a file, where there is no room for a whole one
 constexpr uint64_t kSmallestFile = 256 << 10;  // and no smaller
+constexpr uint64_t kSequenceStride = uint64_t(1) << 32;  // 2^33 files, no worse to guess than the checksum
 
 struct LogFile {
   std::string path;
@@ -342,6 +343,7 @@ Result<LogFilePointer> FileLog::take_next(std::unique_lock<std::mutex>& lock) {
   if (prepared_ != nullptr) return std::exchange(prepared_, nullptr);
   preparing_ = true;
   LogFilePointer file = take_spare();
+  if (options_.random != nullptr) next_sequence_ += options_.random->below(kSequenceStride);
   FileHeader header{0, next_sequence_++, false, mark_};
   lock.unlock();
   Status made;

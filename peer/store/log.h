@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 
+#include "peer/runtime/clock.h"
 #include "peer/runtime/file.h"
 
 namespace efs {
@@ -26,6 +27,10 @@ struct LogOptions {
   // take some 50 ms). Off: the append() that needs it does it, in the order of events that a simulation
   // wants.
   bool background = false;
+  // Draws the distance from one file's sequence to the next. What programs write stands in records as it is,
+  // and later behind them, in a file that is used again: whoever could tell that use's sequence could write
+  // records of it. Without one they are numbered from 1. Any thread's.
+  Random* random = nullptr;
 };
 
 class Log {

@@ -101,7 +101,9 @@ ReplicaParts VolumeSet::replica_parts() {
 
 Status VolumeSet::start() {
   LogByVolume logged;
-  EFS_ASSIGN(log_, Log::open(parts_.files, options_.log_directory, options_.log,
+  LogOptions log_options = options_.log;
+  log_options.random = &parts_.random;
+  EFS_ASSIGN(log_, Log::open(parts_.files, options_.log_directory, log_options,
                              [&](const Log::Record& record) -> Status {
                                collect(logged, record);
                                return {};

@@ -11,6 +11,7 @@
 #include "peer/base/hash.h"
 #include "peer/runtime/real.h"
 #include "peer/runtime/simulated.h"
+#include "peer/store/log_format.h"
 #include "test/why.h"
 
 namespace efs {
@@ -106,6 +107,33 @@ BOOST_AUTO_TEST_CASE(released_files_are_used_again_and_the_log_stays_small) {
   BOOST_REQUIRE(log);
   BOOST_REQUIRE(!found.empty());
   BOOST_TEST(found.back().index == 1000u);
+}
+
+// What programs write stands in records as it is, and behind them when the file is used again: what looks
+// like records there, of whichever use comes next, neither counts nor keeps the log from opening.
+BOOST_AUTO_TEST_CASE(records_that_programs_write_do_not_count) {
+  TemporaryDirectory directory;
+  LogOptions options = small();
+  options.random = &real_random();
+  std::string forged;
+  for (uint64_t sequence = 1; sequence <= 100; ++sequence) {
+    using namespace log_format;
+    const RecordHeader header{Kind::record, 0, 7, sequence, 1, 1, Mark{sequence + 1000, 0}};
+    forged += text(encode(header, {}));
+  }
+  {
+    auto log = open(directory / "log", nullptr, options);
+    BOOST_REQUIRE(log);
+    for (uint64_t i = 1; i <= 155; ++i) {
+      append_one(**log, 1, i, forged);
+      BOOST_REQUIRE((*log)->sync());
+      (*log)->release(1, i);
+    }
+  }
+  std::vector<Replayed> found;
+  auto log = open(directory / "log", &found, options);
+  BOOST_REQUIRE_MESSAGE(log, test::why(log));
+  for (const auto& one : found) BOOST_TEST(one.group == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(the_largest_record_fits_and_a_larger_one_is_refused) {
