@@ -180,6 +180,7 @@ Status VolumeSet::remove(const VolumeId& id) {
     if (keys.size() < kBatch) break;
     after = keys.back().chunk;
   }
+  EFS_TRY(parts_.chunks.checkpoint_sync());
   EFS_TRY(parts_.environments.remove(id));
   log_->release(number, UINT64_MAX);
   return {};
@@ -223,6 +224,7 @@ Status VolumeSet::close() {
     if (volume->failed()) return fail(Code::io, "a volume's disk failed: the next start recovers");
     EFS_TRY(volume->checkpoint());
   }
+  EFS_TRY(parts_.chunks.checkpoint_sync());  // what these freed: after a clean start nobody looks for it
   return log_->close_cleanly();
 }
 

@@ -456,6 +456,60 @@ BOOST_AUTO_TEST_CASE(who_has_not_heard_of_a_name_replaces_nothing_by_it) {
   peer.replica->leases().detach(mount);
 }
 
+// A real chunk store, whose index forgets what was not checkpointed: what was freed, too.
+BOOST_AUTO_TEST_CASE(what_was_freed_stays_so_over_a_restart) {
+  for (const bool removed : {false, true}) {
+    auto disk = make_simulated_disk(1);
+    auto environments = make_memory_environments();
+    auto index = make_memory_environment(chunk_index_options());
+    ManualClock clock;
+    SeededRandom random(1);
+    QuietLogger logger;
+    const VolumeId id{1};
+    const auto run = [&](const std::function<void(VolumeSet&)>& body) {
+      auto chunks = ChunkStore::open(disk->files(), index, {{"/data/chunks", 1 << 30}}, true, logger);
+      BOOST_REQUIRE_MESSAGE(chunks, test::why(chunks));
+      VolumeSetOptions options;
+      options.log_directory = "/data/log";
+      options.reserved_bytes = 0;
+      auto set = VolumeSet::open({clock, random, disk->files(), logger, **chunks, *environments}, options);
+      BOOST_REQUIRE_MESSAGE(set, test::why(set));
+      body(**set);
+      set->reset();
+      chunks->reset();
+      disk->process_died();
+    };
+    run([&](VolumeSet& set) {
+      auto replica = set.create(id, 3, {});
+      BOOST_REQUIRE(replica);
+      const auto call = [&](RequestBody body, Payload payload = {}) {
+        Reply reply;
+        Request request;
+        request.body = std::move(body);
+        (*replica)->execute(request, std::move(payload), [&](VolumeAnswer answer) { reply = answer.reply; });
+        BOOST_REQUIRE(reply.code == Code::ok);
+        return reply;
+      };
+      Create create;
+      create.parent = kRootInode;
+      create.name = "a";
+      Write write;
+      write.inode = call(create).attributes.inode;
+      call(write, Bytes(100'000, 1));
+      BOOST_REQUIRE((*replica)->checkpoint());
+      call(Unlink{kRootInode, "a", false});
+      (*replica)->upkeep();
+      BOOST_TEST(set.chunks().stored(3).chunks == 1u);
+      if (removed) {
+        BOOST_REQUIRE(set.remove(id));  // and killed
+      } else {
+        BOOST_REQUIRE(set.close());
+      }
+    });
+    run([&](VolumeSet& set) { BOOST_TEST(set.chunks().stored(3).chunks == 0u); });
+  }
+}
+
 BOOST_AUTO_TEST_CASE(volumes_are_made_found_and_removed) {
   TestPeer peer;
   VolumeId other{2};
