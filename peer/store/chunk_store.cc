@@ -17,6 +17,7 @@ constexpr uint64_t kReservedPart = 20;
 constexpr uint64_t kReservedLeast = 128 << 20;
 constexpr uint64_t kReservedMost = 4;
 constexpr uint64_t kDirectlyAtLeast = 256 << 10;  // below, the system's own reading ahead is worth more
+constexpr size_t kMostDamaged = 1 << 16;          // chunks that are remembered as such
 constexpr int kReadAttempts = 4;                  // a chunk moves while it is read, seldom twice
 
 }  // namespace
@@ -96,9 +97,12 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
     }
     auto status = read_at(*found, key, offset, out, directly);
     if (status || status.error().code != Code::corrupt) return status;
-    if (tried == location)
+    if (tried == location) {
+      std::lock_guard lock(mutex_);
+      if (damaged_.size() < kMostDamaged) damaged_.insert(key);
       return fail(Code::corrupt, fmt::format("chunk {} is damaged, in {} at {}", short_hex(key.chunk),
                                              found->segment->path, location.offset));
+    }
     tried = location;  // it may have been moved, or erased and its space given back: look again
   }
   return fail(Code::corrupt);
@@ -309,13 +313,19 @@ Status FileChunkStore::write_record(const ChunkKey& key, const Id& sha256, const
   return written;
 }
 
+bool FileChunkStore::is_damaged(const ChunkKey& key) const {
+  std::lock_guard lock(mutex_);
+  return damaged_.contains(key);
+}
+
 Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, const ChunkContent& bytes,
                            Durability durability) {
   if (bytes.content.empty() || bytes.content.size() > kMaxChunkBytes)
     return fail(Code::invalid_argument, "a chunk has 1 byte to 1 MiB");
   std::unique_lock order(order_mutex_);
   auto found = locate(key);
-  if (found && *found && (*found)->segment != nullptr) {
+  const bool there = found && *found && (*found)->segment != nullptr;
+  if (there && !is_damaged(key)) {
     std::lock_guard lock(mutex_);
     condemned_.erase(key);
     Segment& segment = *(*found)->segment;
@@ -332,7 +342,8 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, const ChunkCon
   ++segment->writes;
   if (durability == Durability::by_sync) segment->must_sync = segment->writes;
   condemned_.erase(key);
-  remember_fresh(key, location, *segment, false);
+  damaged_.erase(key);
+  remember_fresh(key, location, *segment, there && !fresh_.contains(key));
   return {};
 }
 

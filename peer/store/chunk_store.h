@@ -94,8 +94,8 @@ class ChunkStore {
                                                   Logger& log, const ChunkOptions& options = {});
   virtual ~ChunkStore() = default;
 
-  // Does nothing for a chunk that is there, but to make it stay and to heed `durability`. Code::no_space when
-  // no store has room.
+  // Does nothing for a chunk that is there, but to make it stay and to heed `durability`; one that a read
+  // found damaged since the start is stored anew. Code::no_space when no store has room.
   virtual Status put(const ChunkKey& key, const Id& sha256, const ChunkContent& bytes,
                      Durability durability) = 0;
   virtual bool contains(const ChunkKey& key) const = 0;

@@ -151,6 +151,7 @@ class FileChunkStore final : public ChunkStore {
   Status fill_gap(Segment& segment, uint64_t gap);
   Status write_record(const ChunkKey& key, const Id& sha256, const RecordBytes& bytes, Use use,
                       std::unique_lock<std::mutex>& order, Location& location, SegmentPointer& segment);
+  bool is_damaged(const ChunkKey& key) const;
   void remember_fresh(const ChunkKey& key, const Location& location, Segment& segment, bool replaces_row);
   void forget_fresh(const ChunkKey& key);
 
@@ -202,6 +203,8 @@ class FileChunkStore final : public ChunkStore {
   std::vector<std::unique_ptr<Store>> stores_;  // present ones and missing ones
   std::unordered_map<ChunkKey, Fresh, ChunkKeyHash> fresh_;
   std::unordered_set<ChunkKey, ChunkKeyHash> condemned_;
+  mutable std::unordered_set<ChunkKey, ChunkKeyHash>
+      damaged_;                               // as a read found: stored anew when they come again
   std::map<uint32_t, VolumeStored> volumes_;  // of the chunks in the index
   mutable ReadBefore read_before_;
   mutable ChunkTables tables_;

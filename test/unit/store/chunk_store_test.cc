@@ -59,6 +59,29 @@ BOOST_AUTO_TEST_CASE(a_damaged_block_is_corrupt_and_the_others_read) {
   BOOST_TEST(reads(*store, chunk));
 }
 
+// Who puts back from a copy what could not be read stores the same bytes.
+BOOST_AUTO_TEST_CASE(a_damaged_chunk_that_is_stored_again_is_whole) {
+  for (const bool indexed : {false, true}) {
+    Stores stores;
+    auto store = stores.open(true);
+    Chunk chunk(1, 64 << 10);
+    put(*store, chunk);
+    if (indexed) BOOST_REQUIRE(store->checkpoint_sync());
+    damage(stores.directory.path(), ByteView(chunk.bytes).subspan(3 * 4096 + 5, 64));
+    BOOST_TEST(!reads(*store, chunk));
+    put(*store, chunk);
+    BOOST_TEST(reads(*store, chunk));
+    BOOST_REQUIRE(store->checkpoint_sync());
+    BOOST_TEST(reads(*store, chunk));
+    BOOST_TEST(store->usage()[0].chunks == 1u);
+    BOOST_TEST(store->stored(7).chunks == 1u);
+    BOOST_TEST(store->check(false).empty());
+    store.reset();
+    store = stores.open(false);
+    BOOST_TEST(reads(*store, chunk));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_chunk_that_is_stored_again_after_it_was_condemned_stays) {
   Stores stores;
   auto store = stores.open(true);
