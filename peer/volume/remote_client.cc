@@ -95,6 +95,11 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void tick();
   void shut();
   uint64_t acknowledged() const { return outstanding.empty() ? next_sequence : *outstanding.begin(); }
+  // The owner keeps so many results behind a change that is not answered yet, and refuses what is beyond.
+  bool may_go(const Call& call) const {
+    return call.sequence != 0 || !changes(call.body) ||
+           next_sequence <= acknowledged() + kMaxResultsPerSession;
+  }
 
   Loop& loop;
   Rpc& rpc;
@@ -239,11 +244,17 @@ void RemoteVolume::Impl::admit(CallPointer call) {
 void RemoteVolume::Impl::pump() {
   const bool greets = !waiting.empty() || keeps_something() || waited_for;
   if (state == State::none && greets && !retry.running()) greet();
+  std::deque<CallPointer> held;
   while (state == State::ready && !waiting.empty()) {
     CallPointer call = std::move(waiting.front());
     waiting.pop_front();
-    send(call);
+    if (may_go(*call)) {
+      send(call);
+    } else {
+      held.push_back(std::move(call));
+    }
   }
+  waiting.insert(waiting.begin(), held.begin(), held.end());
 }
 
 // ---- the session ----
@@ -493,7 +504,9 @@ void RemoteVolume::Impl::answered(const CallPointer& call, Result<Answer> result
     if (crc32c(result->payload) != reply->payload_crc)
       return finish(call,
                     {error_reply(Code::corrupt, "bytes were damaged between their owner and here"), {}});
-    return decide(call, std::move(*reply), std::move(result->payload));
+    decide(call, std::move(*reply), std::move(result->payload));
+    if (!waiting.empty()) pump();
+    return;
   }
   const Code code = result.error().code;
   const bool broken = code == Code::unreachable || code == Code::closed || code == Code::timed_out ||

@@ -144,6 +144,34 @@ BOOST_AUTO_TEST_CASE(each_change_runs_once_over_breaking_connections) {
   }
 }
 
+// A change that waits for another mount is not in the way of what comes after it, however much that is.
+BOOST_AUTO_TEST_CASE(one_change_that_waits_has_no_others_refused) {
+  RemotePair pair;
+  Write write;
+  write.inode = pair.owner.make("f");
+  const SessionId other{9, 9};
+  bool answers = false;
+  Leases::Then forgotten;
+  Leases& leases = pair.owner.replica->leases();
+  leases.attach(other, [&](const Recall&, Leases::Then then) { answers ? then() : forgotten.swap(then); });
+  BOOST_REQUIRE(leases.own(other, write.inode));
+  const auto waits = pair.begin(write, Bytes{1});
+  pair.simulator.run_for(kSecond);
+  BOOST_REQUIRE(forgotten);
+  std::vector<std::shared_ptr<std::optional<VolumeAnswer>>> calls;
+  for (size_t i = 0; i < kMaxResultsPerSession + 100; ++i) {
+    if (i % 1000 == 0) pair.simulator.run_for(kSecond);
+    calls.push_back(pair.begin(pair.create(std::to_string(i))));
+  }
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(!waits->has_value());
+  BOOST_TEST(pair.call(Lookup{kRootInode, "0"}).reply.code == Code::ok);
+  answers = true;
+  forgotten();
+  BOOST_TEST(pair.wait(waits).reply.code == Code::ok);
+  for (auto& one : calls) BOOST_TEST(pair.wait(one).reply.code == Code::ok);
+}
+
 BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
   RemotePair pair;
   int verifiers = 0;
