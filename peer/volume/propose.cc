@@ -171,10 +171,10 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   operation.durable_index = durable_index_.load();
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;
-  if (auto status = store_bytes(effects, packed); !status) return error_reply(std::move(status.error()));
+  if (auto status = store_bytes(effects, packed); !status) return refuse(effects, status.error());
   const Bytes record = encode_operation(operation);
   if (auto status = parts_.log->append({charter_.number, kTerm, index, record}); !status) {
-    if (status.error().code == Code::no_space) return error_reply(std::move(status.error()));
+    if (status.error().code == Code::no_space) return refuse(effects, status.error());
     return fail_for_good(status.error(), "the log could not be written");
   }
   logged_since_measured_ += record.size();
@@ -182,6 +182,15 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   last_time_ns_ = operation.time_ns;
   free_chunks(effects, index);
   return reply;
+}
+
+// What was stored for it is named by nothing.
+Reply SoleReplica::refuse(const Effects& effects, const Error& error) {
+  if (!effects.store.empty()) {
+    std::lock_guard lock(pin_mutex_);
+    for (const auto& chunk : effects.store) condemn_unknown(chunk.chunk);
+  }
+  return error_reply(error);
 }
 
 // Numbers that may be given must be durable first: after power loss none is given twice.

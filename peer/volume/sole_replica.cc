@@ -612,7 +612,7 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
     reply = closed_ ? error_reply(Code::stale, "the volume is being removed")
                     : propose(std::move(operation), packed, request, changed);
   }
-  if (reply.code != Code::ok && !pins.chunks.empty()) {
+  if ((reply.code != Code::ok || changed.repeated) && !pins.chunks.empty()) {
     const auto stored = pins.chunks;
     pins.release();
     drop_unnamed(stored);

@@ -192,6 +192,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Reply raise_level(const OperationBody& body);
   Reply propose_house(OperationBody body, const SessionId& session = {});
   Reply log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed);
+  Reply refuse(const Effects& effects, const Error& error);
   Status reserve(InodeNumber until);
   Status store_bytes(const Effects& effects, const PackedBytes& packed);
   void free_chunks(const Effects& effects, uint64_t index);

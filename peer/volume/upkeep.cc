@@ -1,4 +1,6 @@
 // What a volume does in the background, a bounded piece at a time.
+#include <set>
+
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 
@@ -41,6 +43,10 @@ void SoleReplica::reap(uint64_t checkpointed) {
       keys.push_back(freed_.front().second);
       freed_.pop_front();
     }
+    // What was named again meanwhile, and freed again behind the checkpoint, the checkpoint may name.
+    std::set<ChunkKey> later;
+    for (const auto& [index, key] : freed_) later.insert(key);
+    std::erase_if(keys, [&](const ChunkKey& key) { return later.contains(key); });
   }
   if (!keys.empty()) parts_.chunks.reap(keys);
 }
@@ -152,7 +158,7 @@ bool SoleReplica::condemn_unknown(const ChunkId& chunk) {
   return true;
 }
 
-// A write was refused after its bytes were stored.
+// A write was refused after its bytes were stored, or had been made before.
 void SoleReplica::drop_unnamed(const std::vector<Id>& chunks) {
   std::lock_guard lock(apply_mutex_);
   std::lock_guard pin_lock(pin_mutex_);

@@ -96,6 +96,7 @@ class MemoryChunks final : public ChunkStore {
     return {};
   }
   Status checkpoint_sync() override {
+    if (auto hook = std::exchange(before_checkpoint, {})) hook();
     std::lock_guard lock(mutex);
     for (auto& [key, one] : all) one.synced = true;
     return {};
@@ -136,6 +137,7 @@ class MemoryChunks final : public ChunkStore {
   std::map<ChunkKey, One> all;
   bool full = false;
   std::function<void()> before_put;           // run once, with no lock
+  std::function<void()> before_checkpoint;    // likewise
   mutable std::function<void()> before_read;  // run once, with no lock
 };
 

@@ -176,6 +176,43 @@ BOOST_AUTO_TEST_CASE(a_refused_write_leaves_no_chunk) {
   BOOST_TEST(peer.chunks.all.empty());
 }
 
+// Of small content that grows: the first of two chunks was stored when there was no room for the second.
+BOOST_AUTO_TEST_CASE(a_write_that_finds_no_room_leaves_no_chunk) {
+  TestPeer peer;
+  auto file = peer.make("a");
+  peer.write(file, 0, std::string(2000, 'x'));
+  peer.chunks.before_put = [&] { peer.chunks.before_put = [&] { peer.chunks.full = true; }; };
+  BOOST_TEST(peer.write(file, 2000, std::string(3000, 'y')).code == Code::no_space);
+  peer.chunks.full = false;
+  BOOST_TEST(peer.chunks.all.size() == 1u);
+  peer.make("b");
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.empty());
+  BOOST_TEST(peer.write(file, 2000, std::string(3000, 'y')).code == Code::ok);
+  BOOST_TEST(peer.read(file) == std::string(2000, 'x') + std::string(3000, 'y'));
+}
+
+// A mount repeats what it has no answer to; meanwhile others have cut the file.
+BOOST_AUTO_TEST_CASE(a_repeated_write_leaves_no_chunk) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  peer.as(mount, 0, Hello{});
+  Write write;
+  write.inode = peer.make("a");
+  BOOST_TEST(peer.as(mount, 1, write, Bytes(100'000, 1)).reply.code == Code::ok);
+  SetAttributes cut;
+  cut.inode = write.inode;
+  cut.size = 0;
+  peer.call(cut);
+  peer.pass(2 * kSecond);
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.empty());
+  BOOST_TEST(peer.as(mount, 1, write, Bytes(100'000, 1)).reply.code == Code::ok);
+  peer.make("b");
+  peer.pass(2 * kSecond);
+  BOOST_TEST(peer.chunks.all.empty());
+}
+
 BOOST_AUTO_TEST_CASE(freed_chunks_go_after_a_checkpoint) {
   TestPeer peer;
   auto file = peer.make("a");
@@ -203,6 +240,25 @@ BOOST_AUTO_TEST_CASE(a_chunk_that_is_stored_again_before_it_is_reaped_stays) {
   peer.pass(2 * kSecond);
   auto found = peer.call(Lookup{kRootInode, "b"}).reply.attributes.inode;
   BOOST_TEST(peer.read(found) == bytes);
+}
+
+// Freed, named again, and, behind what the checkpoint holds, freed again: it is still what the checkpoint
+// names.
+BOOST_AUTO_TEST_CASE(what_a_checkpoint_names_is_not_reaped_for_what_comes_behind_it) {
+  TestPeer peer;
+  const std::string bytes(100'000, 'x');
+  peer.write(peer.make("a"), 0, bytes);
+  peer.call(Unlink{kRootInode, "a", false});
+  peer.replica->upkeep();
+  peer.write(peer.make("b"), 0, bytes);
+  peer.chunks.before_checkpoint = [&] {
+    peer.call(Unlink{kRootInode, "b", false});
+    peer.replica->upkeep();
+  };
+  BOOST_REQUIRE(peer.replica->checkpoint());
+  BOOST_TEST(peer.chunks.all.size() == 1u);
+  BOOST_REQUIRE(peer.replica->checkpoint());
+  BOOST_TEST(peer.chunks.all.empty());
 }
 
 BOOST_AUTO_TEST_CASE(open_files_outlive_their_names) {
