@@ -13,7 +13,7 @@ class LocalVolume final : public VolumeClient {
   }
 
   ~LocalVolume() override {
-    if (attached_) replica_->leases().detach(session_);
+    if (attached_ && !closed_) replica_->leases().detach(session_);
   }
 
   void call(const Credentials& who, RequestBody body, Payload payload, const Options&, Done done) override {
@@ -26,6 +26,10 @@ class LocalVolume final : public VolumeClient {
     replica_->execute(request, std::move(payload), std::move(done));
   }
   void poke() override {}
+  // Its mount has ended, and so has what it held open, locked and was leased: its number is for the next one.
+  void close() override {
+    if (!closed_.exchange(true)) call({}, Goodbye{}, {}, {}, [](VolumeAnswer) {});
+  }
 
   const VolumeId& id() const override { return replica_->id(); }
   VolumeNumber number() const override { return replica_->number(); }
@@ -45,6 +49,7 @@ class LocalVolume final : public VolumeClient {
   const std::shared_ptr<Replica> replica_;
   SessionId session_{};
   bool attached_ = false;
+  std::atomic<bool> closed_{false};
 };
 
 }  // namespace efs

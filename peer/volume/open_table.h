@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -62,8 +63,21 @@ class OpenTable {
     return true;
   }
   void close(const SessionId& session, InodeNumber inode) {
+    const auto [from, to] = waiting_.equal_range({inode, session});
+    for (auto one = from; one != to; ++one) *one->second = true;
     auto found = sessions_.find(session);
     if (found != sessions_.end() && found->second.open.erase(inode) > 0) drop_holder(inode, session);
+  }
+  // An open waits for what others have of the inode, until end_wait(): true when the session has closed it
+  // meanwhile. Who gave up asking has closed what it would never learn that it holds.
+  using Wait = std::shared_ptr<bool>;
+  Wait wait(const SessionId& session, InodeNumber inode) {
+    return waiting_.emplace(std::pair(inode, session), std::make_shared<bool>(false))->second;
+  }
+  bool end_wait(const SessionId& session, InodeNumber inode, const Wait& wait) {
+    const auto [from, to] = waiting_.equal_range({inode, session});
+    waiting_.erase(std::find_if(from, to, [&](const auto& one) { return one.second == wait; }));
+    return *wait;
   }
   bool holds(const SessionId& session, InodeNumber inode) const {
     auto found = sessions_.find(session);
@@ -118,6 +132,7 @@ class OpenTable {
   }
   std::unordered_map<SessionId, Session, SessionHash> sessions_;
   std::unordered_map<InodeNumber, std::vector<SessionId>> holders_;
+  std::multimap<std::pair<InodeNumber, SessionId>, Wait> waiting_;
 };
 
 }  // namespace efs

@@ -151,7 +151,7 @@ Status SoleReplica::load_sessions() {
       open_.begin(session, heard_ns);
       others.push_back(session);
       old_leases_until_ns_ = parts_.opened_ns + kLeaseTerm;
-      if (key.size() == session.size() + 8) open_.open(session, trailing_number(key));
+      if (key.size() == session.size() + 8) unclaimed_.emplace_back(session, trailing_number(key));
     }
     return true;
   };
@@ -161,6 +161,7 @@ Status SoleReplica::load_sessions() {
     return key.size() != sizeof(SessionId) || note(key, value);
   }));
   rows.reset();
+  unclaimed_until_ns_ = parts_.clock.now_ns() + 2 * kSessionGrace;
   if (!others.empty()) locks_.expect(others);
   if (own.sessions.empty()) return {};
   std::lock_guard lock(apply_mutex_);

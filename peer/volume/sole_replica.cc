@@ -145,19 +145,30 @@ void SoleReplica::after_taking_back(const Request& request, const Leases::Inodes
   for (InodeNumber inode : about) {
     if (inode != 0 && leases_->owned_elsewhere(request.session, inode)) taken.push_back(inode);
   }
+  OpenTable::Wait wait;
+  if (std::holds_alternative<Open>(request.body)) {
+    std::lock_guard lock(open_mutex_);
+    wait = open_.wait(request.session, about[0]);
+  }
   leases_->take_back(request.session, taken, locks_pages(request.body),
-                     again(request, std::move(payload), std::move(done)));
+                     again(request, std::move(payload), std::move(done), std::move(wait)));
 }
 
 // What has waited is executed as if it came only now; by an owner that stops meanwhile not at all.
-Leases::Then SoleReplica::again(const Request& request, Payload payload, Done done) {
+Leases::Then SoleReplica::again(const Request& request, Payload payload, Done done, OpenTable::Wait wait) {
   auto kept =
       std::make_shared<std::tuple<Request, Payload, Done>>(request, std::move(payload), std::move(done));
-  return [this, self = weak_from_this().lock(), kept] {
+  return [this, self = weak_from_this().lock(), kept, wait = std::move(wait)] {
     auto& [asked, bytes, answered] = *kept;
     if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
+    if (wait && closed_meanwhile(asked, wait)) return answered({error_reply(Code::cancelled), {}});
     execute(asked, std::move(bytes), std::move(answered));
   };
+}
+
+bool SoleReplica::closed_meanwhile(const Request& request, const OpenTable::Wait& wait) {
+  std::lock_guard lock(open_mutex_);
+  return open_.end_wait(request.session, std::get<Open>(request.body).inode, wait);
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.

@@ -143,7 +143,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   bool waits_for_late_ones(const Request& request, const Leases::Inodes& about) const;
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
-  Leases::Then again(const Request& request, Payload payload, Done done);
+  Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
+  bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
   bool asked_in_error(const Operation& operation) const;
   bool overtaken(const Request& request) const;
   bool was_made(const Operation& operation) const;
@@ -205,6 +206,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   // upkeep.cc
   bool expire_sessions();
+  void release_unclaimed();
   bool reserve_ahead();
   bool free_dead_chunks();
   bool reclaim();
@@ -244,6 +246,9 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::atomic<bool> retired_{false};
   std::atomic<bool> damaged_{false};
   std::atomic<int64_t> next_damage_report_ns_{0};
+
+  std::vector<std::pair<SessionId, InodeNumber>> unclaimed_;  // upkeep's thread: orphans of before this start
+  int64_t unclaimed_until_ns_ = 0;
 
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;

@@ -54,6 +54,7 @@ void SoleReplica::reap(uint64_t checkpointed) {
 bool SoleReplica::upkeep() {
   if (failed_.load()) return false;
   bool more = expire_sessions();
+  release_unclaimed();
   more |= reserve_ahead();
   more |= reclaim();
   more |= free_dead_chunks();
@@ -101,6 +102,17 @@ bool SoleReplica::expire_sessions() {
   }
   for (const SessionId& session : end.sessions) locks_.end(session);
   return false;
+}
+
+// What was kept for who might have had it open, and was asked when this owner's process ended. Who came back
+// has said by now what it has open.
+void SoleReplica::release_unclaimed() {
+  if (unclaimed_.empty() || parts_.clock.now_ns() < unclaimed_until_ns_) return;
+  for (const auto& [session, inode] : std::exchange(unclaimed_, {})) {
+    std::lock_guard lock(apply_mutex_);
+    std::lock_guard open_lock(open_mutex_);  // no open comes in between
+    if (!open_.holds(session, inode)) propose_house(ReleaseOrphans{session, {inode}});
+  }
 }
 
 bool SoleReplica::reserve_ahead() {

@@ -279,6 +279,76 @@ BOOST_AUTO_TEST_CASE(open_files_outlive_their_names) {
   BOOST_TEST(peer.call(Usage{}).reply.usage.files == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(what_a_mount_of_this_process_held_ends_with_it) {
+  TestPeer peer;
+  LocalVolume mount(peer.replica, 1);
+  const auto opens = [&](InodeNumber inode) {
+    Code code = Code::io;
+    mount.call(user(0), Open{inode, R_OK}, {}, {}, [&](VolumeAnswer answer) { code = answer.reply.code; });
+    return code;
+  };
+  const InodeNumber before = peer.make("before"), after = peer.make("after");
+  BOOST_TEST(opens(before) == Code::ok);
+  BOOST_TEST(opens(after) == Code::ok);
+  peer.call(Unlink{kRootInode, "before", false});
+  BOOST_TEST(peer.call(Usage{}).reply.usage.files == 3u);
+  mount.close();
+  mount.close();
+  BOOST_TEST(peer.call(Usage{}).reply.usage.files == 2u);
+  peer.call(Unlink{kRootInode, "after", false});
+  BOOST_TEST(peer.call(Usage{}).reply.usage.files == 1u);
+}
+
+// Who gave up waiting for an answer closes what it asked for before the owner has opened it.
+BOOST_AUTO_TEST_CASE(what_is_closed_while_its_open_waits_is_not_held) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  const SessionId writer{9, 9}, reader{8, 8};
+  peer.as(reader, 0, Hello{});
+  Leases::Then forgotten;
+  Leases& leases = peer.replica->leases();
+  leases.attach(writer, [&](const Recall&, Leases::Then then) { forgotten = std::move(then); });
+  BOOST_REQUIRE(leases.own(writer, file));
+  Request open;
+  open.session = reader;
+  open.body = Open{file, R_OK};
+  auto answered = std::make_shared<bool>(false);
+  peer.replica->execute(open, {}, [answered](VolumeAnswer) { *answered = true; });
+  BOOST_REQUIRE(forgotten);
+  BOOST_TEST(!*answered);
+  BOOST_TEST(peer.as(reader, 0, Close{{file}}).reply.code == Code::ok);
+  forgotten();
+  BOOST_TEST(*answered);
+  leases.detach(writer);
+  peer.call(Unlink{kRootInode, "a", false});
+  BOOST_TEST(peer.call(Usage{}).reply.usage.files == 1u);
+}
+
+// The owner was killed while it asked a mount whether that has open what was just unlinked.
+BOOST_AUTO_TEST_CASE(what_nobody_says_to_have_open_after_a_kill_goes) {
+  for (const bool has_it_open : {false, true}) {
+    TestPeer peer;
+    const InodeNumber file = peer.make("a");
+    const SessionId mount{9, 9};
+    peer.as(mount, 0, Hello{});
+    Leases& leases = peer.replica->leases();
+    leases.attach(mount, [](const Recall&, Leases::Then) {});
+    BOOST_REQUIRE(leases.share(mount, file));
+    Request unlink;
+    unlink.body = Unlink{kRootInode, "a", false};
+    peer.replica->execute(unlink, {}, [](VolumeAnswer) {});
+    peer.kill();
+    BOOST_TEST(peer.as(mount, 0, Hello{}).reply.code == Code::ok);
+    if (has_it_open) BOOST_TEST(peer.as(mount, 0, Hello{{file}}).reply.code == Code::ok);
+    BOOST_TEST(peer.call(Usage{}).reply.usage.files == 2u);
+    for (int i = 0; i < 5; ++i) {
+      peer.pass(kSessionGrace / 2);
+      BOOST_TEST(peer.as(mount, 0, Hello{.open = {}, .renew = true}).reply.code == Code::ok);
+    }
+    BOOST_TEST(peer.call(Usage{}).reply.usage.files == (has_it_open ? 2u : 1u));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(what_lost_its_name_is_opened_by_nobody_else) {
   TestPeer peer;
   const SessionId mount{9, 9};
