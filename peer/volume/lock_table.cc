@@ -28,6 +28,13 @@ const LockTable::Place::Held* LockTable::blocking(const Place& place, const Owne
   return nullptr;
 }
 
+// Whether letting go of the range makes two locks of one.
+bool LockTable::splits(const Place& place, const Owner& owner, const FileLock& lock) {
+  return std::any_of(place.held.begin(), place.held.end(), [&](const Place::Held& one) {
+    return one.owner == owner && one.start < lock.start && lock.end < one.end;
+  });
+}
+
 // What the owner holds of the range is cut out; what is new joins its neighbours.
 void LockTable::assign(Places::iterator place, const Owner& owner, const FileLock& lock) {
   auto& held = place->second.held;
@@ -165,7 +172,8 @@ void LockTable::set(const SessionId& session, const SetLock& request, Answered a
   }
   if (blocking(place->second, owner, lock) == nullptr) {
     auto account = accounts_.find(session);
-    if (lock.type != kUnlocked && account != accounts_.end() && account->second.locks >= kMaxLocks)
+    const bool more = lock.type != kUnlocked || splits(place->second, owner, lock);
+    if (more && account != accounts_.end() && account->second.locks >= kMaxLocks)
       return answer(Code::overloaded);
     assign(place, owner, lock);
     grant_waiting(place, ready);

@@ -82,6 +82,7 @@ class LockTable {
   };
 
   static const Place::Held* blocking(const Place& place, const Owner& owner, const FileLock& lock);
+  static bool splits(const Place& place, const Owner& owner, const FileLock& lock);
   void assign(Places::iterator place, const Owner& owner, const FileLock& lock);
   void wait(Places::iterator place, const Owner& owner, const SetLock& request, Answered answered);
   std::list<Place::Waiter>::iterator stop_waiting(Places::iterator place,

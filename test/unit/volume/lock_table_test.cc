@@ -215,6 +215,20 @@ BOOST_AUTO_TEST_CASE(bounds) {
   for (auto& one : waits) BOOST_TEST(!*one);
 }
 
+// Letting go of the middle of a lock leaves one more.
+BOOST_AUTO_TEST_CASE(a_session_holds_no_more_locks_than_its_bound) {
+  Locked t;
+  for (size_t i = 1; i < kMaxLocks; ++i)
+    BOOST_REQUIRE((*t.set(1, 1, W, 0, kLockEnd, false, false, 100 + i) == Code::ok));
+  BOOST_TEST(t.now(1, 1, W, 0, 9) == Code::ok);
+  BOOST_TEST(t.now(1, 2, R, 20, 20) == Code::overloaded);
+  BOOST_TEST(t.now(1, 1, U, 4, 5) == Code::overloaded);
+  BOOST_TEST(t.now(2, 1, W, 4, 4) == Code::conflict);
+  t.unlock(1, 1, 5, 9);
+  t.unlock(1, 1);
+  BOOST_TEST(t.now(1, 2, R, 20, 20) == Code::ok);
+}
+
 // Ranges against an array of bytes, for three owners.
 BOOST_AUTO_TEST_CASE(as_a_model_of_bytes) {
   constexpr uint64_t kBytes = 24;
