@@ -41,8 +41,8 @@ constexpr uint64_t kEndBytes = log_format::kHeaderBytes;  // set aside in each f
 constexpr size_t kRecordsAWrite = 128;
 constexpr size_t kZeroBytes = 1 << 20;
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kSmallerPart = 16;          // of a file, where there is no room for a whole one
-constexpr uint64_t kSmallestFile = 256 << 10;  // and no smaller
+constexpr uint64_t kSmallerPart = 16;                    // of a file, where there is no room for a whole one
+constexpr uint64_t kSmallestFile = 256 << 10;            // and no smaller
 constexpr uint64_t kSequenceStride = uint64_t(1) << 32;  // 2^33 files, no worse to guess than the checksum
 
 struct LogFile {
