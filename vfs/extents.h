@@ -29,7 +29,6 @@ class Extents {
   Bytes take(Map::iterator extent);  // removes it
   Map::iterator begin() { return map_.begin(); }
   Map::iterator last_end() { return map_.end(); }
-  Map::iterator find(uint64_t offset) { return map_.find(offset); }
   // The extent that fills its whole piece at `offset` (of any byte in it), if it does.
   Map::iterator whole_piece(uint64_t offset);
 

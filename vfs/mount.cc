@@ -541,10 +541,4 @@ const std::string& Mount::directory() const {
   return impl_->directory;
 }
 
-MountCounters Mount::counters() const {
-  const MountSession& session = *impl_->session;
-  return {session.requests.load(), session.context.dirty_bytes.load(), session.files->count(),
-          session.notifier.overflows()};
-}
-
 }  // namespace efs

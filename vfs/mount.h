@@ -34,13 +34,6 @@ struct MountOptions {
   Loop* loop = nullptr;
 };
 
-struct MountCounters {
-  uint64_t requests = 0;
-  uint64_t dirty_bytes = 0;
-  uint64_t open_files = 0;
-  uint64_t notifications_lost = 0;
-};
-
 class Mount {
  public:
   // Why a mount ended: the empty text when it was asked to, else what happened, for people.
@@ -60,7 +53,6 @@ class Mount {
   // Begins to unmount and returns; `ended` tells when it is done. Any thread.
   void unmount();
   const std::string& directory() const;
-  MountCounters counters() const;
 
  private:
   struct Impl;

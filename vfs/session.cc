@@ -45,7 +45,6 @@ KernelRequest::KernelRequest(std::shared_ptr<MountSession> session, fuse_req_t r
   who_.gid = context->gid;
   thread_ = context->pid;
   since_ = session_->given.now();
-  session_->requests.fetch_add(1, std::memory_order_relaxed);
 }
 
 KernelRequest::~KernelRequest() {
@@ -434,8 +433,9 @@ fuse_entry_param MountSession::entry_of(uint64_t since, const std::shared_ptr<Vo
   entry.ino = global_inode(client->number(), attributes.inode);
   entry.generation = attributes.generation;
   auto file = files->find(entry.ino);
+  // Else its times and blocks change when it is sent. Asked first: that may end in between.
+  const bool settled = !file || file->clean();
   entry.attr = to_stat(client->number(), file ? file->seen(attributes) : attributes);
-  const bool settled = !file || file->clean();  // else its times and blocks change when it is sent
   // Before it is believed: news from then on waits for the answer (forget_inode()).
   if (shown.parent != 0) note_shown(entry.ino, shown.parent);
   const auto seconds = [](int64_t ns) { return double(ns) / double(kSecond); };

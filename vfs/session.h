@@ -218,7 +218,6 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   StaleAnswers stale;
   LockBook locks;
   fuse_session* fuse = nullptr;
-  std::atomic<uint64_t> requests{0};
 
   // The volume of a node. nullptr: there is none.
   std::shared_ptr<VolumeClient> client(uint64_t node) { return tree.client(node); }

@@ -337,6 +337,7 @@ BOOST_AUTO_TEST_CASE(what_nobody_says_to_have_open_after_a_kill_goes) {
     Request unlink;
     unlink.body = Unlink{kRootInode, "a", false};
     peer.replica->execute(unlink, {}, [](VolumeAnswer) {});
+    leases.close();  // what waits keeps the replica
     peer.kill();
     BOOST_TEST(peer.as(mount, 0, Hello{}).reply.code == Code::ok);
     if (has_it_open) BOOST_TEST(peer.as(mount, 0, Hello{{file}}).reply.code == Code::ok);
