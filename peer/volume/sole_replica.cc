@@ -575,7 +575,7 @@ Status SoleReplica::has_room_for(const Request& request) {
 // What is there already takes no more room.
 Status SoleReplica::has_room_for(const Allocate& request) const {
   const uint64_t available = parts_.chunks.available_bytes();
-  if (request.punch || request.length <= available) return {};
+  if (request.length <= available) return {};
   uint64_t there = 0;
   if (request.length <= kMaxFileSize && request.offset <= kMaxFileSize - request.length) {
     const uint64_t end = request.offset + request.length;

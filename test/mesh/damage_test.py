@@ -267,6 +267,26 @@ class FullDisks(unittest.TestCase):
         self.addCleanup(run, "umount", "-l", path)
         return path
 
+    @contextlib.contextmanager
+    def peer_on_a_disk(self, size):
+        """Log, metadata and chunks on one small disk."""
+        with Mesh(1, start=False) as m:
+            disk = self.disk(size)
+            m[0].data = os.path.join(disk, "data")
+            m.start()
+            yield m[0], disk
+            m[0].stop()
+            self.assertIn("no problem found", m[0].check())
+
+    def takes_changes_again(self, peer, content):
+        def writes():
+            with contextlib.suppress(OSError):
+                write(peer.path("after"), content)
+                return True
+            return False
+
+        wait_until("changes are taken again", writes, 10)
+
     def fill(self, peer, size):
         """Files until there is no room; their names."""
         names = []
@@ -328,12 +348,8 @@ class FullDisks(unittest.TestCase):
             self.use(m[0], 3_000_000)
 
     def test_a_full_disk_under_the_data_directory(self):
-        """Log, metadata and chunks on one small disk; somebody else fills the rest of it."""
-        with Mesh(1, start=False) as m:
-            peer = m[0]
-            disk = self.disk(400)
-            peer.data = os.path.join(disk, "data")
-            m.start()
+        """Somebody else fills the rest of it."""
+        with self.peer_on_a_disk(400) as (peer, disk):
             kept = CHANCE.randbytes(2_000_000)
             write(peer.path("kept"), kept)
             for number in range(50):
@@ -355,27 +371,14 @@ class FullDisks(unittest.TestCase):
             for number in range(10, 50):
                 os.unlink(peer.path(f"small{number}"))
             os.unlink(os.path.join(disk, "foreign"))
-
-            def writes():
-                with contextlib.suppress(OSError):
-                    write(peer.path("after"), kept)
-                    return True
-                return False
-
-            wait_until("changes are taken again", writes, 10)
+            self.takes_changes_again(peer, kept)
             self.goes_on(peer, kept)
             self.assertEqual(read(peer.path("after")), kept)
             self.assertEqual(read(peer.path("small5")), b"x" * 1000)
-            peer.stop()
-            self.assertIn("no problem found", peer.check())
 
     def test_a_start_on_a_full_disk(self):
         """There is less room than a file of the log wants."""
-        with Mesh(1, start=False) as m:
-            peer = m[0]
-            disk = self.disk(400)
-            peer.data = os.path.join(disk, "data")
-            m.start()
+        with self.peer_on_a_disk(400) as (peer, disk):
             kept = CHANCE.randbytes(2_000_000)
             write(peer.path("kept"), kept)
             with open(os.path.join(disk, "foreign"), "wb") as file:
@@ -391,25 +394,11 @@ class FullDisks(unittest.TestCase):
                     write(peer.path("new"), b"x")
                 self.assertEqual(caught.exception.errno, errno.ENOSPC)
             os.unlink(os.path.join(disk, "foreign"))
-            self.goes_on_after(peer)
-            peer.stop()
-            self.assertIn("no problem found", peer.check())
-
-    def goes_on_after(self, peer):
-        def writes():
-            with contextlib.suppress(OSError):
-                write(peer.path("after"), b"x")
-                return True
-            return False
-
-        wait_until("changes are taken again", writes, 10)
+            self.takes_changes_again(peer, b"x")
 
     def test_a_disk_full_of_metadata(self):
         """LMDB's files do not become smaller: what is free in them is room."""
-        with Mesh(1, start=False) as m:
-            peer = m[0]
-            peer.data = os.path.join(self.disk(300), "data")
-            m.start()
+        with self.peer_on_a_disk(300) as (peer, _):
             for _ in range(2):
                 os.mkdir(peer.path("filled"))
                 with self.assertRaises(OSError) as caught:
@@ -420,10 +409,8 @@ class FullDisks(unittest.TestCase):
                 self.assertEqual(caught.exception.errno, errno.ENOSPC)
                 wait_until("it says so", lambda: os.statvfs(peer.mount).f_favail == 0, 3)
                 shutil.rmtree(peer.path("filled"))
-                self.goes_on_after(peer)
+                self.takes_changes_again(peer, b"x")
                 self.assertGreater(os.statvfs(peer.mount).f_favail, 1000)
-            peer.stop()
-            self.assertIn("no problem found", peer.check())
 
 
 if __name__ == "__main__":
