@@ -5,8 +5,8 @@
 #include <deque>
 #include <map>
 
-#include "peer/runtime/clock.h"
 #include "peer/volume/client.h"
+#include "test/unit/manual_clock.h"
 
 namespace efs {
 
@@ -148,11 +148,6 @@ class FakeVolume : public VolumeClient {
   VolumeId id_{};
 };
 
-class ManualClock : public Clock {
- public:
-  int64_t now_ns() const override { return now.load(); }
-  int64_t wall_ns() const override { return now.load(); }
-  std::atomic<int64_t> now{kSecond};
-};
+using test::ManualClock;
 
 }  // namespace efs

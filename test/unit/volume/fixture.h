@@ -9,6 +9,7 @@
 #include "peer/volume/checkpointer.h"
 #include "peer/volume/local_client.h"
 #include "peer/volume/volume_set.h"
+#include "test/unit/manual_clock.h"
 #include "test/why.h"
 
 namespace efs {
@@ -18,13 +19,6 @@ inline std::ostream& boost_test_print_type(std::ostream& out, Code code) {
 }  // namespace efs
 
 namespace efs::test {
-
-class ManualClock final : public Clock {
- public:
-  int64_t now_ns() const override { return now; }
-  int64_t wall_ns() const override { return now + 1'700'000'000 * kSecond; }
-  std::atomic<int64_t> now = kSecond;
-};
 
 class SeededRandom final : public Random {
  public:
