@@ -15,22 +15,21 @@ namespace {
 // Of those that ask and answer each other most wait at any time: one more than there are processors is no
 // crowd.
 constexpr unsigned kSpare = 1;
-constexpr int64_t kCountAgain = 2 * kMillisecond, kCountCrowdAgain = 20 * kMillisecond;
-constexpr int64_t kLonger = 4;  // times the patience, where that would have been enough
+constexpr int64_t kCountAgain = 2 * kMillisecond, kForget = 100 * kMillisecond;
+constexpr double kWeight = 1.0 / 8;  // of a count in the average
+constexpr int64_t kLonger = 4;       // times the patience, where that would have been enough
 
-// proc(5), loadavg: three averages, then how many want to run now, a slash, and how many there are.
-class Crowd {
+// /proc/loadavg, see proc(5): three averages, then how many want to run now, a slash, and how many there are.
+class RunningFile {
  public:
-  Crowd() : file_(open("/proc/loadavg", O_RDONLY | O_CLOEXEC)) {}
-  ~Crowd() {
+  RunningFile() : file_(open("/proc/loadavg", O_RDONLY | O_CLOEXEC)) {}
+  ~RunningFile() {
     if (file_ >= 0) close(file_);
   }
-  Crowd(const Crowd&) = delete;
-  Crowd& operator=(const Crowd&) = delete;
+  RunningFile(const RunningFile&) = delete;
+  RunningFile& operator=(const RunningFile&) = delete;
 
-  bool is_there(int64_t now_ns) {
-    if (counted_ns_ != 0 && now_ns - counted_ns_ < (there_ ? kCountCrowdAgain : kCountAgain)) return there_;
-    counted_ns_ = now_ns;
+  double count() const {
     char text[128];
     const ssize_t length = pread(file_, text, sizeof text - 1, 0);
     text[length > 0 ? length : 0] = 0;
@@ -39,31 +38,38 @@ class Crowd {
       at = std::strchr(at, ' ');
       if (at != nullptr) ++at;
     }
-    there_ = at == nullptr || std::strtoul(at, nullptr, 10) > processors_ + kSpare;
-    return there_;
+    return at == nullptr ? kUnknown : double(std::strtoul(at, nullptr, 10));
   }
 
  private:
+  static constexpr double kUnknown = 1e9;  // nobody looks
   const int file_;
-  const unsigned processors_ = std::thread::hardware_concurrency();
-  int64_t counted_ns_ = 0;  // when those that want to run were last counted
-  bool there_ = false;
 };
-
-Wakefulness::IsCrowded counts_the_running() {
-  return [crowd = std::make_shared<Crowd>()](int64_t now_ns) { return crowd->is_there(now_ns); };
-}
 }  // namespace
 
+Crowd::Crowd()
+    : Crowd(std::thread::hardware_concurrency(),
+            [file = std::make_shared<RunningFile>()] { return file->count(); }) {}
+
+bool Crowd::is_there(int64_t now_ns) {
+  const int64_t since_ns = now_ns - counted_ns_;
+  if (since_ns >= kCountAgain) {
+    counted_ns_ = now_ns;
+    const double count = count_();
+    running_ = since_ns > kForget ? count : running_ + (count - running_) * kWeight;
+  }
+  return running_ > processors_ + kSpare;
+}
+
 Wakefulness::Wakefulness(const Clock& clock, int64_t patience_ns)
-    : Wakefulness(clock, std::thread::hardware_concurrency() > 1 ? patience_ns : 0, counts_the_running()) {}
+    : Wakefulness(clock, std::thread::hardware_concurrency() > 1 ? patience_ns : 0, Crowd()) {}
 
 void Wakefulness::found() {
   if (patience_ns_ == 0) return;
   const int64_t now_ns = clock_.now_ns(), longest_ns = kLonger * patience_ns_;
   if (!awake()) look_ns_ = now_ns - found_ns_ <= longest_ns ? longest_ns : patience_ns_;
   found_ns_ = now_ns;
-  until_ns_ = is_crowded_(now_ns) ? 0 : now_ns + look_ns_;
+  until_ns_ = crowd_.is_there(now_ns) ? 0 : now_ns + look_ns_;
 }
 
 void Wakefulness::found_nothing() {

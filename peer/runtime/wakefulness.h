@@ -15,12 +15,27 @@
 
 namespace efs {
 
+// Whether more threads want to run than there are processors: on average over the last counts, some 16 ms of
+// them, since any one count also meets what runs for a moment only.
+class Crowd {
+ public:
+  Crowd();
+  Crowd(unsigned processors, std::function<double()> count)
+      : processors_(processors), count_(std::move(count)) {}
+  bool is_there(int64_t now_ns);
+
+ private:
+  unsigned processors_;
+  std::function<double()> count_;
+  int64_t counted_ns_ = 0;
+  double running_ = 0;
+};
+
 class Wakefulness {
  public:
-  using IsCrowded = std::function<bool(int64_t now_ns)>;
   Wakefulness(const Clock& clock, int64_t patience_ns);
-  Wakefulness(const Clock& clock, int64_t patience_ns, IsCrowded is_crowded)
-      : clock_(clock), patience_ns_(patience_ns), is_crowded_(std::move(is_crowded)) {}
+  Wakefulness(const Clock& clock, int64_t patience_ns, Crowd crowd)
+      : clock_(clock), patience_ns_(patience_ns), crowd_(std::move(crowd)) {}
 
   // Before each look: whether to look, or to sleep until there is something.
   bool awake() const { return until_ns_ != 0; }
@@ -30,7 +45,7 @@ class Wakefulness {
  private:
   const Clock& clock_;
   const int64_t patience_ns_;
-  const IsCrowded is_crowded_;
+  Crowd crowd_;
   int64_t found_ns_ = 0;  // when there was something last
   int64_t look_ns_ = 0;   // how long it looks at present
   int64_t until_ns_ = 0;  // 0: asleep

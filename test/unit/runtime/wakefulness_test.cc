@@ -12,8 +12,8 @@ using test::ManualClock;
 
 struct Fixture {
   ManualClock clock;
-  bool crowded = false;
-  Wakefulness wakefulness{clock, 50 * kMicrosecond, [this](int64_t) { return crowded; }};
+  double running = 1;
+  Wakefulness wakefulness{clock, 50 * kMicrosecond, Crowd(2, [this] { return running; })};
 
   // Looks every microsecond, in vain, until it sleeps: how long that took.
   int64_t looks_for() {
@@ -64,15 +64,23 @@ BOOST_FIXTURE_TEST_CASE(who_slept_for_a_moment_looks_for_longer, Fixture) {
 }
 
 BOOST_FIXTURE_TEST_CASE(in_a_crowd_it_sleeps_at_once, Fixture) {
-  crowded = true;
-  wakefulness.found();
-  BOOST_TEST(!wakefulness.awake());
-  crowded = false;
-  wakefulness.found();
-  BOOST_TEST(wakefulness.awake());
-  crowded = true;
-  wakefulness.found();
-  BOOST_TEST(!wakefulness.awake());
+  running = 8;
+  BOOST_TEST(found_after(kSecond) == 0);
+  running = 1;
+  BOOST_TEST(found_after(2 * kMillisecond) == 0);  // on average it is still full
+  BOOST_TEST(found_after(kSecond) == 50 * kMicrosecond);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_runs_for_a_moment_is_no_crowd, Fixture) {
+  running = 2;
+  BOOST_TEST(found_after(kSecond) == 50 * kMicrosecond);
+  for (int i = 0; i < 100; ++i) {
+    running = i % 10 == 0 ? 6 : 2;
+    BOOST_TEST(found_after(2 * kMillisecond) == 50 * kMicrosecond);
+  }
+  running = 8;
+  int counts = 0;
+  while (found_after(2 * kMillisecond) != 0) BOOST_REQUIRE(++counts < 8);
 }
 
 BOOST_AUTO_TEST_CASE(without_patience_it_sleeps) {
