@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <thread>
 
 namespace efs {
@@ -17,39 +16,26 @@ namespace {
 constexpr unsigned kSpare = 1;
 constexpr int64_t kCountAgain = 2 * kMillisecond, kForget = 100 * kMillisecond;
 constexpr double kWeight = 1.0 / 8;  // of a count in the average
+constexpr double kUnknown = 1e9;     // in place of a count that cannot be had: nobody looks
 constexpr int64_t kLonger = 4;       // times the patience, where that would have been enough
 
-// /proc/loadavg, see proc(5): three averages, then how many want to run now, a slash, and how many there are.
-class RunningFile {
- public:
-  RunningFile() : file_(open("/proc/loadavg", O_RDONLY | O_CLOEXEC)) {}
-  ~RunningFile() {
-    if (file_ >= 0) close(file_);
+// How many threads of this machine want to run now.
+// /proc/loadavg, see proc(5): three averages, then that number, a slash, and how many there are.
+double count_running() {
+  static const int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);  // for all threads, as long as we live
+  char text[128];
+  const ssize_t length = pread(file, text, sizeof text - 1, 0);
+  text[length > 0 ? length : 0] = 0;
+  const char* at = text;
+  for (int field = 0; field < 3 && at != nullptr; ++field) {
+    at = std::strchr(at, ' ');
+    if (at != nullptr) ++at;
   }
-  RunningFile(const RunningFile&) = delete;
-  RunningFile& operator=(const RunningFile&) = delete;
-
-  double count() const {
-    char text[128];
-    const ssize_t length = pread(file_, text, sizeof text - 1, 0);
-    text[length > 0 ? length : 0] = 0;
-    const char* at = text;
-    for (int field = 0; field < 3 && at != nullptr; ++field) {
-      at = std::strchr(at, ' ');
-      if (at != nullptr) ++at;
-    }
-    return at == nullptr ? kUnknown : double(std::strtoul(at, nullptr, 10));
-  }
-
- private:
-  static constexpr double kUnknown = 1e9;  // nobody looks
-  const int file_;
-};
+  return at == nullptr ? kUnknown : double(std::strtoul(at, nullptr, 10));
+}
 }  // namespace
 
-Crowd::Crowd()
-    : Crowd(std::thread::hardware_concurrency(),
-            [file = std::make_shared<RunningFile>()] { return file->count(); }) {}
+Crowd::Crowd() : Crowd(std::thread::hardware_concurrency(), count_running) {}
 
 bool Crowd::is_there(int64_t now_ns) {
   const int64_t since_ns = now_ns - counted_ns_;
