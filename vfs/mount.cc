@@ -212,7 +212,9 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   void relieve(uint64_t seen, uint64_t seen_in_all);
   void wait_for_request(int fd, Wakefulness& wakefulness);
   void give_to_loop(fuse_buf& buffer);
-  bool look() override;
+  int descriptor() const override { return fuse_session_fd(session->fuse); }
+  void look() override;
+  void before_sleep() override { beside_loop->apart(); }
   void leave() override;
   void supervise();
   void stop_notifier();
@@ -357,8 +359,7 @@ void Mount::Impl::work() {
     const bool is_long =
         length == Length::lengthy || (length == Length::perhaps_long && (!alone || more_waits(fd)));
     in_turn = !local && !is_long && !given ? in_turn + 1 : 0;
-    if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr &&
-        session->options.loop->stays_awake()) {
+    if (in_turn > kInTurn && backlog < kBacklog && session->options.loop != nullptr) {
       in_turn = 0;
       receives = false;
       beside.apart();
@@ -392,37 +393,35 @@ void Mount::Impl::give_to_loop(fuse_buf& buffer) {
     self->loops_backlog = 0;
     self->serve(self->for_loop);
     self->session->options.loop->watch(self);
+    if (self->stopping.load()) self->leave();
   });
 }
 
-bool Mount::Impl::look() {
-  if (!loop_receives) return false;
-  const int result = stopping.load() ? -1 : receive(for_loop);
-  if (result == 0) {
-    loops_backlog = 0;
-    return false;
-  }
-  if (result < 0) {  // a worker finds out, too
-    leave();
-    return false;
-  }
-  const Asked question(for_loop);
-  const auto client = session->tree.client(question.node);
-  const bool alone = asks_alone(question.thread);
-  if ((++loops_backlog > kBacklog && !alone) || !client || client->local() ||
-      length_of(question, false, session->context.dirty_bytes.load()) != Length::brief) {
-    std::swap(for_worker, for_loop);
-    worker_has_one = true;
-    leave();
-  } else {
+void Mount::Impl::look() {
+  for (unsigned in_a_row = 0; in_a_row < kBacklog; ++in_a_row) {
+    const int result = receive(for_loop);
+    if (result == 0) {
+      loops_backlog = 0;
+      return;
+    }
+    if (result < 0) return leave();  // a worker finds out, too
+    const Asked question(for_loop);
+    const auto client = session->tree.client(question.node);
+    const bool alone = asks_alone(question.thread);
+    if ((++loops_backlog > kBacklog && !alone) || !client || client->local() ||
+        length_of(question, false, session->context.dirty_bytes.load()) != Length::brief) {
+      std::swap(for_worker, for_loop);
+      worker_has_one = true;
+      return leave();
+    }
     beside_loop->asked_by(pid_t(question.thread));
     serve(for_loop);
   }
-  return true;
 }
 
 void Mount::Impl::leave() {
   if (!std::exchange(loop_receives, false)) return;
+  session->options.loop->unwatch(*this);
   beside_loop->apart();
   receiving.give();
 }
@@ -480,6 +479,8 @@ void Mount::Impl::supervise() {
   stopping.store(true);
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t woken = write(wake_fd, &one, sizeof one);
+  if (session->options.loop != nullptr)
+    session->options.loop->post([self = shared_from_this()] { self->leave(); });
   for (auto& worker : workers) worker.join();
   receiving.take_if_given_within(kLoopPatience);  // the loop has ended, too
   session->interrupt_all();

@@ -16,12 +16,14 @@ namespace efs {
 using Task = std::function<void()>;
 using TimerId = uint64_t;  // 0: none
 
-// What a busy loop looks for beside its own events.
+// What a loop serves beside its own events. On the loop's thread, all of it.
 class Watched {
  public:
   virtual ~Watched() = default;
-  virtual bool look() = 0;   // true: there was something, and it is done
-  virtual void leave() = 0;  // the loop sleeps now: it looks no more
+  virtual int descriptor() const = 0;  // the same from watch() to unwatch(), and open
+  virtual void look() = 0;             // it is readable, or broken
+  virtual void before_sleep() = 0;     // nobody looks until something comes
+  virtual void leave() = 0;            // the loop ends; to call unwatch()
 };
 
 class Loop {
@@ -44,11 +46,10 @@ class Loop {
 
   virtual bool on_thread() const = 0;
 
-  // The loop's thread only. look() is called again and again between events, until there was nothing to do
-  // for so long that the loop sleeps: then leave(), once. Here: it sleeps at once.
+  // The loop's thread only. Until unwatch() look() is called whenever the descriptor is readable, and what is
+  // watched stays alive. A loop that cannot watch says so by leave(), at once.
   virtual void watch(const std::shared_ptr<Watched>& other) { other->leave(); }
-  // Any thread: whether the loop stays awake at present, so that it is worth watching with it.
-  virtual bool stays_awake() const { return false; }
+  virtual void unwatch(Watched&) {}
 };
 
 // A timer that is cancelled with its owner. The loop's thread only.

@@ -20,6 +20,12 @@ struct RealLoop::Job {
   Task job, done;
 };
 
+struct RealLoop::Watch {
+  uv_poll_t poll;
+  RealLoop* loop;
+  std::shared_ptr<Watched> other;
+};
+
 RealLoop::RealLoop(const Clock& clock, int64_t awake_ns)
     : clock_(clock), awake_ns_(awake_ns), armed_for_ns_(kNever), read_buffer_(kReadBufferBytes) {
   int failed = uv_loop_init(&uv_);
@@ -74,19 +80,20 @@ void RealLoop::run() {
   assert(on_thread());
   Wakefulness wakefulness(clock_, awake_ns_);
   while (!stopped_) {
-    if (!wakefulness.awake()) leave_watched();
-    uv_run(&uv_, wakefulness.awake() || posted_here_ ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    const bool looks = wakefulness.awake() || posted_here_;
+    if (!looks) {
+      for (const Watch* watch : watches_) watch->other->before_sleep();
+    }
+    uv_run(&uv_, looks ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     if (posted_here_) run_posted();
-    found_ |= look_at_watched();
     if (std::exchange(found_, false)) {
       wakefulness.found();
-      stays_awake_.store(wakefulness.awake(), std::memory_order_relaxed);
     } else {
       wakefulness.found_nothing();
     }
   }
   stopped_ = false;
-  leave_watched();
+  while (!watches_.empty()) watches_.back()->other->leave();
 }
 
 void RealLoop::stop() {
@@ -95,18 +102,29 @@ void RealLoop::stop() {
 
 void RealLoop::watch(const std::shared_ptr<Watched>& other) {
   assert(on_thread());
-  if (std::find(watched_.begin(), watched_.end(), other) == watched_.end()) watched_.push_back(other);
+  auto watch = std::make_unique<Watch>();
+  watch->loop = this;
+  watch->other = other;
+  watch->poll.data = watch.get();
+  if (uv_poll_init(&uv_, &watch->poll, other->descriptor()) != 0) return other->leave();
+  watches_.push_back(watch.release());
+  // A descriptor that libuv could begin with it can poll.
+  uv_poll_start(&watches_.back()->poll, UV_READABLE, [](uv_poll_t* poll, int, int) {
+    auto* readable = static_cast<Watch*>(poll->data);
+    readable->loop->found_ = true;
+    readable->other->look();
+  });
 }
 
-bool RealLoop::look_at_watched() {
-  if (watched_.empty()) return false;
-  bool found = false;
-  for (size_t i = 0; i < watched_.size(); ++i) found |= watched_[i]->look();
-  return found;
-}
-
-void RealLoop::leave_watched() {
-  for (const auto& other : std::exchange(watched_, {})) other->leave();
+void RealLoop::unwatch(Watched& other) {
+  assert(on_thread());
+  auto found = std::find_if(watches_.begin(), watches_.end(),
+                            [&](const Watch* watch) { return watch->other.get() == &other; });
+  if (found == watches_.end()) return;
+  Watch* watch = *found;
+  watches_.erase(found);
+  uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll),
+           [](uv_handle_t* handle) { delete static_cast<Watch*>(handle->data); });
 }
 
 void RealLoop::post(Task task) {

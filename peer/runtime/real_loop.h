@@ -11,7 +11,6 @@
 
 #include <uv.h>
 
-#include <atomic>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -38,7 +37,7 @@ class RealLoop final : public Loop {
   void work(Task job, Task done) override;
   bool on_thread() const override { return std::this_thread::get_id() == thread_; }
   void watch(const std::shared_ptr<Watched>& other) override;
-  bool stays_awake() const override { return stays_awake_.load(std::memory_order_relaxed); }
+  void unwatch(Watched& other) override;
 
   uv_loop_t* uv() { return &uv_; }
   // What all streams read into: on_data consumes it before the next read.
@@ -48,9 +47,8 @@ class RealLoop final : public Loop {
 
  private:
   struct Job;
+  struct Watch;
   void run_posted() noexcept;  // exceptions stop here: libuv is C
-  bool look_at_watched();
-  void leave_watched();
   void arm_timer();
   void run_timers() noexcept;
   void drop_tasks();
@@ -66,11 +64,10 @@ class RealLoop final : public Loop {
   EventQueue<Task> timers_;
   std::vector<Task> batch_;  // being run
   std::vector<char> read_buffer_;
-  std::vector<std::shared_ptr<Watched>> watched_;
+  std::vector<Watch*> watches_;  // libuv frees them, when it has closed them
   bool found_ = false;
   bool posted_here_ = false;  // by this thread, which looks at it before it sleeps: nobody is woken
   bool stopped_ = false;
-  std::atomic<bool> stays_awake_{false};  // when something was found last
 
   std::mutex mutex_;
   std::vector<Task> posted_;  // mutex_

@@ -1,10 +1,12 @@
 // The real loop: posting, timers, pool work, signals, and what is dropped when it closes.
 #include <signal.h>
+#include <sys/eventfd.h>
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <thread>
 
+#include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
 
 namespace efs {
@@ -16,29 +18,62 @@ struct Fixture {
   const Clock& clock = loop.clock();
 };
 
-BOOST_FIXTURE_TEST_CASE(what_is_watched_is_looked_at_until_the_loop_sleeps, Fixture) {
-  struct Other : Watched {
-    bool look() override {
-      ++looks;
-      if (looks == 1) its_loop->post([this] { posted = true; });
-      return looks == 1;
+struct Counter : Watched {
+  explicit Counter(Loop& its_loop) : loop(its_loop) { BOOST_REQUIRE(counter.valid()); }
+  void add() { BOOST_TEST(eventfd_write(counter.get(), 1) == 0); }
+  int descriptor() const override { return counter.get(); }
+  void look() override {
+    eventfd_t added = 0;
+    BOOST_TEST(eventfd_read(counter.get(), &added) == 0);
+    looked_at += int(added);
+    if (enough != 0 && looked_at >= enough) loop.unwatch(*this);
+  }
+  void before_sleep() override { ++slept; }
+  void leave() override {
+    ++left;
+    loop.unwatch(*this);
+  }
+  Loop& loop;
+  Descriptor counter{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  int enough = 0, looked_at = 0, slept = 0, left = 0;
+};
+
+BOOST_FIXTURE_TEST_CASE(what_is_watched_wakes_the_loop_that_sleeps, Fixture) {
+  auto counter = std::make_shared<Counter>(loop);
+  loop.post([&] { loop.watch(counter); });
+  std::thread writer([&] {
+    for (int i = 0; i < 3; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the loop sleeps by then
+      counter->add();
     }
-    void leave() override { ++left; }
-    Loop* its_loop = nullptr;
-    int looks = 0, left = 0;
-    bool posted = false;
-  };
-  auto other = std::make_shared<Other>();
-  other->its_loop = &loop;
-  loop.post([&] {
-    loop.watch(other);
-    loop.watch(other);
-    loop.after(20 * kMillisecond, [&] { real.stop(); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    real.stop();
   });
   real.run();
-  BOOST_TEST(other->looks >= 1);
-  BOOST_TEST(other->posted);
-  BOOST_TEST(other->left == 1);
+  writer.join();
+  BOOST_TEST(counter->looked_at == 3);
+  BOOST_TEST(counter->slept >= 3);
+  BOOST_TEST(counter->left == 1);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_is_watched_no_more_is_left_alone_until_it_is_again, Fixture) {
+  auto counter = std::make_shared<Counter>(loop);
+  counter->enough = 1;
+  int before = 0;
+  loop.post([&] {
+    loop.watch(counter);
+    counter->add();
+  });
+  loop.after(20 * kMillisecond, [&] { counter->add(); });
+  loop.after(40 * kMillisecond, [&] {
+    before = counter->looked_at;
+    loop.watch(counter);
+  });
+  loop.after(60 * kMillisecond, [&] { real.stop(); });
+  real.run();
+  BOOST_TEST(before == 1);
+  BOOST_TEST(counter->looked_at == 2);
+  BOOST_TEST(counter->left == 0);
 }
 
 BOOST_FIXTURE_TEST_CASE(posts_of_many_threads_keep_their_order, Fixture) {
