@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "peer/runtime/congestion.h"
 #include "peer/runtime/real_stream.h"
 
 namespace efs {
@@ -212,6 +213,8 @@ Status listen_unix(ListenSocket& socket, const Address& address) {
 Status listen_tcp(ListenSocket& socket, const Address& address) {
   EFS_ASSIGN(SocketAddress to, resolve_now(address));
   int status = uv_tcp_bind(&socket.tcp, as_sockaddr(to), 0);
+  int fd = -1;
+  if (status == 0 && uv_fileno(&socket.handle, &fd) == 0) begin_unpaced(fd);
   if (status == 0) status = socket.listen();
   if (status < 0) return fail(listen_error(status, address));
   SocketAddress given{};
@@ -221,6 +224,16 @@ Status listen_tcp(ListenSocket& socket, const Address& address) {
   // The port stands in the same place for both families.
   socket.address.port = ntohs(reinterpret_cast<const sockaddr_in&>(given).sin_port);
   return {};
+}
+
+// libuv makes a socket only when it connects it.
+int open_tcp(uv_tcp_t& tcp, int family) {
+  const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  begin_unpaced(fd);
+  const int status = uv_tcp_open(&tcp, fd);
+  if (status < 0) close(fd);
+  return status;
 }
 
 class Attempt : public std::enable_shared_from_this<Attempt> {
@@ -338,7 +351,8 @@ int Attempt::dial(const SocketAddress* to) {
     uv_pipe_connect(&pending->request, &socket_->pipe, address_.host.c_str(), connected);
     return 0;
   }
-  int status = uv_tcp_connect(&pending->request, &socket_->tcp, as_sockaddr(*to), connected);
+  int status = open_tcp(socket_->tcp, to->ss_family);
+  if (status == 0) status = uv_tcp_connect(&pending->request, &socket_->tcp, as_sockaddr(*to), connected);
   if (status < 0) delete pending;
   return status;
 }
