@@ -1,5 +1,4 @@
 // efs-peer: the server. Reads its command line, builds a peer from it, runs the loop.
-#include <malloc.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "peer/control/passphrase.h"
 #include "peer/control/socket_path.h"
 #include "peer/founding.h"
+#include "peer/memory.h"
 #include "peer/peer.h"
 #include "peer/service_unit.h"
 #include "vfs/mount_point.h"
@@ -154,6 +154,7 @@ int serve(Console& console, DataDirectory& data, const PeerOptions& options, con
         console.ready();
       });
     });
+    MemoryUpkeep memory(runtime.runtime().loop);
     runtime.run();
     if (!serving && status == 0 && left.empty()) console.error("efs-peer: it was stopped before it served");
   }
@@ -475,17 +476,8 @@ int run(int count, char** values) {
 }  // namespace
 }  // namespace efs
 
-namespace {
-// The pieces of what is written and read are 1 MiB each, and come and go: those of one are the next one's. As
-// malloc does it by itself, half of their pages are fetched from the kernel and given back each time.
-void keep_pieces_of_memory() {
-  mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  mallopt(M_TRIM_THRESHOLD, 8 << 20);
-}
-}  // namespace
-
 int main(int count, char** values) {
-  keep_pieces_of_memory();
+  efs::set_up_memory();
   std::signal(SIGPIPE, SIG_IGN);
   umask(022);
   efs::report_mapped_file_faults();

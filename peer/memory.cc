@@ -1,28 +1,73 @@
-// How efs-peer takes memory. Large blocks, which are what is written and read, begin at pages: files are
-// written from such past the system's cache (File::write_directly) without another copy.
+#include "peer/memory.h"
+
+#include <malloc.h>
+
 #include <cstdlib>
 #include <new>
 
+#include "peer/base/large_blocks.h"
+
+namespace efs {
+
 namespace {
-constexpr std::size_t kPage = 4096, kLarge = 256 << 10;
+constexpr int64_t kEvery = 5 * kSecond;
+constinit LargeBlocks large_blocks;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kKeep = false;  // what is used after it was given back is to be seen
+#else
+constexpr bool kKeep = true;
+#endif
 
 void* take(std::size_t size) {
-  if (size < kLarge) return std::malloc(size == 0 ? 1 : size);
-  return std::aligned_alloc(kPage, (size + kPage - 1) / kPage * kPage);
+  return size < LargeBlocks::kSmallest ? std::malloc(size == 0 ? 1 : size) : large_blocks.take(size);
+}
+void give(void* at) {
+  if (kKeep) {
+    large_blocks.give(at);
+  } else {
+    std::free(at);
+  }
 }
 }  // namespace
 
-void* operator new(std::size_t size) {
+void MemoryUpkeep::start() {
+  timer_.start(kEvery, [this] {
+    if (large_blocks.kept_bytes() > 0) {
+      loop_.work(
+          [] {
+            if (large_blocks.tidy() > 0) malloc_trim(0);
+          },
+          {});
+    }
+    start();
+  });
+}
+
+void set_up_memory() {
+  // By itself malloc learns from the first large block that is freed, and then does neither.
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TRIM_THRESHOLD, 8 << 20);
+}
+
+}  // namespace efs
+
+// Not inlined into this file's own uses: g++ takes what they call for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   while (true) {
-    if (void* const at = take(size)) return at;
+    if (void* const at = efs::take(size)) return at;
     const std::new_handler handler = std::get_new_handler();
     if (handler == nullptr) throw std::bad_alloc();
     handler();
   }
 }
-void operator delete(void* at) noexcept {
-  std::free(at);
+[[gnu::noinline]] void operator delete(void* at) noexcept {
+  efs::give(at);
 }
-void operator delete(void* at, std::size_t) noexcept {
-  std::free(at);
+[[gnu::noinline]] void operator delete(void* at, std::size_t size) noexcept {
+  if (size < efs::LargeBlocks::kSmallest) {
+    std::free(at);
+  } else {
+    efs::give(at);
+  }
 }
