@@ -6,6 +6,11 @@
 
 namespace efs {
 
+namespace {
+constexpr uint64_t kNearLengths =
+    4;  // of a read, from where the last ended: the kernel had sent them in order
+}
+
 ReadAhead::Piece::~Piece() {
   budget.fetch_sub(kPieceBytes);
 }
@@ -25,7 +30,8 @@ ReadAhead::PiecePtr ReadAhead::piece_at(uint64_t index, std::vector<PiecePtr>& f
 
 ReadAhead::Plan ReadAhead::on_read(uint64_t offset, uint64_t length, uint64_t size) {
   Plan plan;
-  const bool follows = offset <= expected_ + kPieceBytes && offset + length + kPieceBytes >= expected_;
+  const uint64_t near = std::min(kPieceBytes, kNearLengths * length);
+  const bool follows = offset <= expected_ + near && offset + length + near >= expected_;
   if (!follows) {
     pieces_.clear();
     streak_ = 0;
@@ -37,8 +43,9 @@ ReadAhead::Plan ReadAhead::on_read(uint64_t offset, uint64_t length, uint64_t si
 
   const uint64_t first = offset / kPieceBytes;
   const uint64_t last = (std::min(offset + length, size) - 1) / kPieceBytes;
-  const bool held = pieces_.contains(last);
-  if (!held) window_ = std::clamp(window_ * 2, 1u, kReadAheadPieces);
+  const auto held = pieces_.find(last);
+  const bool waits = held == pieces_.end() || !held->second->ready;
+  if (waits) window_ = std::clamp(window_ * 2, 1u, kReadAheadPieces);
   const uint64_t file_end = (size - 1) / kPieceBytes;
   for (uint64_t index = first; index <= last; ++index)
     plan.needed.push_back(piece_at(index, plan.fetches, true));

@@ -1,9 +1,11 @@
 // What one file's sequential reading fetches before it is asked for: a step machine, no I/O, no lock.
 //
-// Reads that follow each other (roughly: the kernel sends several at once, out of order) open a window that
-// doubles up to kReadAheadPieces. Pieces are fetched whole, kept until the reading has passed them, and
-// dropped all at once by reset(): at open, at any write, when the file changed elsewhere. A fetch that was
-// under way then still answers the reads that wait for it (they began before), and nobody else.
+// Reads that follow each other (roughly: the kernel sends several at once, out of order, but reads large
+// pieces then; small ones at random places are often within a piece of each other) open a window that
+// doubles, whenever a read has to wait, up to kReadAheadPieces. Pieces are fetched whole, kept until the
+// reading has passed them, and dropped all at once by reset(): at open, at any write, when the file changed
+// elsewhere. A fetch that was under way then still answers the reads that wait for it (they began before),
+// and nobody else.
 #pragma once
 
 #include <atomic>
