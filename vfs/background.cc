@@ -4,11 +4,6 @@
 
 namespace efs {
 
-namespace {
-// What is due much later is due together: a thousand files written in a second wake us a hundred times.
-constexpr int64_t kCoarse = 100 * kMillisecond, kGrain = 10 * kMillisecond;
-}  // namespace
-
 Background::Background(const Clock& clock) : clock_(clock), thread_([this] { run(); }) {
   pthread_setname_np(thread_.native_handle(), "efs-writeback");
 }

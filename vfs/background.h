@@ -16,6 +16,10 @@ namespace efs {
 
 class Background {
  public:
+  // What is due in kCoarse or more may come so much late, with others: a thousand files that are written in a
+  // second then wake the thread a hundred times.
+  static constexpr int64_t kCoarse = 100 * kMillisecond, kGrain = 10 * kMillisecond;
+
   explicit Background(const Clock& clock);
   ~Background() { stop(); }
   Background(const Background&) = delete;

@@ -501,7 +501,7 @@ BOOST_AUTO_TEST_CASE(bytes_are_sent_when_they_are_of_age_whatever_else_is_waited
   World world;
   world.file->append({}, to_bytes(view("kept for a while")), false, true, {}, [](Code, uint64_t) {});
   world.write(0, "K");
-  world.clock.now += kDirtyAge;
+  world.clock.now += kDirtyAge + Background::kGrain;
   world.background.after(-kMinute, [] {});  // it looks at its clock
   for (int i = 0; i < 2000 && world.context.dirty_bytes.load() != 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
