@@ -11,6 +11,7 @@ namespace efs {
 
 namespace {
 constexpr int64_t kEvery = 5 * kSecond;
+constexpr size_t kMuch = 4 << 20;
 constinit LargeBlocks large_blocks;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -36,7 +37,8 @@ void MemoryUpkeep::start() {
     if (large_blocks.kept_bytes() > 0) {
       loop_.work(
           [] {
-            if (large_blocks.tidy() > 0) malloc_trim(0);
+            // malloc_trim() keeps all who want memory waiting: only when there was work and is none.
+            if (large_blocks.tidy() >= kMuch && large_blocks.kept_bytes() < kMuch) malloc_trim(0);
           },
           {});
     }

@@ -53,20 +53,6 @@ Extents::Map::const_iterator Extents::first_behind(uint64_t offset) const {
   return at;
 }
 
-void Extents::fill(uint64_t offset, ByteView bytes) {
-  const uint64_t end = offset + bytes.size();
-  for (uint64_t at = offset; at < end;) {
-    auto next = first_behind(at);
-    if (next != map_.end() && next->first <= at) {
-      at = next->first + next->second.size();
-      continue;
-    }
-    const uint64_t stop = next == map_.end() ? end : std::min(end, next->first);
-    write(at, bytes.subspan(size_t(at - offset), size_t(stop - at)));
-    at = stop;
-  }
-}
-
 void Extents::cut(uint64_t offset, uint64_t length) {
   const uint64_t end = length > UINT64_MAX - offset ? UINT64_MAX : offset + length;
   for (auto found = first_behind(offset); found != map_.end() && found->first < end;

@@ -15,7 +15,6 @@ class Extents {
   using Map = std::map<uint64_t, Bytes>;  // by file offset
 
   void write(uint64_t offset, ByteView bytes);  // over what is there
-  void fill(uint64_t offset, ByteView bytes);   // only where nothing is there
   void cut(uint64_t offset, uint64_t length);   // takes a range out
 
   // Copies what is here of [offset, offset + out.size()) to its place in `out`.

@@ -91,10 +91,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
 
   // ---- attributes ----
   // What the owner said in answer to a question. Gives what this mount shows: the newest that is known, with
-  // size and times as the buffered bytes will make them. `elsewhere`: whether others changed the file since
-  // (the kernel's pages are then old), and whether that gave it another size than was shown before.
-  enum class Elsewhere { none, same_size, resized };
-  Attributes seen(const Attributes& attributes, Elsewhere* elsewhere = nullptr);
+  // size and times as the buffered bytes will make them.
+  Attributes seen(const Attributes& attributes);
   // What the owner said in answer to a change by this mount.
   void own_change(const Attributes& attributes);
   // A truncation or fallocate at the owner took [offset, offset + length) away or zeroed it.

@@ -253,17 +253,13 @@ void OpenFile::own_change(const Attributes& attributes) {
   note_attributes(attributes);
 }
 
-Attributes OpenFile::seen(const Attributes& attributes, Elsewhere* elsewhere) {
+Attributes OpenFile::seen(const Attributes& attributes) {
   std::lock_guard lock(mutex_);
   const bool changed = attributes.change > latest_.change + in_flight_ && latest_.inode != 0;
-  const uint64_t end = buffered_end();
-  const uint64_t size_before = std::max(latest_.size, end);
   if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
   if (changed) {
     read_ahead_.reset();
     base_version_ = own_changes_ = own_version_ = 0;
-    const bool resized = std::max(latest_.size, end) != size_before;
-    if (elsewhere) *elsewhere = resized ? Elsewhere::resized : Elsewhere::same_size;
   }
   return with_buffered();
 }

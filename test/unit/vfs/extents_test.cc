@@ -1,4 +1,4 @@
-// Extents against a plain vector of bytes: random writes, fills and cuts.
+// Extents against a plain vector of bytes: random writes and cuts.
 #include "vfs/extents.h"
 
 #include <boost/test/unit_test.hpp>
@@ -48,12 +48,6 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_vector_of_bytes) {
         case 0:
           extents.cut(offset, length);
           for (uint64_t i = 0; i < length; ++i) model.bytes[offset + i].reset();
-          break;
-        case 1:
-          extents.fill(offset, data);
-          for (uint64_t i = 0; i < length; ++i) {
-            if (!model.bytes[offset + i]) model.bytes[offset + i] = data[i];
-          }
           break;
         default:
           extents.write(offset, data);

@@ -535,18 +535,11 @@ BOOST_AUTO_TEST_CASE(attributes_never_go_back) {
   world.write(0, "12345");
   BOOST_TEST((world.flush() == Code::ok));
   BOOST_TEST(world.file->seen(old).size == 5u);  // an answer that was overtaken
-  using Elsewhere = OpenFile::Elsewhere;
-  auto elsewhere = Elsewhere::none;
-  BOOST_TEST(world.file->seen(world.volume->attributes(), &elsewhere).size == 5u);
-  BOOST_TEST((elsewhere == Elsewhere::none));
+  BOOST_TEST(world.file->seen(world.volume->attributes()).size == 5u);
   Attributes other = world.volume->attributes();
   other.change += 1;
   other.size = 3;
-  BOOST_TEST(world.file->seen(other, &elsewhere).size == 3u);
-  BOOST_TEST((elsewhere == Elsewhere::resized));
-  other.change += 1;
-  BOOST_TEST(world.file->seen(other, &elsewhere).size == 3u);
-  BOOST_TEST((elsewhere == Elsewhere::same_size));
+  BOOST_TEST(world.file->seen(other).size == 3u);
   BOOST_TEST(world.file->pages_version() == 0u);
 }
 
