@@ -47,7 +47,7 @@ void MemoryUpkeep::start() {
 }
 
 void set_up_memory() {
-  // By itself malloc learns from the first large block that is freed, and then does neither.
+  // Fixed: by itself malloc raises both with every larger block that is freed.
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
   mallopt(M_TRIM_THRESHOLD, 8 << 20);
 }

@@ -178,7 +178,6 @@ struct Mount::Impl : Watched, std::enable_shared_from_this<Mount::Impl> {
   bool worker_has_one = false;  // `receiving`
   bool loop_receives = false;   // the loop's
   std::optional<BesideCaller> beside_loop;  // the loop's
-  unsigned loops_backlog = 0;               // the loop's
   unsigned overlaps = 0;    // `receiving`: requests for which it is presumed that others follow at once
   uint32_t last_asker = 0;  // `receiving`
   std::atomic<uint64_t> held_up{0};  // number of what who receives serves though it may take long; 0: nothing
@@ -390,7 +389,6 @@ void Mount::Impl::give_to_loop(fuse_buf& buffer) {
   std::swap(buffer, for_loop);
   session->options.loop->post([self = shared_from_this()] {
     self->loop_receives = true;
-    self->loops_backlog = 0;
     self->serve(self->for_loop);
     self->session->options.loop->watch(self);
     if (self->stopping.load()) self->leave();
@@ -398,17 +396,14 @@ void Mount::Impl::give_to_loop(fuse_buf& buffer) {
 }
 
 void Mount::Impl::look() {
-  for (unsigned in_a_row = 0; in_a_row < kBacklog; ++in_a_row) {
+  for (unsigned backlog = 0; backlog <= kBacklog; ++backlog) {  // then other events have their turn
     const int result = receive(for_loop);
-    if (result == 0) {
-      loops_backlog = 0;
-      return;
-    }
+    if (result == 0) return;
     if (result < 0) return leave();  // a worker finds out, too
     const Asked question(for_loop);
     const auto client = session->tree.client(question.node);
     const bool alone = asks_alone(question.thread);
-    if ((++loops_backlog > kBacklog && !alone) || !client || client->local() ||
+    if ((backlog == kBacklog && !alone) || !client || client->local() ||
         length_of(question, false, session->context.dirty_bytes.load()) != Length::brief) {
       std::swap(for_worker, for_loop);
       worker_has_one = true;

@@ -7,9 +7,9 @@
 namespace efs {
 
 namespace {
-constexpr uint64_t kNearLengths =
-    4;  // of a read, from where the last ended: the kernel had sent them in order
-}
+// Of a read, from where the last ended: what the kernel sends out of order is no farther apart.
+constexpr uint64_t kNearLengths = 4;
+}  // namespace
 
 ReadAhead::Piece::~Piece() {
   budget.fetch_sub(kPieceBytes);

@@ -1,5 +1,6 @@
 // Real streams: over TCP on 127.0.0.1 and over Unix sockets, and what goes wrong with them.
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -389,6 +390,24 @@ BOOST_FIXTURE_TEST_CASE(unix_sockets_in_use_and_left_behind, Fixture) {
   auto missing = network.listen(*Address::parse("unix:/nowhere/at/all"), nothing);
   BOOST_REQUIRE(!missing);
   BOOST_CHECK(missing.error().code == Code::not_found);
+}
+
+// Says little where BBR is not the system's own.
+BOOST_FIXTURE_TEST_CASE(no_connection_between_neighbours_is_paced, Fixture) {
+  join(tcp());
+  int connections = 0;
+  for (int fd = 0; fd < 1024; ++fd) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    char control[16] = {};
+    socklen_t control_length = sizeof control;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, &control_length) != 0)
+      continue;
+    ++connections;
+    BOOST_TEST(!std::string_view(control).starts_with("bbr"));
+  }
+  BOOST_TEST(connections >= 2);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
