@@ -52,6 +52,7 @@ constexpr Row kRows[] = {
     {Code::cancelled, EINTR, "cancelled"},
     {Code::overloaded, EAGAIN, "overloaded"},
     {Code::recalled, EAGAIN, "recalled"},
+    {Code::uncached, EAGAIN, "not in memory"},
 };
 }  // namespace
 

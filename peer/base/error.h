@@ -58,6 +58,7 @@ enum class Code : uint16_t {
   cancelled = 49,     // the caller gave up
   overloaded = 50,    // a bound was reached; try again later
   recalled = 51,      // a lease was recalled meanwhile; ask again
+  uncached = 52,      // not in memory: ask where a disk may be waited for
 };
 
 struct Error {

@@ -16,6 +16,9 @@
 
 namespace efs {
 
+// Which way a reader of chunks takes: see File.
+enum class ReadBy : uint8_t { cache_or_disk, disk, cache };
+
 class File {
  public:
   static constexpr uint64_t kDirectAlign = 4096;
@@ -26,6 +29,11 @@ class File {
   // (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk is fast enough for that. What
   // is given is there until this thread's next such call.
   virtual Result<ByteView> read_directly(uint64_t offset, size_t length) const;
+  // The same as read(), without waiting for a disk: Code::uncached for what is not in the system's cache,
+  // and is on its way there then.
+  virtual Result<size_t> read_cached(uint64_t offset, std::span<uint8_t> out) const {
+    return read(offset, out);
+  }
   // All or an error; what part of a failed write is there is undefined.
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   virtual Status write_vector(uint64_t offset, std::span<const ByteView> pieces) = 0;

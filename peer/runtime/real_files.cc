@@ -122,15 +122,11 @@ class RealFile final : public File {
       : fd_(std::move(fd)), path_(std::move(path)), access_(access) {}
 
   Result<size_t> read(uint64_t offset, std::span<uint8_t> out) const override {
-    size_t done = 0;
-    while (done < out.size()) {
-      ssize_t got = retry(
-          [&] { return ::pread(fd_.get(), out.data() + done, out.size() - done, off_t(offset + done)); });
-      if (got < 0) return failed("read", path_);
-      if (got == 0) break;
-      done += size_t(got);
-    }
-    return done;
+    return read_all(offset, out, 0);
+  }
+
+  Result<size_t> read_cached(uint64_t offset, std::span<uint8_t> out) const override {
+    return read_all(offset, out, RWF_NOWAIT);
   }
 
   Status write(uint64_t offset, ByteView bytes) override {
@@ -235,6 +231,19 @@ class RealFile final : public File {
   }
 
  private:
+  Result<size_t> read_all(uint64_t offset, std::span<uint8_t> out, int flags) const {
+    size_t done = 0;
+    while (done < out.size()) {
+      const iovec rest{out.data() + done, out.size() - done};
+      const ssize_t got = retry([&] { return ::preadv2(fd_.get(), &rest, 1, off_t(offset + done), flags); });
+      if (got < 0 && flags != 0 && (errno == EAGAIN || errno == EOPNOTSUPP)) return fail(Code::uncached);
+      if (got < 0) return failed("read", path_);
+      if (got == 0) break;
+      done += size_t(got);
+    }
+    return done;
+  }
+
   // A second description of the same file: O_DIRECT is a flag of the description.
   bool open_direct() const {
     std::call_once(direct_opened_, [&] {

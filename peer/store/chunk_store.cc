@@ -60,26 +60,29 @@ Result<uint32_t> FileChunkStore::length(const ChunkKey& key) const {
 
 // What is read directly from a chunk's beginning brings its table along. Small chunks' tables are not kept.
 Status FileChunkStore::read_at(const Found& found, const ChunkKey& key, uint32_t offset,
-                               std::span<uint8_t> out, bool directly) const {
+                               std::span<uint8_t> out, ReadBy by) const {
   const Location& location = found.location;
   const bool aligned = is_aligned(location.shape);
-  directly &= aligned;
+  if (by == ReadBy::disk && !aligned) by = ReadBy::cache_or_disk;
   ChunkTables::Table table = aligned ? tables_.find(key) : nullptr;
   if (table && table->size() != table_bytes(location.shape)) table = nullptr;
-  if (aligned && !table && !(directly && offset == 0)) {
-    EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape));
+  if (aligned && !table && !(by == ReadBy::disk && offset == 0)) {
+    EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape,
+                                                     by == ReadBy::cache ? by : ReadBy::cache_or_disk));
     table = std::make_shared<const Bytes>(std::move(read));
     tables_.put(key, table);
   }
   const auto status = found.segment->read_chunk(key, location.offset, location.shape,
-                                                table ? ByteView(*table) : ByteView(), offset, out, directly);
-  if (!status) tables_.erase(key);  // it may be the table that is wrong
+                                                table ? ByteView(*table) : ByteView(), offset, out, by);
+  if (!status && status.error().code == Code::corrupt) tables_.erase(key);  // it may be the table that is wrong
   return status;
 }
 
-Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const {
+Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out,
+                            bool cached) const {
   std::optional<Location> tried;
-  const bool directly = out.size() >= kDirectlyAtLeast && !read_before_.note(key, offset);
+  ReadBy by = cached ? ReadBy::cache : ReadBy::cache_or_disk;
+  if (!cached && out.size() >= kDirectlyAtLeast && !read_before_.note(key, offset)) by = ReadBy::disk;
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     EFS_ASSIGN(auto found, locate(key));
     if (!found) return fail(Code::not_found);
@@ -95,7 +98,7 @@ Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint
       tried = location;
       continue;
     }
-    auto status = read_at(*found, key, offset, out, directly);
+    auto status = read_at(*found, key, offset, out, by);
     if (status || status.error().code != Code::corrupt) return status;
     if (tried == location) {
       std::lock_guard lock(mutex_);

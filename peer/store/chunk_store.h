@@ -100,8 +100,10 @@ class ChunkStore {
                      Durability durability) = 0;
   virtual bool contains(const ChunkKey& key) const = 0;
   virtual Result<uint32_t> length(const ChunkKey& key) const = 0;
-  // offset + out.size() <= length. Code::not_found, Code::corrupt, Code::io.
-  virtual Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const = 0;
+  // offset + out.size() <= length. Code::not_found, Code::corrupt, Code::io. With `cached`: Code::uncached
+  // instead of waiting for a disk.
+  virtual Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out,
+                      bool cached = false) const = 0;
 
   virtual Status sync() = 0;             // every put by_sync before this call
   virtual Status checkpoint_sync() = 0;  // every put before this call, and the index

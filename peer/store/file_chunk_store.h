@@ -83,7 +83,7 @@ class FileChunkStore final : public ChunkStore {
              Durability durability) override;
   bool contains(const ChunkKey& key) const override;
   Result<uint32_t> length(const ChunkKey& key) const override;
-  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override;
+  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out, bool cached) const override;
   Status sync() override;
   Status checkpoint_sync() override;
   void condemn(const ChunkKey& key) override;
@@ -140,7 +140,7 @@ class FileChunkStore final : public ChunkStore {
   // Places.
   Result<std::optional<Found>> locate(const ChunkKey& key) const;
   Status read_at(const Found& found, const ChunkKey& key, uint32_t offset, std::span<uint8_t> out,
-                 bool directly) const;
+                 ReadBy by) const;
   SegmentPointer segment_at(const Location& location) const;  // under mutex_
   // A record that is moved gives back more than it takes: for it there is room while the disk has some.
   enum class Use { put, move };

@@ -217,22 +217,26 @@ Result<std::optional<SegmentRecord>> Segment::read_record(uint64_t offset) const
   return record;
 }
 
-Result<Bytes> Segment::read_table(uint64_t record, const StoredShape& shape) const {
+Result<size_t> Segment::read_file(uint64_t at, std::span<uint8_t> out, ReadBy by) const {
+  return by == ReadBy::cache ? file->read_cached(at, out) : file->read(at, out);
+}
+
+Result<Bytes> Segment::read_table(uint64_t record, const StoredShape& shape, ReadBy by) const {
   Bytes table(table_bytes(shape));
-  EFS_ASSIGN(const size_t got, file->read(record + kRecordHeader, table));
+  EFS_ASSIGN(const size_t got, read_file(record + kRecordHeader, table, by));
   if (got < table.size()) return fail(Code::corrupt);
   return table;
 }
 
 Status Segment::read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView table,
-                           uint32_t offset, std::span<uint8_t> out, bool directly) const {
+                           uint32_t offset, std::span<uint8_t> out, ReadBy by) const {
   if (out.empty()) return {};
-  if (shape.form == Compression::none) return read_plain(key, record, shape, table, offset, out, directly);
-  return read_packed(key, record, shape, offset, out);
+  if (shape.form == Compression::none) return read_plain(key, record, shape, table, offset, out, by);
+  return read_packed(key, record, shape, offset, out, by);
 }
 
 Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView known,
-                           uint32_t offset, std::span<uint8_t> out, bool directly) const {
+                           uint32_t offset, std::span<uint8_t> out, ReadBy by) const {
   const uint32_t first = offset / kBlock;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kBlock);
   const uint32_t from = first * kBlock;
@@ -242,7 +246,7 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
   const std::span<uint8_t> own_table(sums.data(), size_t(last - first + 1) * 4);
   ByteView table = own_table, blocks;
   const uint64_t table_at = kRecordHeader + size_t(first) * 4;
-  if (known.empty() && directly && from == 0) {  // with the table, which is in the block before
+  if (known.empty() && by == ReadBy::disk && from == 0) {  // with the table, which is in the block before
     const uint64_t front = front_bytes(shape);
     EFS_ASSIGN(const ByteView all, file->read_directly(record, front + to));
     if (all.size() < front + to) return fail(Code::corrupt);
@@ -252,10 +256,10 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
     if (!known.empty()) {
       table = known.subspan(size_t(first) * 4, table.size());
     } else {
-      EFS_ASSIGN(const size_t got, file->read(record + table_at, own_table));
+      EFS_ASSIGN(const size_t got, read_file(record + table_at, own_table, by));
       if (got < table.size()) return fail(Code::corrupt);
     }
-    EFS_ASSIGN(blocks, read_blocks(record + front_bytes(shape) + from, to - from, out, directly));
+    EFS_ASSIGN(blocks, read_blocks(record + front_bytes(shape) + from, to - from, out, by));
     if (blocks.size() < to - from) return fail(Code::corrupt);
   }
   const uint32_t seed = key_sum(key);
@@ -270,26 +274,25 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
 }
 
 // Whole blocks, straight to the caller when they are just what he wants: a checksum covers all of a block.
-Result<ByteView> Segment::read_blocks(uint64_t at, size_t length, std::span<uint8_t> out,
-                                      bool directly) const {
-  if (directly) return file->read_directly(at, length);
+Result<ByteView> Segment::read_blocks(uint64_t at, size_t length, std::span<uint8_t> out, ReadBy by) const {
+  if (by == ReadBy::disk) return file->read_directly(at, length);
   thread_local Bytes buffer;
   if (out.size() != length) {
     if (buffer.size() < length) buffer.resize(length);
     out = std::span(buffer).first(length);
   }
-  EFS_ASSIGN(const size_t got, file->read(at, out));
+  EFS_ASSIGN(const size_t got, read_file(at, out, by));
   return ByteView(out).first(got);
 }
 
 Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                            std::span<uint8_t> out) const {
+                            std::span<uint8_t> out, ReadBy by) const {
   const uint32_t first = offset / kPieceBytes;
   const uint32_t last = uint32_t((offset + out.size() - 1) / kPieceBytes);
   const uint64_t table_at = record + kRecordHeader, bytes_at = record + front_bytes(shape);
   ByteArray<kMaxChunkBytes / kPieceBytes * kPieceRow> rows;
   const auto table = std::span(rows).first((last + 1) * kPieceRow);
-  EFS_ASSIGN(size_t got, file->read(table_at, table));
+  EFS_ASSIGN(size_t got, read_file(table_at, table, by));
   if (got < table.size()) return fail(Code::corrupt);
   const Pieces pieces(key, shape, table);
   const auto from = pieces.start_of(first), to = pieces.start_of(last);
@@ -299,7 +302,7 @@ Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredSh
   thread_local Bytes buffer;
   const size_t wanted = *to + last_length - *from;
   if (buffer.size() < wanted) buffer.resize(wanted);
-  EFS_ASSIGN(got, file->read(bytes_at + *from, std::span(buffer).first(wanted)));
+  EFS_ASSIGN(got, read_file(bytes_at + *from, std::span(buffer).first(wanted), by));
   if (got < wanted) return fail(Code::corrupt);
   ByteView left = ByteView(buffer).first(wanted);
   ByteArray<kPieceBytes> partly;
@@ -324,12 +327,13 @@ Status Segment::read_packed(const ChunkKey& key, uint64_t record, const StoredSh
 
 Result<RecordBytes> Segment::read_stored(uint64_t offset, const SegmentRecord& record, Bytes& bytes) const {
   const StoredShape& shape = record.shape;
-  EFS_ASSIGN(Bytes table, read_table(offset, shape));
+  EFS_ASSIGN(Bytes table, read_table(offset, shape, ReadBy::cache_or_disk));
   RecordBytes out{shape, std::move(table), {}};
   if (crc32c(out.table) != record.table_sum) return fail(Code::corrupt);
   bytes.resize(shape.stored);
   if (shape.form == Compression::none) {
-    EFS_TRY(read_plain(record.key, offset, shape, out.table, 0, bytes, is_aligned(shape)));
+    EFS_TRY(read_plain(record.key, offset, shape, out.table, 0, bytes,
+                       is_aligned(shape) ? ReadBy::disk : ReadBy::cache_or_disk));
   } else {
     EFS_ASSIGN(const size_t got, file->read(offset + front_bytes(shape), bytes));
     const Pieces pieces(record.key, shape, out.table);

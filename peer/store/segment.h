@@ -93,22 +93,24 @@ struct Segment {
   Status write_record_bytes(uint64_t offset, const StoredShape& shape, ByteView bytes);
   // Nothing when there is no whole header.
   Result<std::optional<SegmentRecord>> read_record(uint64_t offset) const;
-  Result<Bytes> read_table(uint64_t record, const StoredShape& shape) const;  // unchecked. Code::corrupt, io
+  // Unchecked. Code::corrupt, io, uncached (by cache).
+  Result<Bytes> read_table(uint64_t record, const StoredShape& shape, ReadBy by) const;
   // Part of a chunk's content, checked. Code::corrupt, Code::io. `table`: of one that is stored as it is, if
-  // it is known. `directly`: see File::read_directly.
+  // it is known.
   Status read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView table,
-                    uint32_t offset, std::span<uint8_t> out, bool directly) const;
+                    uint32_t offset, std::span<uint8_t> out, ReadBy by) const;
   // Table and bytes of a record as they are stored, in `bytes`, with all their checks.
   Result<RecordBytes> read_stored(uint64_t offset, const SegmentRecord& record, Bytes& bytes) const;
   // Its content.
   Result<Bytes> read_whole(uint64_t offset, const SegmentRecord& record, bool check_sha) const;
 
  private:
+  Result<size_t> read_file(uint64_t at, std::span<uint8_t> out, ReadBy by) const;
   Status read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView known,
-                    uint32_t offset, std::span<uint8_t> out, bool directly) const;
-  Result<ByteView> read_blocks(uint64_t at, size_t length, std::span<uint8_t> out, bool directly) const;
+                    uint32_t offset, std::span<uint8_t> out, ReadBy by) const;
+  Result<ByteView> read_blocks(uint64_t at, size_t length, std::span<uint8_t> out, ReadBy by) const;
   Status read_packed(const ChunkKey& key, uint64_t record, const StoredShape& shape, uint32_t offset,
-                     std::span<uint8_t> out) const;
+                     std::span<uint8_t> out, ReadBy by) const;
 };
 using SegmentPointer = std::shared_ptr<Segment>;
 

@@ -43,6 +43,7 @@ struct Waiting {
   }
 };
 constexpr int64_t kAskAgain = 50 * kMillisecond;
+constexpr uint32_t kReadInline = 64 << 10;  // longer ones would hold up the loop
 }  // namespace
 
 // Recalls on their way. Outlives the service in the hands of those who wait for them.
@@ -212,6 +213,10 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
   if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
   auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
+  // To wake another thread, and it this one, takes longer than most reads.
+  if (const auto* read = std::get_if<Read>(&request->body); read != nullptr && read->length <= kReadInline) {
+    if (auto found = replica->read_cached(*request)) return answered(std::move(*found));
+  }
   if (replica->executes_inline(request->body, payload.size())) {
     replica->execute(*request, std::move(payload), std::move(answered));
     return;

@@ -73,6 +73,10 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   requests_.fetch_add(1, std::memory_order_relaxed);
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
   const Leases::Inodes about = asks_about(request.body);
+  if (!changes(request.body)) {
+    if (auto out = look(request, about)) return done(std::move(*out));
+    return after_taking_back(request, about, {}, std::move(done));
+  }
   if (waits_for_late_ones(request, about)) {
     const Leases::Then then = again(request, std::move(payload), std::move(done));
     if (!leases_->after_hold(then)) then();
@@ -82,14 +86,7 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
     return after_taking_back(request, about, std::move(payload), std::move(done));
   Changes changed;
   VolumeAnswer out;
-  if (!changes(request.body)) {
-    out = request.leases ? answer_leased(request, std::move(payload), changed)
-                         : answer(request, std::move(payload), changed);
-    // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word.
-    if (request.leases && out.reply.code == Code::ok && (out.reply.lease & kLeaseInode) == 0 &&
-        owned_elsewhere(request, about))
-      return after_taking_back(request, about, {}, std::move(done));
-  } else if (about[0] == 0 || leases_->alone(request.session)) {
+  if (about[0] == 0 || leases_->alone(request.session)) {
     out = answer(request, std::move(payload), changed);
   } else {
     leases_->note_bytes(about[0], parts_.clock.now_ns());
@@ -98,9 +95,7 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
     out = answer(request, std::move(payload), changed);
     leases_->end_change(request.session, about);
   }
-  if (out.reply.code == Code::corrupt && !changes(request.body)) report_damage(out.reply);
-  out.reply.verifier = verifier_;
-  out.reply.leases_lost = leases_->lost(request.session);
+  out = finished(request, std::move(out));
   if (changed.repeated && !leases_->alone(request.session)) {
     auto answered = std::make_shared<VolumeAnswer>(std::move(out));
     return leases_->join(request.session, [this, self = weak_from_this().lock(), answered,
@@ -122,6 +117,34 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
         done(std::move(kept->first));
       },
       std::move(all), std::move(news));
+}
+
+// What asks, and changes nothing. Nothing: others have buffered what the answer depends on.
+std::optional<VolumeAnswer> SoleReplica::look(const Request& request, const Leases::Inodes& about) {
+  if (owned_elsewhere(request, about)) return std::nullopt;
+  Changes none;
+  VolumeAnswer out = request.leases ? answer_leased(request) : answer(request, {}, none);
+  // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word.
+  if (request.leases && out.reply.code == Code::ok && (out.reply.lease & kLeaseInode) == 0 &&
+      owned_elsewhere(request, about))
+    return std::nullopt;
+  if (out.reply.code == Code::corrupt) report_damage(out.reply);
+  return finished(request, std::move(out));
+}
+
+VolumeAnswer SoleReplica::finished(const Request& request, VolumeAnswer answer) {
+  answer.reply.verifier = verifier_;
+  answer.reply.leases_lost = leases_->lost(request.session);
+  return answer;
+}
+
+std::optional<VolumeAnswer> SoleReplica::read_cached(const Request& request) {
+  Request asked = request;
+  asked.cached = true;
+  auto out = look(asked, asks_about(asked.body));
+  if (!out || out->reply.code == Code::uncached) return std::nullopt;
+  requests_.fetch_add(1, std::memory_order_relaxed);
+  return out;
 }
 
 // After a restart whoever had an answer before may repeat what it had changed: that comes before anything
@@ -172,10 +195,11 @@ bool SoleReplica::closed_meanwhile(const Request& request, const OpenTable::Wait
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.
-VolumeAnswer SoleReplica::answer_leased(const Request& request, Payload payload, Changes& changed) {
+VolumeAnswer SoleReplica::answer_leased(const Request& request) {
+  Changes none;
   for (int attempt = 0;; ++attempt) {
     const uint64_t index = rows_->applied_index();
-    VolumeAnswer out = answer(request, Payload(payload), changed);
+    VolumeAnswer out = answer(request, {}, none);
     const bool granted = grant(request, out.reply);
     const bool unchanged = rows_->applied_index() == index;
     const auto* lookup = std::get_if<Lookup>(&request.body);
@@ -290,11 +314,12 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
       plan = plan_read(*rows_->read(), request.who, body, true);
     if (!plan) return {error_reply(std::move(plan.error())), {}};
     Bytes payload;
-    last = read_pieces(*plan, payload);
+    last = read_pieces(*plan, request.cached, payload);
     if (last.code == Code::ok) {
       last.attributes = plan->attributes;
       return {std::move(last), std::move(payload)};
     }
+    if (last.code == Code::uncached) return {std::move(last), {}};
     if (last.code != Code::not_found) break;
   }
   if (last.code == Code::not_found)
@@ -304,12 +329,12 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
   return {std::move(last), {}};
 }
 
-Reply SoleReplica::read_pieces(const ReadPlan& plan, Bytes& out) const {
+Reply SoleReplica::read_pieces(const ReadPlan& plan, bool cached, Bytes& out) const {
   out.resize(plan.length);
   std::copy(plan.content.begin(), plan.content.end(), out.begin());
   for (const ReadPlan::Piece& piece : plan.pieces) {
     auto status = parts_.chunks.read({charter_.number, piece.chunk}, piece.chunk_offset,
-                                     std::span(out).subspan(piece.at, piece.length));
+                                     std::span(out).subspan(piece.at, piece.length), cached);
     if (!status) return error_reply(std::move(status.error()));
   }
   return {};

@@ -64,6 +64,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   void execute(const Request& request, Payload payload, Done done) override;
   bool executes_inline(const RequestBody& body, size_t payload_bytes) const override;
+  std::optional<VolumeAnswer> read_cached(const Request& request) override;
   const VolumeId& id() const override { return charter_.id; }
   VolumeNumber number() const override { return charter_.number; }
   uint64_t verifier() const override { return verifier_; }
@@ -142,13 +143,15 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
   bool waits_for_late_ones(const Request& request, const Leases::Inodes& about) const;
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
+  std::optional<VolumeAnswer> look(const Request& request, const Leases::Inodes& about);
+  VolumeAnswer finished(const Request& request, VolumeAnswer answer);
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
   bool asked_in_error(const Operation& operation) const;
   bool overtaken(const Request& request) const;
   bool was_made(const Operation& operation) const;
-  VolumeAnswer answer_leased(const Request& request, Payload payload, Changes& changes);
+  VolumeAnswer answer_leased(const Request& request);
   // lock_requests.cc
   void execute_lock(const Request& request, Done done);
   Status may_lock(const Request& request, const FileLock& lock);
@@ -161,7 +164,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   void release_presumed(const Changes& changed);
   Reply read_rows(const Request& request);
   VolumeAnswer read_file(const Request& request, const Read& read);
-  Reply read_pieces(const ReadPlan& plan, Bytes& out) const;
+  Reply read_pieces(const ReadPlan& plan, bool cached, Bytes& out) const;
   Reply open_inode(const Request& request, const Open& open);
   Reply close_inodes(const Request& request, const Close& close);
   Reply hello(const Request& request, const Hello& hello);

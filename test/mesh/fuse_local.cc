@@ -38,7 +38,7 @@ class MemoryChunks final : public ChunkStore {
     if (found == all_.end()) return fail(Code::not_found);
     return uint32_t(found->second.size());
   }
-  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override {
+  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out, bool) const override {
     std::lock_guard lock(mutex_);
     auto found = all_.find(key);
     if (found == all_.end() || offset + out.size() > found->second.size()) return fail(Code::not_found);

@@ -1,9 +1,12 @@
 // Real files: what file.h promises, on the disk under /tmp.
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
 
+#include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
 #include "test/unit/runtime/temporary_directory.h"
 
@@ -34,6 +37,39 @@ BOOST_AUTO_TEST_CASE(files_read_and_write) {
 
   auto reader = *files.open(path, OpenMode::read);
   BOOST_CHECK(!reader->write(0, view("x")));
+}
+
+bool in_cache(const std::string& path, size_t length) {
+  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  void* mapped = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd.get(), 0);
+  BOOST_REQUIRE(mapped != MAP_FAILED);
+  std::vector<unsigned char> pages((length + 4095) / 4096);
+  BOOST_REQUIRE(mincore(mapped, length, pages.data()) == 0);
+  munmap(mapped, length);
+  return std::all_of(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+}
+
+BOOST_AUTO_TEST_CASE(what_is_not_in_memory_is_not_waited_for) {
+  TemporaryDirectory directory;
+  const std::string path = directory / "file";
+  auto file = *real_files().open(path, OpenMode::create_new);
+  const Bytes bytes(64 << 10, 7);
+  BOOST_REQUIRE(file->write(0, bytes));
+  Bytes out(bytes.size() + 1);
+  BOOST_TEST(*file->read_cached(0, out) == bytes.size());
+  BOOST_TEST(*file->read_cached(bytes.size(), out) == 0u);
+  BOOST_REQUIRE(file->sync());
+  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  if (in_cache(path, bytes.size())) {  // a filesystem in memory keeps it
+    BOOST_TEST(*file->read_cached(0, out) == bytes.size());
+    return;
+  }
+  BOOST_TEST((file->read_cached(0, out).error().code == Code::uncached));
+  BOOST_TEST(*file->read(0, out) == bytes.size());
+  BOOST_TEST(*file->read_cached(0, out) == bytes.size());
+  out.resize(bytes.size());
+  BOOST_TEST((out == bytes));
 }
 
 BOOST_AUTO_TEST_CASE(files_that_do_not_tell_their_size) {

@@ -1,11 +1,15 @@
 // A chunk store on real files with small segments, chunks to put into it, and damage to do to it.
 #pragma once
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <boost/test/unit_test.hpp>
 #include <fstream>
 #include <random>
 
 #include "fixture.h"
+#include "peer/base/descriptor.h"
 #include "peer/runtime/real.h"
 #include "peer/store/chunk_store.h"
 
@@ -66,6 +70,16 @@ inline void damage(const std::string& directory, ByteView what) {
     ++hits;
   }
   BOOST_REQUIRE(hits > 0);
+}
+
+// From the system's cache, as far as it lets itself be told.
+inline void forget_bytes(const std::string& directory) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const Descriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
+    ::fdatasync(file.get());
+    ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
 }
 
 inline void erase(ChunkStore& store, const Chunk& chunk) {

@@ -40,6 +40,25 @@ BOOST_AUTO_TEST_CASE(any_part_of_a_chunk_reads_exactly) {
   BOOST_TEST((store->put({7, {}}, {}, {}, Durability::by_log).error().code == Code::invalid_argument));
 }
 
+BOOST_AUTO_TEST_CASE(what_is_not_in_memory_is_not_waited_for) {
+  Stores stores;
+  auto store = stores.open(true);
+  for (size_t size : {size_t(5000), size_t(300'000)}) {  // with its table in the way, and beside it
+    const Chunk chunk(unsigned(size), size);
+    put(*store, chunk);
+    Bytes part(4096);
+    const auto is_right = [&] { return std::equal(part.begin(), part.end(), chunk.bytes.begin() + 100); };
+    BOOST_REQUIRE(store->read(chunk.key, 100, part, true));
+    BOOST_TEST(is_right());
+    forget_bytes(stores.directory.path());
+    const auto now = store->read(chunk.key, 100, part, true);
+    BOOST_TEST((now ? is_right() : now.error().code == Code::uncached));
+    BOOST_REQUIRE(store->read(chunk.key, 100, part));
+    BOOST_TEST(is_right());
+    BOOST_TEST(store->read(chunk.key, 100, part, true).has_value());
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_damaged_block_is_corrupt_and_the_others_read) {
   Stores stores;
   auto store = stores.open(true);

@@ -75,7 +75,8 @@ class MemoryChunks final : public ChunkStore {
     if (found == all.end()) return fail(Code::not_found);
     return uint32_t(found->second.bytes.size());
   }
-  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out) const override {
+  Status read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out, bool cached) const override {
+    if (cached && on_disk) return fail(Code::uncached);
     if (auto hook = std::exchange(before_read, {})) hook();
     std::lock_guard lock(mutex);
     auto found = all.find(key);
@@ -130,6 +131,7 @@ class MemoryChunks final : public ChunkStore {
   mutable std::mutex mutex;
   std::map<ChunkKey, One> all;
   bool full = false;
+  bool on_disk = false;  // no bytes are in memory
   std::function<void()> before_put;           // run once, with no lock
   std::function<void()> before_checkpoint;    // likewise
   mutable std::function<void()> before_read;  // run once, with no lock

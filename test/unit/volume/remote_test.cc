@@ -114,6 +114,13 @@ BOOST_AUTO_TEST_CASE(requests_go_over_the_wire) {
   BOOST_TEST(read.payload.view()[5] == 7);
   BOOST_TEST(pair.call(Sync{}).reply.code == Code::ok);
   BOOST_TEST(pair.call(Lookup{kRootInode, "none"}).reply.code == Code::not_found);
+  // In memory or not, by the loop or the pool.
+  for (bool on_disk : {false, true}) {
+    pair.owner.chunks.on_disk = on_disk;
+    auto part = pair.call(Read{made.attributes.inode, 65'530, 10});
+    BOOST_TEST(part.reply.code == Code::ok);
+    BOOST_TEST(part.payload.size() == 10u);
+  }
   // Held open by the mount, over the wire.
   pair.owner.call(Unlink{kRootInode, "f", false});
   BOOST_TEST(pair.call(Read{made.attributes.inode, 0, 10}).payload.size() == 10u);

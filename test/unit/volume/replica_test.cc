@@ -24,6 +24,35 @@ BOOST_AUTO_TEST_CASE(what_was_answered_survives_a_kill) {
   BOOST_TEST(peer.read(large, 300'000, 10) == "xxxxxyyyyy");
 }
 
+BOOST_AUTO_TEST_CASE(a_read_that_must_wait_for_nothing) {
+  TestPeer peer;
+  const auto file = peer.make("file");
+  BOOST_TEST(peer.write(file, 0, std::string(300'000, 'x')).code == Code::ok);
+  const SessionId reader{1}, writer{3};
+  for (const SessionId& session : {reader, writer}) {
+    peer.as(session, 0, Hello{});
+    peer.replica->leases().attach(session, [](const Recall&, Leases::Then) {});
+  }
+  Request request;
+  request.session = reader;
+  request.who = user(0);
+  request.leases = true;
+  request.body = Read{file, 5, 10};
+  const auto found = peer.replica->read_cached(request);
+  BOOST_REQUIRE(found);
+  BOOST_TEST(text(found->payload) == "xxxxxxxxxx");
+  BOOST_TEST((found->reply.lease & kLeaseInode) != 0);
+  BOOST_TEST(found->reply.verifier == peer.replica->verifier());
+
+  peer.chunks.on_disk = true;
+  BOOST_TEST(!peer.replica->read_cached(request));
+  BOOST_TEST(peer.read(file, 5, 3) == "xxx");
+  peer.chunks.on_disk = false;
+  peer.replica->leases().drop_all(reader, UINT64_MAX);
+  BOOST_REQUIRE(peer.replica->leases().own(writer, file));  // and may have buffered what is asked for
+  BOOST_TEST(!peer.replica->read_cached(request));
+}
+
 BOOST_AUTO_TEST_CASE(scattered_pieces_are_kept_or_wholly_gone) {
   for (uint64_t seed = 1; seed < 30; ++seed) {
     TestPeer peer(seed);
