@@ -160,23 +160,17 @@ Value Value::element(size_t index) const {
   return Value(&as_object(object_).via.array.ptr[index]);
 }
 
-// Fields are encoded in order: one that is there is where the hint says. One that was left out is looked for
-// in the whole map, which is small.
-std::optional<Value> Value::at(std::string_view key, size_t& hint) const {
-  const auto& object = as_object(object_);
-  if (object.type != msgpack::type::MAP) return std::nullopt;
-  const auto* pairs = object.via.map.ptr;
-  const size_t count = object.via.map.size;
-  size_t index = hint < count ? hint : 0;
-  for (size_t step = 0; step < count; ++step) {
-    const msgpack::object& name = pairs[index].key;
-    const bool same = name.type == msgpack::type::STR && name.via.str.size == key.size() &&
-                      std::equal(key.begin(), key.end(), name.via.str.ptr);
-    if (same) {
-      hint = index + 1;
-      return Value(&pairs[index].val);
-    }
-    if (++index == count) index = 0;
+bool Value::has_key(size_t index, std::string_view key) const {
+  const msgpack::object& name = as_object(object_).via.map.ptr[index].key;
+  return name.type == msgpack::type::STR && key == std::string_view(name.via.str.ptr, name.via.str.size);
+}
+Value Value::value(size_t index) const {
+  return Value(&as_object(object_).via.map.ptr[index].val);
+}
+std::optional<Value> Value::at(std::string_view key) const {
+  const size_t count = is_map() ? *size() : 0;
+  for (size_t index = 0; index < count; ++index) {
+    if (has_key(index, key)) return value(index);
   }
   return std::nullopt;
 }

@@ -24,6 +24,7 @@
 #include <algorithm>
 #include <array>
 #include <concepts>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,10 +51,13 @@ constexpr Field<Struct, Member> field(std::string_view name, Member Struct::*mem
 template <typename T>
 concept HasFields = requires { T::fields(); };
 
-// Appends msgpack values to a buffer. Integers take their shortest form.
+// Appends msgpack values to a buffer, where all of them are when it ends. Integers take their shortest form.
 class Encoder {
  public:
   explicit Encoder(Bytes& out) : out_(out) {}
+  ~Encoder() { hand_over(); }
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
   void map(size_t count);
   void array(size_t count);
   void unsigned_integer(uint64_t value);
@@ -64,16 +68,21 @@ class Encoder {
   void nil();
 
  private:
-  // Mostly a byte or two, which vector::insert takes long for.
+  // Mostly a byte or two, which a vector takes long to append: gathered first.
   void write(const char* data, size_t length) {
-    const size_t at = out_.size();
-    if (length > kFewBytes) return append(out_, {reinterpret_cast<const uint8_t*>(data), length});
-    out_.resize(at + length);
-    std::copy_n(data, length, out_.begin() + ptrdiff_t(at));
+    if (length > gathered_.size() - used_) hand_over();
+    if (length > gathered_.size()) return append(out_, {reinterpret_cast<const uint8_t*>(data), length});
+    std::memcpy(gathered_.data() + used_, data, length);
+    used_ += length;
   }
-  static constexpr size_t kFewBytes = 64;
+  void hand_over() {
+    append(out_, {gathered_.data(), used_});
+    used_ = 0;
+  }
   friend struct EncoderSink;
   Bytes& out_;
+  size_t used_ = 0;
+  std::array<uint8_t, 256> gathered_;
 };
 
 // One value inside a Document; lives as long as it. Accessors are false on another type.
@@ -90,9 +99,10 @@ class Value {
   // The number of elements of an array or map; nothing for others.
   std::optional<size_t> size() const;
   Value element(size_t index) const;  // of an array, index < size()
-  // The value at a string key of a map. `hint` is where to look first and is moved on: fields that were
-  // encoded in order are found at once.
-  std::optional<Value> at(std::string_view key, size_t& hint) const;
+  // Of a map, index < size().
+  bool has_key(size_t index, std::string_view key) const;
+  Value value(size_t index) const;
+  std::optional<Value> at(std::string_view key) const;  // the first with this key
 
  private:
   const void* object_;
@@ -186,16 +196,26 @@ void encode_fields(Encoder& out, const T& value) {
       T::fields());
 }
 
+// Whoever has the same list encodes it in this order: then one look at each field finds all there is. What is
+// left over is of another version, and each field is searched for.
 template <HasFields T>
 Code decode_fields(const Value& in, T& value) {
   if (!in.is_map()) return Code::protocol;
-  [[maybe_unused]] size_t hint = 0;
+  const size_t count = *in.size();
+  size_t next = 0;
   Code code = Code::ok;
-  [[maybe_unused]] auto one = [&](const auto& item) {
-    if (auto found = in.at(item.name, hint)) code = decode_value(*found, value.*item.member);
+  [[maybe_unused]] auto in_order = [&](const auto& item) {
+    if (next == count) return false;
+    if (in.has_key(next, item.name)) code = decode_value(in.value(next++), value.*item.member);
     return code == Code::ok;
   };
-  std::apply([&](const auto&... f) { (void)(... && one(f)); }, T::fields());
+  std::apply([&](const auto&... f) { (void)(... && in_order(f)); }, T::fields());
+  if (code != Code::ok || next == count) return code;
+  [[maybe_unused]] auto anywhere = [&](const auto& item) {
+    if (auto found = in.at(item.name)) code = decode_value(*found, value.*item.member);
+    return code == Code::ok;
+  };
+  std::apply([&](const auto&... f) { (void)(... && anywhere(f)); }, T::fields());
   return code;
 }
 
@@ -214,9 +234,8 @@ void encode_variant(Encoder& out, const std::variant<T...>& value) {
 
 template <typename... T>
 Code decode_variant(const Value& in, std::variant<T...>& value) {
-  size_t hint = 0;
-  auto kind = in.at("k", hint);
-  auto body = in.at("b", hint);
+  auto kind = in.at("k");
+  auto body = in.at("b");
   uint64_t number = 0;
   if (!kind || !body || !kind->get(number)) return Code::protocol;
   Code code = Code::version;

@@ -15,9 +15,8 @@ constexpr DecodeLimits kEntryLimits{.bytes = kMaxEntryBytes, .elements = 8192, .
 bool is_from_the_future(ByteView proposal) {
   auto document = Document::parse(proposal, kEntryLimits);
   if (!document) return false;
-  size_t hint = 0;
   uint64_t number = 0;
-  auto format = document->root().at("f", hint);
+  auto format = document->root().at("f");
   return format && format->get(number) && number > 1;
 }
 

@@ -74,12 +74,12 @@ Status FileChunkStore::read_at(const Found& found, const ChunkKey& key, uint32_t
   }
   const auto status = found.segment->read_chunk(key, location.offset, location.shape,
                                                 table ? ByteView(*table) : ByteView(), offset, out, by);
-  if (!status && status.error().code == Code::corrupt) tables_.erase(key);  // it may be the table that is wrong
+  if (!status && status.error().code == Code::corrupt)
+    tables_.erase(key);  // it may be the table that is wrong
   return status;
 }
 
-Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out,
-                            bool cached) const {
+Status FileChunkStore::read(const ChunkKey& key, uint32_t offset, std::span<uint8_t> out, bool cached) const {
   std::optional<Location> tried;
   ReadBy by = cached ? ReadBy::cache : ReadBy::cache_or_disk;
   if (!cached && out.size() >= kDirectlyAtLeast && !read_before_.note(key, offset)) by = ReadBy::disk;

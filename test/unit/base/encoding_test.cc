@@ -71,6 +71,50 @@ BOOST_AUTO_TEST_CASE(other_versions_are_read) {
   BOOST_CHECK_EQUAL(later->added, "default");
 }
 
+BOOST_AUTO_TEST_CASE(fields_in_any_order) {
+  const auto decoded = [](std::vector<std::pair<std::string, uint64_t>> pairs) {
+    Bytes bytes;
+    {
+      Encoder out(bytes);
+      out.map(pairs.size());
+      for (const auto& [key, value] : pairs) {
+        out.string(key);
+        out.unsigned_integer(value);
+      }
+    }
+    struct Three {
+      uint32_t a = 10, b = 20, c = 30;
+      static constexpr auto fields() {
+        return std::tuple{field("a", &Three::a), field("b", &Three::b), field("c", &Three::c)};
+      }
+    };
+    const auto three = decode<Three>(bytes);
+    BOOST_REQUIRE(three);
+    return std::vector<uint32_t>{three->a, three->b, three->c};
+  };
+  using Expected = std::vector<uint32_t>;
+  BOOST_TEST((decoded({}) == Expected{10, 20, 30}));
+  BOOST_TEST((decoded({{"b", 2}}) == Expected{10, 2, 30}));
+  BOOST_TEST((decoded({{"a", 1}, {"c", 3}}) == Expected{1, 20, 3}));
+  BOOST_TEST((decoded({{"c", 3}, {"a", 1}, {"b", 2}}) == Expected{1, 2, 3}));
+  BOOST_TEST((decoded({{"new", 9}, {"a", 1}, {"newer", 9}, {"c", 3}, {"newest", 9}}) == Expected{1, 20, 3}));
+  BOOST_TEST((decoded({{"a", 1}, {"b", 2}, {"a", 4}}) == Expected{1, 2, 30}));  // twice: the first counts
+  BOOST_TEST((decoded({{"b", 2}, {"a", 1}, {"b", 5}, {"c", 3}}) == Expected{1, 2, 3}));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_gathered_arrives_whole) {
+  for (size_t length = 0; length < 600; ++length) {  // over the end of what is gathered, and longer than it
+    const std::vector<std::string> strings{std::string(length, 'a'), "b", std::string(600 - length, 'c')};
+    struct Holder {
+      std::vector<std::string> strings;
+      static constexpr auto fields() { return std::tuple{field("s", &Holder::strings)}; }
+    };
+    const auto back = decode<Holder>(encode(Holder{strings}));
+    BOOST_REQUIRE(back);
+    BOOST_REQUIRE((back->strings == strings));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(variants) {
   using Either = std::variant<Outer, Other>;
   auto back = decode<Either>(encode(Either(Other{200})));
@@ -95,12 +139,14 @@ BOOST_AUTO_TEST_CASE(variants) {
   BOOST_REQUIRE(known);
   BOOST_CHECK_EQUAL(known->items.size(), 1U);
   Bytes wrong;
-  Encoder out(wrong);
-  out.map(2);
-  out.string("k");
-  out.unsigned_integer(Other::kKind);
-  out.string("b");
-  out.boolean(true);
+  {
+    Encoder out(wrong);
+    out.map(2);
+    out.string("k");
+    out.unsigned_integer(Other::kKind);
+    out.string("b");
+    out.boolean(true);
+  }
   auto broken = decode<Either>(wrong);
   BOOST_REQUIRE(!broken);
   BOOST_CHECK(broken.error().code == Code::protocol);

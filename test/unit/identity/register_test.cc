@@ -148,20 +148,22 @@ BOOST_AUTO_TEST_CASE(stamps_never_go_back) {
 BOOST_AUTO_TEST_CASE(an_unknown_kind_of_change_asks_for_an_upgrade) {
   TestMesh mesh;
   Bytes body;
-  Encoder out(body);
-  out.map(4);
-  out.string("m");
-  out.binary(mesh.state.mesh());
-  out.string("s");
-  out.unsigned_integer(1);
-  out.string("n");
-  out.binary(ByteArray<16>{});
-  out.string("c");
-  out.map(2);
-  out.string("k");
-  out.unsigned_integer(9999);
-  out.string("b");
-  out.map(0);
+  {
+    Encoder out(body);
+    out.map(4);
+    out.string("m");
+    out.binary(mesh.state.mesh());
+    out.string("s");
+    out.unsigned_integer(1);
+    out.string("n");
+    out.binary(ByteArray<16>{});
+    out.string("c");
+    out.map(2);
+    out.string("k");
+    out.unsigned_integer(9999);
+    out.string("b");
+    out.map(0);
+  }
   const Bytes proposal = encode(seal(kProposalDomain, mesh.state.mesh(), body, mesh.founder));
   check_refused(make_entry(mesh.state, proposal, mesh.founder, mesh.now), Code::version,
                 "install a newer efs");

@@ -101,19 +101,21 @@ BOOST_AUTO_TEST_CASE(a_wrong_signature_is_refused) {
     auto hello = initiator.write({});
     BOOST_REQUIRE(liar.read(*hello).has_value());
     Bytes payload;
-    Encoder out(payload);
-    out.map(3);
-    out.string("id");
-    out.binary(b.local.id());
-    out.string("key");
-    out.binary(b.key.public_key());
-    out.string("signature");
-    Bytes claim = to_bytes(noise_public(static_key));
-    append(claim, mesh);
-    append(claim, b.local.id());
-    append(claim, view(forged == 1 ? "initiator" : "responder"));
-    if (forged == 2) claim[0] ^= 1;
-    out.binary(b.key.sign("efs handshake 1", claim));
+    {
+      Encoder out(payload);
+      out.map(3);
+      out.string("id");
+      out.binary(b.local.id());
+      out.string("key");
+      out.binary(b.key.public_key());
+      out.string("signature");
+      Bytes claim = to_bytes(noise_public(static_key));
+      append(claim, mesh);
+      append(claim, b.local.id());
+      append(claim, view(forged == 1 ? "initiator" : "responder"));
+      if (forged == 2) claim[0] ^= 1;
+      out.binary(b.key.sign("efs handshake 1", claim));
+    }
     auto answer = liar.write(payload);
     BOOST_REQUIRE(answer.has_value());
     auto read = initiator.read(*answer);

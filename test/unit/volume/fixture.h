@@ -131,7 +131,7 @@ class MemoryChunks final : public ChunkStore {
   mutable std::mutex mutex;
   std::map<ChunkKey, One> all;
   bool full = false;
-  bool on_disk = false;  // no bytes are in memory
+  bool on_disk = false;                       // no bytes are in memory
   std::function<void()> before_put;           // run once, with no lock
   std::function<void()> before_checkpoint;    // likewise
   mutable std::function<void()> before_read;  // run once, with no lock
