@@ -22,8 +22,8 @@ class Replica {
   virtual void execute(const Request& request, Payload payload, Done done) = 0;
   // It is answered without waiting for a disk's flush or for bytes of chunks.
   virtual bool executes_inline(const RequestBody& body, size_t payload_bytes) const = 0;
-  // A Read, if nothing has to be waited for: the bytes are in memory, and nobody has others buffered. What is
-  // not there is on its way from the disk then.
+  // A Read whose bytes are in memory, and of which nobody has others buffered. What is not there is on its
+  // way from the disk then.
   virtual std::optional<VolumeAnswer> read_cached(const Request& request) = 0;
 
   virtual const VolumeId& id() const = 0;

@@ -43,7 +43,6 @@ struct Waiting {
   }
 };
 constexpr int64_t kAskAgain = 50 * kMillisecond;
-constexpr uint32_t kReadInline = 64 << 10;  // longer ones would hold up the loop
 }  // namespace
 
 // Recalls on their way. Outlives the service in the hands of those who wait for them.
@@ -193,6 +192,16 @@ Reply VolumeService::refuse(const Caller& caller, const Request& request) const 
   return {};
 }
 
+// To wake another thread, and it this one, takes longer than most reads.
+std::optional<VolumeAnswer> VolumeService::read_cached(SoleReplica& replica, const Request& request) {
+  const auto* read = std::get_if<Read>(&request.body);
+  if (read == nullptr || !inline_reads_.may_try(read->length)) return std::nullopt;
+  const int64_t since_ns = loop_.clock().now_ns();
+  auto found = replica.read_cached(request);
+  inline_reads_.tried(loop_.clock().now_ns() - since_ns);
+  return found;
+}
+
 void VolumeService::serve(const Caller& caller, const Bytes& body, Payload payload, Responder responder) {
   auto request = decode<Request>(body);
   if (!request) return responder.fail(std::move(request.error()));
@@ -213,10 +222,7 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
   if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
   auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
-  // To wake another thread, and it this one, takes longer than most reads.
-  if (const auto* read = std::get_if<Read>(&request->body); read != nullptr && read->length <= kReadInline) {
-    if (auto found = replica->read_cached(*request)) return answered(std::move(*found));
-  }
+  if (auto found = read_cached(*replica, *request)) return answered(std::move(*found));
   if (replica->executes_inline(request->body, payload.size())) {
     replica->execute(*request, std::move(payload), std::move(answered));
     return;

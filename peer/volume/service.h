@@ -14,6 +14,7 @@
 
 #include "peer/net/rpc.h"
 #include "peer/runtime/jobs.h"
+#include "peer/volume/inline_reads.h"
 #include "peer/volume/volume_set.h"
 
 namespace efs {
@@ -41,6 +42,7 @@ class VolumeService {
 
  private:
   void serve(const Caller& caller, const Bytes& body, Payload payload, Responder responder);
+  std::optional<VolumeAnswer> read_cached(SoleReplica& replica, const Request& request);
   Reply refuse(const Caller& caller, const Request& request) const;
   void attach(const PeerId& caller, const SessionId& named, const Request& request,
               const std::shared_ptr<SoleReplica>& replica);
@@ -54,6 +56,7 @@ class VolumeService {
   const VolumeAccess access_;
   struct Recalls;
   std::shared_ptr<Recalls> recalls_;
+  InlineReads inline_reads_;
   Timer old_leases_, lock_tick_;
 };
 

@@ -100,6 +100,19 @@ struct RemotePair {
 
 BOOST_AUTO_TEST_SUITE(remote)
 
+BOOST_AUTO_TEST_CASE(short_reads_are_tried_until_one_has_to_wait) {
+  InlineReads reads;
+  BOOST_TEST(!reads.may_try(InlineReads::kMostBytes + 1));
+  for (int i = 0; i < 3; ++i) {
+    BOOST_TEST(reads.may_try(InlineReads::kMostBytes));
+    reads.tried(InlineReads::kLong);
+  }
+  BOOST_TEST(reads.may_try(1));
+  reads.tried(InlineReads::kLong + 1);
+  for (unsigned i = 0; i < InlineReads::kLeftToPool; ++i) BOOST_TEST(!reads.may_try(1));
+  BOOST_TEST(reads.may_try(1));
+}
+
 BOOST_AUTO_TEST_CASE(requests_go_over_the_wire) {
   RemotePair pair;
   auto made = pair.call(pair.create("f", true)).reply;
