@@ -67,8 +67,7 @@ Status FileChunkStore::read_at(const Found& found, const ChunkKey& key, uint32_t
   ChunkTables::Table table = aligned ? tables_.find(key) : nullptr;
   if (table && table->size() != table_bytes(location.shape)) table = nullptr;
   if (aligned && !table && !(by == ReadBy::disk && offset == 0)) {
-    EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape,
-                                                     by == ReadBy::cache ? by : ReadBy::cache_or_disk));
+    EFS_ASSIGN(Bytes read, found.segment->read_table(location.offset, location.shape, by));
     table = std::make_shared<const Bytes>(std::move(read));
     tables_.put(key, table);
   }

@@ -95,8 +95,8 @@ struct Segment {
   Result<std::optional<SegmentRecord>> read_record(uint64_t offset) const;
   // Unchecked. Code::corrupt, io, uncached (by cache).
   Result<Bytes> read_table(uint64_t record, const StoredShape& shape, ReadBy by) const;
-  // Part of a chunk's content, checked. Code::corrupt, Code::io. `table`: of one that is stored as it is, if
-  // it is known.
+  // Part of a chunk's content, checked. Code::corrupt, io, uncached (by cache). `table`: of one that is
+  // stored as it is, if it is known.
   Status read_chunk(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView table,
                     uint32_t offset, std::span<uint8_t> out, ReadBy by) const;
   // Table and bytes of a record as they are stored, in `bytes`, with all their checks.
@@ -105,6 +105,7 @@ struct Segment {
   Result<Bytes> read_whole(uint64_t offset, const SegmentRecord& record, bool check_sha) const;
 
  private:
+  // Through the cache, by disk too.
   Result<size_t> read_file(uint64_t at, std::span<uint8_t> out, ReadBy by) const;
   Status read_plain(const ChunkKey& key, uint64_t record, const StoredShape& shape, ByteView known,
                     uint32_t offset, std::span<uint8_t> out, ReadBy by) const;
