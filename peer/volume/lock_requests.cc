@@ -24,8 +24,7 @@ void SoleReplica::execute_lock(const Request& request, Done done) {
     reply.leases_lost = leases_->lost(session);
     done({std::move(reply), {}});
   };
-  if (retired_.load()) return answer(error_reply(Code::not_owner));
-  if (auto refused = not_greeted(request)) return answer(std::move(*refused));
+  if (auto reply = refused(request)) return answer(std::move(*reply));
   if (const auto* cancel = std::get_if<CancelLock>(&request.body)) {
     locks_.cancel(request.session, cancel->ticket);
     return answer({});

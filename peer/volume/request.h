@@ -441,7 +441,6 @@ struct Request {
   RequestBody body;
   bool leases = false;  // the session can be asked to forget: what it is told may be leased
   bool late = false;    // VolumeClient::Options::late
-  bool cached = false;  // not sent: a Read that answers Code::uncached instead of waiting for a disk
   static constexpr auto fields() {
     return std::tuple{field("v", &Request::volume),       field("w", &Request::who),
                       field("s", &Request::session),      field("q", &Request::sequence),

@@ -72,11 +72,11 @@ SoleReplica::~SoleReplica() = default;
 void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   requests_.fetch_add(1, std::memory_order_relaxed);
   if (concerns_locks(request.body)) return execute_lock(request, std::move(done));
-  const Leases::Inodes about = asks_about(request.body);
   if (!changes(request.body)) {
-    if (auto out = look(request, about)) return done(std::move(*out));
-    return after_taking_back(request, about, {}, std::move(done));
+    if (auto out = look(request, false)) return done(std::move(*out));
+    return after_taking_back(request, asks_about(request.body), {}, std::move(done));
   }
+  const Leases::Inodes about = asks_about(request.body);
   if (waits_for_late_ones(request, about)) {
     const Leases::Then then = again(request, std::move(payload), std::move(done));
     if (!leases_->after_hold(then)) then();
@@ -87,12 +87,12 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   Changes changed;
   VolumeAnswer out;
   if (about[0] == 0 || leases_->alone(request.session)) {
-    out = answer(request, std::move(payload), changed);
+    out = answer_change(request, std::move(payload), changed);
   } else {
     leases_->note_bytes(about[0], parts_.clock.now_ns());
     if (!leases_->begin_change(request.session, about))
       return after_taking_back(request, about, std::move(payload), std::move(done));
-    out = answer(request, std::move(payload), changed);
+    out = answer_change(request, std::move(payload), changed);
     leases_->end_change(request.session, about);
   }
   out = finished(request, std::move(out));
@@ -120,10 +120,10 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
 }
 
 // What asks, and changes nothing. Nothing: others have buffered what the answer depends on.
-std::optional<VolumeAnswer> SoleReplica::look(const Request& request, const Leases::Inodes& about) {
+std::optional<VolumeAnswer> SoleReplica::look(const Request& request, bool cached) {
+  const Leases::Inodes about = asks_about(request.body);
   if (owned_elsewhere(request, about)) return std::nullopt;
-  Changes none;
-  VolumeAnswer out = request.leases ? answer_leased(request) : answer(request, {}, none);
+  VolumeAnswer out = request.leases ? answer_leased(request, cached) : answer(request, cached);
   // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word.
   if (request.leases && out.reply.code == Code::ok && (out.reply.lease & kLeaseInode) == 0 &&
       owned_elsewhere(request, about))
@@ -139,9 +139,7 @@ VolumeAnswer SoleReplica::finished(const Request& request, VolumeAnswer answer) 
 }
 
 std::optional<VolumeAnswer> SoleReplica::read_cached(const Request& request) {
-  Request asked = request;
-  asked.cached = true;
-  auto out = look(asked, asks_about(asked.body));
+  auto out = look(request, true);
   if (!out || out->reply.code == Code::uncached) return std::nullopt;
   requests_.fetch_add(1, std::memory_order_relaxed);
   return out;
@@ -195,11 +193,10 @@ bool SoleReplica::closed_meanwhile(const Request& request, const OpenTable::Wait
 }
 
 // What was read is what is leased: nothing changed from before the look until the lease was noted.
-VolumeAnswer SoleReplica::answer_leased(const Request& request) {
-  Changes none;
+VolumeAnswer SoleReplica::answer_leased(const Request& request, bool cached) {
   for (int attempt = 0;; ++attempt) {
     const uint64_t index = rows_->applied_index();
-    VolumeAnswer out = answer(request, {}, none);
+    VolumeAnswer out = answer(request, cached);
     const bool granted = grant(request, out.reply);
     const bool unchanged = rows_->applied_index() == index;
     const auto* lookup = std::get_if<Lookup>(&request.body);
@@ -236,8 +233,9 @@ void SoleReplica::retire() {
   failed_ = true;
 }
 
-// What is asked before the session has said what it holds.
-std::optional<Reply> SoleReplica::not_greeted(const Request& request) {
+// This replica serves no more, or is asked before the session has said what it holds.
+std::optional<Reply> SoleReplica::refused(const Request& request) {
+  if (retired_.load()) return error_reply(Code::not_owner);
   if (is_own_session(request.session)) return std::nullopt;
   std::lock_guard lock(open_mutex_);
   open_.heard(request.session, parts_.clock.now_ns());
@@ -248,11 +246,14 @@ std::optional<Reply> SoleReplica::not_greeted(const Request& request) {
   return error_reply(gone ? Code::expired : Code::recalled);
 }
 
-VolumeAnswer SoleReplica::answer(const Request& request, Payload payload, Changes& changed) {
-  if (retired_.load()) return {error_reply(Code::not_owner), {}};
-  if (auto refused = not_greeted(request)) return {std::move(*refused), {}};
-  if (changes(request.body)) return {change(request, std::move(payload), changed), {}};
-  if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body);
+VolumeAnswer SoleReplica::answer_change(const Request& request, Payload payload, Changes& changed) {
+  if (auto reply = refused(request)) return {std::move(*reply), {}};
+  return {change(request, std::move(payload), changed), {}};
+}
+
+VolumeAnswer SoleReplica::answer(const Request& request, bool cached) {
+  if (auto reply = refused(request)) return {std::move(*reply), {}};
+  if (const auto* body = std::get_if<Read>(&request.body)) return read_file(request, *body, cached);
   if (const auto* body = std::get_if<Open>(&request.body)) return {open_inode(request, *body), {}};
   if (const auto* body = std::get_if<Close>(&request.body)) return {close_inodes(request, *body), {}};
   if (const auto* body = std::get_if<Hello>(&request.body)) return {hello(request, *body), {}};
@@ -306,7 +307,7 @@ Reply SoleReplica::read_rows(const Request& request) {
   return reply;
 }
 
-VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
+VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body, bool cached) {
   Reply last;
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     Result<ReadPlan> plan = plan_read(*rows_->read(), request.who, body, false);
@@ -314,7 +315,7 @@ VolumeAnswer SoleReplica::read_file(const Request& request, const Read& body) {
       plan = plan_read(*rows_->read(), request.who, body, true);
     if (!plan) return {error_reply(std::move(plan.error())), {}};
     Bytes payload;
-    last = read_pieces(*plan, request.cached, payload);
+    last = read_pieces(*plan, cached, payload);
     if (last.code == Code::ok) {
       last.attributes = plan->attributes;
       return {std::move(last), std::move(payload)};

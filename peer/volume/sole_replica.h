@@ -140,10 +140,11 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
     bool repeated = false;  // it was made before
     Leases::News news;
   };
-  VolumeAnswer answer(const Request& request, Payload payload, Changes& changes);
+  VolumeAnswer answer_change(const Request& request, Payload payload, Changes& changes);
   bool waits_for_late_ones(const Request& request, const Leases::Inodes& about) const;
   bool owned_elsewhere(const Request& request, const Leases::Inodes& about) const;
-  std::optional<VolumeAnswer> look(const Request& request, const Leases::Inodes& about);
+  // `cached`: a Read answers Code::uncached instead of waiting for a disk.
+  std::optional<VolumeAnswer> look(const Request& request, bool cached);
   VolumeAnswer finished(const Request& request, VolumeAnswer answer);
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
@@ -151,19 +152,20 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   bool asked_in_error(const Operation& operation) const;
   bool overtaken(const Request& request) const;
   bool was_made(const Operation& operation) const;
-  VolumeAnswer answer_leased(const Request& request);
+  VolumeAnswer answer(const Request& request, bool cached);
+  VolumeAnswer answer_leased(const Request& request, bool cached);
   // lock_requests.cc
   void execute_lock(const Request& request, Done done);
   Status may_lock(const Request& request, const FileLock& lock);
   void take_locks(const SessionId& session);
 
-  std::optional<Reply> not_greeted(const Request& request);
+  std::optional<Reply> refused(const Request& request);
   bool grant(const Request& request, Reply& reply);
   // The owner stops, and others were not waited for: its session is to ask again, and waits there.
   bool stopped_for(const SessionId& session) const { return leases_->closed() && !is_own_session(session); }
   void release_presumed(const Changes& changed);
   Reply read_rows(const Request& request);
-  VolumeAnswer read_file(const Request& request, const Read& read);
+  VolumeAnswer read_file(const Request& request, const Read& read, bool cached);
   Reply read_pieces(const ReadPlan& plan, bool cached, Bytes& out) const;
   Reply open_inode(const Request& request, const Open& open);
   Reply close_inodes(const Request& request, const Close& close);
