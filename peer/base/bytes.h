@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -42,36 +43,45 @@ std::string short_hex(const Id& id);
 std::string to_base64(ByteView bytes);
 std::optional<Bytes> from_base64(std::string_view text);
 
+// A number whose bytes here are those of `value` in that order, and back.
+template <std::endian order, typename Int>
+Int ordered(Int value) {
+  if constexpr (order == std::endian::native || sizeof(Int) == 1) return value;
+  if constexpr (sizeof(Int) == 2) return Int(__builtin_bswap16(uint16_t(value)));
+  if constexpr (sizeof(Int) == 4) return Int(__builtin_bswap32(uint32_t(value)));
+  if constexpr (sizeof(Int) == 8) return Int(__builtin_bswap64(uint64_t(value)));
+}
+template <std::endian order, typename Int>
+Int get_ordered(const void* from) {
+  Int value;
+  std::memcpy(&value, from, sizeof(value));
+  return ordered<order>(value);
+}
 // Big-endian: keys sort as their numbers do.
 template <typename Int>
 void put_be(std::string& out, Int value) {
-  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8)
-    out.push_back(char(uint64_t(value) >> shift));
+  value = ordered<std::endian::big>(value);
+  out.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 template <typename Int>
 void put_be(Bytes& out, Int value) {
-  for (int shift = int(sizeof(Int)) * 8 - 8; shift >= 0; shift -= 8)
-    out.push_back(uint8_t(uint64_t(value) >> shift));
+  value = ordered<std::endian::big>(value);
+  out.resize(out.size() + sizeof(value));
+  std::memcpy(out.data() + out.size() - sizeof(value), &value, sizeof(value));
 }
 template <typename Int>
 Int get_be(const void* from) {
-  const auto* bytes = static_cast<const uint8_t*>(from);
-  uint64_t value = 0;
-  for (size_t i = 0; i < sizeof(Int); ++i) value = value << 8 | bytes[i];
-  return Int(value);
+  return get_ordered<std::endian::big, Int>(from);
 }
 // Little-endian: fixed headers of files and frames.
 template <typename Int>
 void put_le(void* to, Int value) {
-  auto* bytes = static_cast<uint8_t*>(to);
-  for (size_t i = 0; i < sizeof(Int); ++i) bytes[i] = uint8_t(uint64_t(value) >> (8 * i));
+  value = ordered<std::endian::little>(value);
+  std::memcpy(to, &value, sizeof(value));
 }
 template <typename Int>
 Int get_le(const void* from) {
-  const auto* bytes = static_cast<const uint8_t*>(from);
-  uint64_t value = 0;
-  for (size_t i = 0; i < sizeof(Int); ++i) value |= uint64_t(bytes[i]) << (8 * i);
-  return Int(value);
+  return get_ordered<std::endian::little, Int>(from);
 }
 
 // "1.5 GiB", "312 B": for people.
