@@ -52,7 +52,7 @@ std::vector<InodeNumber> inodes_shown(const RequestBody& body, const Reply& repl
   if (std::holds_alternative<Lookup>(body) || std::holds_alternative<Create>(body) ||
       std::holds_alternative<Link>(body))
     out.push_back(reply.attributes.inode);
-  for (const DirectoryEntry& entry : reply.entries)
+  for (const DirectoryEntry entry : reply.entries)
     if (entry.attributes) out.push_back(entry.attributes->inode);
   return out;
 }

@@ -63,20 +63,21 @@ inline VolumeState read_state_of(SoleReplica& replica) {
   const auto listing = ask(replica, list);
   must(listing, "the root");
   require(listing.end, "the listing has no end");
-  for (const auto& entry : listing.entries) {
+  for (const DirectoryEntry entry : listing.entries) {
+    const std::string name(entry.name);
     if (entry.junction) {
-      state.junctions[entry.name] = entry.junction->volume;
+      state.junctions[name] = entry.junction->volume;
       continue;
     }
-    state.names[entry.name] = entry.inode;
+    state.names[name] = entry.inode;
     if (state.files.contains(entry.inode)) continue;
     const auto found = ask(replica, GetAttributes{entry.inode});
-    must(found, entry.name);
+    must(found, name);
     auto bytes = std::make_shared<std::string>();
     while (bytes->size() < found.attributes.size) {
       Payload part;
-      must(ask(replica, Read{entry.inode, bytes->size(), kMaxWrite}, {}, &part), entry.name);
-      require(!part.empty(), entry.name + " ends early");
+      must(ask(replica, Read{entry.inode, bytes->size(), kMaxWrite}, {}, &part), name);
+      require(!part.empty(), name + " ends early");
       bytes->append(text(part));
     }
     state.files[entry.inode] = {std::move(bytes), found.attributes.nlink};

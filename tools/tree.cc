@@ -46,12 +46,11 @@ Result<std::vector<TreeEntry>> Tree::list(const Node& directory) {
     ReadDirectory request{directory.attributes.inode, cookie, kListPage, true};
     EFS_ASSIGN(auto reply, peer_.volume(directory.volume, request));
     end = reply.end || reply.entries.empty();
-    for (auto& item : reply.entries) {
+    for (const DirectoryEntry item : reply.entries) {
       cookie = item.cookie;
       if (item.name == "." || item.name == "..") continue;
       // Names become local paths in `get`: what an owner could not have stored is not believed.
-      if (item.name.empty() || item.name.find('/') != std::string::npos ||
-          item.name.find('\0') != std::string::npos)
+      if (item.name.find('/') != std::string::npos)
         return fail(Code::protocol, "the directory has an impossible name in it");
       TreeEntry entry;
       entry.name = item.name;
@@ -60,7 +59,7 @@ Result<std::vector<TreeEntry>> Tree::list(const Node& directory) {
       entry.node.number = directory.number;
       entry.junction = item.junction.has_value();
       if (item.attributes && !entry.junction) {
-        entry.node.attributes = std::move(*item.attributes);
+        entry.node.attributes = *item.attributes;
       } else if (auto found = find(entry.node.path, false)) {
         entry.node = std::move(*found);
       } else {

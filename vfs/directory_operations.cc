@@ -1,8 +1,12 @@
 // FUSE: directories. opendir, readdir, readdirplus, releasedir, fsyncdir.
 //
 // A position is the cookie of the entry before it: stable while the directory changes. "." and ".." have 1
-// and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar kListingPage entries
-// come at a time and wait in the handle, and the next page is on its way while one is read.
+// and 2 (kFirstCookie). Where the owner is here, each call asks for what fits; from afar many entries come at
+// a time and wait in the handle, and the next page is on its way while one is read.
+//
+// The kernel asks for attributes with the first entries of every directory, and with others once the program
+// looks at files there. So the first page is a short one, here as there, and the one after it is fetched
+// ahead without them.
 //
 // What is made after the reading began is left out, as POSIX lets us: its cookies are larger than all others,
 // and who renames (or copies) each file that a listing shows would never come to its end.
@@ -35,19 +39,19 @@ struct Listing {
   size_t used = 0;
 
   // False: it did not fit.
-  bool add(const std::string& name, const fuse_entry_param& entry, uint64_t next);
+  bool add(const char* name, const fuse_entry_param& entry, uint64_t next);
   bool add(const DirectoryEntry& entry);
   void add_dots(const Reply& first_page);
   void reply();
 };
 using ListingPtr = std::shared_ptr<Listing>;
 
-bool Listing::add(const std::string& name, const fuse_entry_param& entry, uint64_t next) {
+bool Listing::add(const char* name, const fuse_entry_param& entry, uint64_t next) {
   if (buffer.empty()) buffer.resize(size);
   char* const to = buffer.data() + used;
   const size_t room = size - used;  // libfuse looks at no request here: the first argument is not used
-  const size_t needed = plus ? fuse_add_direntry_plus(nullptr, to, room, name.c_str(), &entry, off_t(next))
-                             : fuse_add_direntry(nullptr, to, room, name.c_str(), &entry.attr, off_t(next));
+  const size_t needed = plus ? fuse_add_direntry_plus(nullptr, to, room, name, &entry, off_t(next))
+                             : fuse_add_direntry(nullptr, to, room, name, &entry.attr, off_t(next));
   if (needed > room) return false;
   used += needed;
   return true;
@@ -64,7 +68,7 @@ bool Listing::add(const DirectoryEntry& entry) {
                                        : global_inode(client->number(), entry.inode);
     shown.attr.st_mode = entry.junction ? mode_t(S_IFDIR) : entry.mode;
   }
-  return add(entry.name, shown, entry.cookie);
+  return add(entry.name.data(), shown, entry.cookie);
 }
 
 // "." and "..", before the entries.
@@ -87,13 +91,13 @@ void Listing::reply() {
 }
 
 // Leaves out what was made after the reading began. Returns whether anything was.
-bool cut(DirectoryHandle& handle, const Reply& reply, std::vector<DirectoryEntry>& entries) {
+bool cut(DirectoryHandle& handle, Reply& reply) {
   if (handle.until == 0) handle.until = reply.offset;
   if (handle.until == 0) return false;
-  const auto late = std::find_if(entries.begin(), entries.end(),
-                                 [&](const DirectoryEntry& entry) { return entry.cookie >= handle.until; });
-  const bool any = late != entries.end();
-  entries.erase(late, entries.end());
+  auto late = reply.entries.begin();
+  while (late != reply.entries.end() && late.cookie() < handle.until) ++late;
+  const bool any = late != reply.entries.end();
+  reply.entries.erase_from(late);
   return any;
 }
 
@@ -102,18 +106,17 @@ bool list_from_page(Listing& listing) {
   std::lock_guard lock(listing.handle->mutex);
   DirectoryHandle& page = *listing.handle;
   if (listing.plus && !page.with_attributes) return false;
-  size_t next = 0;
+  auto next = page.entries.begin();
+  const auto end = page.entries.end();
   if (page.cookie != listing.position) {
-    while (next < page.entries.size() && page.entries[next].cookie != listing.position) ++next;
-    if (next == page.entries.size()) return false;
+    while (next != end && next.cookie() != listing.position) ++next;
+    if (next == end) return false;
     ++next;
   }
-  if (next == page.entries.size() && !page.end) return false;
+  if (next == end && !page.end) return false;
   listing.since = page.since;
   listing.lease = page.lease;
-  for (; next < page.entries.size(); ++next) {
-    if (!listing.add(page.entries[next])) break;
-  }
+  while (next != end && listing.add(*next)) ++next;
   return true;
 }
 
@@ -127,43 +130,48 @@ void mark_read(Listing& listing, const Attributes& directory) {
     session.mark_access(listing.client, listing.request->who(), directory.inode);
 }
 
-ReadDirectory page_at(fuse_ino_t node, uint64_t cookie, bool with_attributes) {
+// With the handle's lock.
+ReadDirectory page_at(const Listing& listing, uint64_t cookie, bool with_attributes) {
+  uint32_t& limit = listing.handle->limit;
+  limit = limit == 0 ? kFirstListing : std::min(limit * 4, with_attributes ? kListingPage : kNamesPage);
   ReadDirectory body;
-  body.inode = inode_of(node);
+  body.inode = inode_of(listing.node);
   body.cookie = cookie;
-  body.limit = kListingPage;
+  body.limit = limit;
   body.with_attributes = with_attributes;
   return body;
 }
 
 // Asks for the page behind this one. What fails is asked for again when it is wanted.
-void fetch_ahead(const ListingPtr& listing, uint64_t cookie) {
+void fetch_ahead(const ListingPtr& listing, uint64_t cookie, bool with_attributes) {
   auto ahead = std::make_shared<DirectoryHandle::Ahead>();
   ahead->cookie = cookie;
-  ahead->with_attributes = listing->plus;
+  ahead->with_attributes = with_attributes;
   ahead->since = listing->request->session().given.now();
+  ReadDirectory body;
   {
     std::lock_guard lock(listing->handle->mutex);
     listing->handle->ahead = ahead;
+    body = page_at(*listing, cookie, with_attributes);
   }
   VolumeClient::Options options = listing->request->options();
   options.interrupted = ahead->interrupted;
-  listing->client->call(listing->request->who(), page_at(listing->node, cookie, listing->plus), {}, options,
-                        [ahead](VolumeAnswer answer) {
-                          std::function<void()> waiting;
-                          {
-                            std::lock_guard lock(ahead->mutex);
-                            ahead->answer = std::move(answer);
-                            ahead->ready = true;
-                            waiting.swap(ahead->waiting);
-                          }
-                          if (waiting) waiting();
-                        });
+  listing->client->call(listing->request->who(), body, {}, options, [ahead](VolumeAnswer answer) {
+    std::function<void()> waiting;
+    {
+      std::lock_guard lock(ahead->mutex);
+      ahead->answer = std::move(answer);
+      ahead->ready = true;
+      waiting.swap(ahead->waiting);
+    }
+    if (waiting) waiting();
+  });
 }
 
 void take_page(const ListingPtr& listing, Reply& reply) {
   mark_read(*listing, reply.attributes);
   if (listing->position < 2) listing->add_dots(reply);
+  const bool first = listing->position == 2;
   uint64_t next = 0;
   {
     std::lock_guard lock(listing->handle->mutex);
@@ -171,13 +179,13 @@ void take_page(const ListingPtr& listing, Reply& reply) {
     page.cookie = listing->position;
     page.since = listing->since;
     page.lease = reply.lease;
-    const bool last = cut(page, reply, reply.entries) || reply.end;
+    const bool last = cut(page, reply) || reply.end;
     page.entries = std::move(reply.entries);
     page.end = last || page.entries.empty();
     page.with_attributes = listing->plus;
     if (!page.end) next = page.entries.back().cookie;
   }
-  if (next != 0) fetch_ahead(listing, next);
+  if (next != 0) fetch_ahead(listing, next, listing->plus && !first);
   list_from_page(*listing);
   listing->reply();
 }
@@ -185,8 +193,12 @@ void take_page(const ListingPtr& listing, Reply& reply) {
 void ask_for_page(const ListingPtr& listing) {
   const uint64_t cookie = listing->position < kFirstCookie ? 0 : listing->position;
   listing->since = listing->request->session().given.now();
-  listing->request->session().call(listing->request, listing->client,
-                                   page_at(listing->node, cookie, listing->plus),
+  ReadDirectory body;
+  {
+    std::lock_guard lock(listing->handle->mutex);
+    body = page_at(*listing, cookie, listing->plus);
+  }
+  listing->request->session().call(listing->request, listing->client, body,
                                    [listing](VolumeAnswer& answer) { take_page(listing, answer.reply); });
 }
 
@@ -224,17 +236,18 @@ void fetch(const ListingPtr& listing) {
   body.inode = inode_of(listing->node);
   body.cookie = listing->position < kFirstCookie ? 0 : listing->position;
   body.limit = uint32_t(listing->size / each + 1);
+  if (listing->position == 0) body.limit = std::min(body.limit, kFirstListing);
   body.with_attributes = listing->plus;
   listing->since = listing->request->session().given.now();
   listing->request->session().call(listing->request, listing->client, body, [listing](VolumeAnswer& answer) {
     mark_read(*listing, answer.reply.attributes);
     {
       std::lock_guard lock(listing->handle->mutex);
-      cut(*listing->handle, answer.reply, answer.reply.entries);
+      cut(*listing->handle, answer.reply);
     }
     listing->lease = answer.reply.lease;
     if (listing->position < 2) listing->add_dots(answer.reply);
-    for (const DirectoryEntry& entry : answer.reply.entries) {
+    for (const DirectoryEntry entry : answer.reply.entries) {
       if (!listing->add(entry)) break;
     }
     listing->reply();
@@ -245,6 +258,7 @@ void list(const ListingPtr& listing) {
   if (listing->position == 0) {
     std::lock_guard lock(listing->handle->mutex);
     listing->handle->until = 0;
+    listing->handle->limit = 0;
     listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
   }
   if (listing->position < 2 || listing->client->local() || !list_from_page(*listing)) return fetch(listing);

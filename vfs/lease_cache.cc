@@ -303,6 +303,8 @@ void LeaseCache::learn_lookup(const Lookup& lookup, const Reply& reply, uint64_t
 void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply, uint64_t since) {
   if (reply.code != Code::ok || (reply.lease & kLeaseDirectory) == 0) return;
   Node& node = node_of(listing.inode);
+  // Names without attributes answer no lookup: who wants just those asks for a large directory's, and once.
+  if (!listing.with_attributes) return;
   if (listing.cookie == 0) {
     node.scanning = true;
     node.scan_since = since;
@@ -311,14 +313,11 @@ void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply,
     return;
   }
   const uint64_t began = node.scan_since;
-  // Names without attributes answer no lookup: who wants just those asks for a large directory's, and once.
-  bool whole = listing.with_attributes;
-  if (listing.with_attributes) {
-    for (const DirectoryEntry& entry : reply.entries) {
-      whole &= !entry.junction;  // looked up in its own volume
-      if (!entry.junction) set_entry(listing.inode, entry.name, entry.inode, since);
-      if (entry.attributes) set_node(*entry.attributes, since);
-    }
+  bool whole = true;
+  for (const DirectoryEntry entry : reply.entries) {
+    whole &= !entry.junction;  // looked up in its own volume
+    if (!entry.junction) set_entry(listing.inode, std::string(entry.name), entry.inode, since);
+    if (entry.attributes) set_node(*entry.attributes, since);
   }
   Node& after = node_of(listing.inode);  // the same one, wherever it is now
   after.scanning &= whole;

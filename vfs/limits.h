@@ -32,9 +32,11 @@ inline constexpr unsigned kRepeats = 16;                   // that are tried unt
 inline constexpr size_t kCloseBatch = 128;                 // inodes in one Close
 inline constexpr int64_t kCloseDelay = 50 * kMillisecond;
 inline constexpr size_t kPageVersions = 1 << 14;  // closed files whose pages may stay in the kernel
-inline constexpr uint32_t kListingPage = 1024;    // entries of one ReadDirectory from afar
-inline constexpr unsigned kMaxSymlinks = 40;      // as Linux, path_resolution(7)
-inline constexpr size_t kMaxPath = 65536;         // bytes, of a path that a tool names
+// Entries of one ReadDirectory: at first, as many as most directories have; from afar then each time four
+// times as many, up to these, with attributes and without.
+inline constexpr uint32_t kFirstListing = 128, kListingPage = 1024, kNamesPage = 4096;
+inline constexpr unsigned kMaxSymlinks = 40;  // as Linux, path_resolution(7)
+inline constexpr size_t kMaxPath = 65536;     // bytes, of a path that a tool names
 inline constexpr int64_t kFallbackPatience =
     2 * kSecond;                                       // for a volume on the way that the register bridges
 inline constexpr int64_t kDownFor = 5 * kSecond;       // it is not asked again so soon

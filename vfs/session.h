@@ -144,8 +144,9 @@ struct DirectoryHandle {
   std::shared_ptr<Ahead> ahead;
   uint64_t cookie = 0;  // where `entries` begins
   uint64_t since = 0;   // Given::now(), when they were asked for
+  uint32_t limit = 0;   // of the last page that was asked for
   uint64_t until = 0;  // cookies from here on are of entries made after it was begun to be read; 0: not begun
-  std::vector<DirectoryEntry> entries;
+  EntryList entries;
   uint8_t lease = 0;
   bool end = false;
   bool with_attributes = false;

@@ -18,7 +18,8 @@
 // {"k": kind, "b": body}; kinds are never reused, an unknown one fails with Code::version.
 //
 // What is decoded is never trusted: parse() bounds size, depth and count before it allocates, and every
-// other mismatch is Code::protocol. Values only: any thread. No exception leaves this header's functions.
+// other mismatch is Code::protocol. So is a structure whose `bool valid() const` says no. Values only: any
+// thread. No exception leaves this header's functions.
 #pragma once
 
 #include <algorithm>
@@ -196,6 +197,12 @@ void encode_fields(Encoder& out, const T& value) {
       T::fields());
 }
 
+template <typename T>
+Code refuse_invalid(const T& value) {
+  if constexpr (requires { value.valid(); }) return value.valid() ? Code::ok : Code::protocol;
+  return Code::ok;
+}
+
 // Whoever has the same list encodes it in this order: then one look at each field finds all there is. What is
 // left over is of another version, and each field is searched for.
 template <HasFields T>
@@ -210,13 +217,14 @@ Code decode_fields(const Value& in, T& value) {
     return code == Code::ok;
   };
   std::apply([&](const auto&... f) { (void)(... && in_order(f)); }, T::fields());
-  if (code != Code::ok || next == count) return code;
+  if (code != Code::ok) return code;
+  if (next == count) return refuse_invalid(value);
   [[maybe_unused]] auto anywhere = [&](const auto& item) {
     if (auto found = in.at(item.name)) code = decode_value(*found, value.*item.member);
     return code == Code::ok;
   };
   std::apply([&](const auto&... f) { (void)(... && anywhere(f)); }, T::fields());
-  return code;
+  return code == Code::ok ? refuse_invalid(value) : code;
 }
 
 template <typename... T>

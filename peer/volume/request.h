@@ -11,6 +11,7 @@
 
 #include <variant>
 
+#include "peer/volume/entry_list.h"
 #include "peer/volume/types.h"
 
 namespace efs {
@@ -501,18 +502,18 @@ struct Reply {
   Code code = Code::ok;
   std::string message;  // with an error: for people
   Attributes attributes;
-  std::optional<Junction> junction;     // Lookup: the entry is one, and there are no attributes
-  std::optional<Attributes> parent;     // the directory after a change of its entries
-  std::optional<Attributes> replaced;   // Rename: what was at the target
-  std::vector<DirectoryEntry> entries;  // ReadDirectory, Resolve
-  std::vector<std::string> names;       // ListXattrs
-  std::vector<InodeNumber> parents;     // MakeJunction; ReadDirectory: of the directory above
-  std::vector<ExtentLayout> extents;    // Layout
-  std::string text;                     // ReadLink, GetXattr
-  uint64_t offset = 0;                  // Write, SeekData, ReadDirectory
-  uint32_t walked = 0;                  // Resolve
-  bool end = false;                     // ReadDirectory: nothing follows
-  bool created = false;                 // Create: it was not there
+  std::optional<Junction> junction;    // Lookup: the entry is one, and there are no attributes
+  std::optional<Attributes> parent;    // the directory after a change of its entries
+  std::optional<Attributes> replaced;  // Rename: what was at the target
+  EntryList entries;                   // ReadDirectory, Resolve
+  std::vector<std::string> names;      // ListXattrs
+  std::vector<InodeNumber> parents;    // MakeJunction; ReadDirectory: of the directory above
+  std::vector<ExtentLayout> extents;   // Layout
+  std::string text;                    // ReadLink, GetXattr
+  uint64_t offset = 0;                 // Write, SeekData, ReadDirectory
+  uint32_t walked = 0;                 // Resolve
+  bool end = false;                    // ReadDirectory: nothing follows
+  bool created = false;                // Create: it was not there
   VolumeUsage usage;
   uint64_t available_bytes = 0;
   std::optional<uint64_t> available_inodes;  // not from older owners

@@ -365,8 +365,8 @@ bool SoleReplica::grant(const Request& request, Reply& reply) {
     if (found) share(reply.attributes.inode, kLeaseInode);
   } else if (const auto* listing = std::get_if<ReadDirectory>(&request.body)) {
     if (reply.code == Code::ok) share(listing->inode, kLeaseDirectory);
-    for (DirectoryEntry& entry : reply.entries) {
-      if (entry.attributes && !leases_->share(session, entry.inode)) entry.attributes.reset();
+    for (auto at = reply.entries.begin(); at != reply.entries.end(); ++at) {
+      if (at.has_attributes() && !leases_->share(session, at.inode())) reply.entries.hide_attributes(at);
     }
   } else if (found && reply.attributes.inode != 0) {
     share(reply.attributes.inode, kLeaseInode);

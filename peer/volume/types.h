@@ -66,6 +66,7 @@ struct Attributes {
   int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0, btime_ns = 0;
   uint64_t change = 0;       // rises with every change of the inode, its content or its entries
   uint32_t xattr_bytes = 0;  // of all names of extended attributes, each with its NUL
+  // An EntryList holds them in this order and of these sizes: new ones come at the end, and none ever goes.
   static constexpr auto fields() {
     return std::tuple{field("i", &Attributes::inode),      field("v", &Attributes::generation),
                       field("m", &Attributes::mode),       field("u", &Attributes::uid),
@@ -90,20 +91,6 @@ struct Junction {
   VolumeNumber number = 0;
   static constexpr auto fields() {
     return std::tuple{field("id", &Junction::volume), field("n", &Junction::number)};
-  }
-};
-
-struct DirectoryEntry {
-  std::string name;
-  uint64_t cookie = 0;  // where the entry after this one begins; stable while the directory changes
-  InodeNumber inode = 0;
-  uint32_t mode = 0;                     // type bits at least
-  std::optional<Attributes> attributes;  // ReadDirectory::with_attributes
-  std::optional<Junction> junction;
-  static constexpr auto fields() {
-    return std::tuple{field("n", &DirectoryEntry::name),       field("c", &DirectoryEntry::cookie),
-                      field("i", &DirectoryEntry::inode),      field("m", &DirectoryEntry::mode),
-                      field("a", &DirectoryEntry::attributes), field("j", &DirectoryEntry::junction)};
   }
 };
 

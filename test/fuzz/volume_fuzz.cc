@@ -12,12 +12,25 @@ void row_round_trip(std::string_view bytes) {
   auto row = Row::decode(bytes);
   if (row && !Row::decode(row->encode())) std::abort();
 }
+
+struct Packed {  // an EntryList of these bytes
+  Bytes bytes;
+  static constexpr auto fields() { return std::tuple{field("p", &Packed::bytes)}; }
+};
+void walk(ByteView bytes) {
+  const auto list = decode<EntryList>(encode(Packed{to_bytes(bytes)}));
+  if (!list) return;
+  EntryList again;
+  for (const DirectoryEntry entry : *list) again.add(entry);
+  if (again.size() != list->size()) std::abort();
+}
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const ByteView bytes(data, size);
   round_trip<Request>(bytes);
   round_trip<Reply>(bytes);
+  walk(bytes);
   round_trip<VolumeCharter>(bytes);
   round_trip<SessionRow>(bytes);
   if (auto operation = decode_operation(bytes)) {

@@ -39,7 +39,7 @@ class Query {
   Result<InodeRow> searchable(InodeNumber inode);
   // The entry of `name`, "." and ".." included.
   Result<std::optional<EntryRow>> step(InodeNumber parent, const std::string& name);
-  Result<DirectoryEntry> describe(const EntryRow& row, const std::string& name, bool with_attributes);
+  Status describe(const EntryRow& row, bool with_attributes, DirectoryEntry& out);
   Result<InodeRow> file(InodeNumber inode, uint32_t want);
 
   RowsView view_;
@@ -66,9 +66,8 @@ Result<std::optional<EntryRow>> Query::step(InodeNumber parent, const std::strin
   return view_.entry(parent, name);
 }
 
-Result<DirectoryEntry> Query::describe(const EntryRow& row, const std::string& name, bool with_attributes) {
-  DirectoryEntry out;
-  out.name = name;
+// All but its name.
+Status Query::describe(const EntryRow& row, bool with_attributes, DirectoryEntry& out) {
   out.cookie = row.cookie;
   out.inode = row.inode;
   out.mode = row.type;
@@ -77,7 +76,7 @@ Result<DirectoryEntry> Query::describe(const EntryRow& row, const std::string& n
     EFS_ASSIGN(auto inode, view_.inode(row.inode));
     out.attributes = attributes_of(row.inode, inode);
   }
-  return out;
+  return {};
 }
 
 Status Query::answer(const Lookup& request) {
@@ -100,10 +99,12 @@ Status Query::answer(const Resolve& request) {
       break;  // what was found stands; asked again from there, the error shows
     }
     if (!*entry) break;
-    EFS_ASSIGN(auto found, describe(**entry, name, true));
+    DirectoryEntry found;
+    found.name = name;
+    EFS_TRY(describe(**entry, true, found));
     at = found.inode;
     const bool goes_on = found.attributes && (found.attributes->mode & 0170000) == 0040000;
-    reply.entries.push_back(std::move(found));
+    reply.entries.add(found);
     ++reply.walked;
     if (!goes_on) break;
   }
@@ -129,14 +130,21 @@ Status Query::answer(const ReadDirectory& request) {
     reply.end = true;
     return {};
   }
-  std::vector<EntryRow> found;
-  size_t bytes = 0;
+  std::vector<EntryRow> found;  // whose attributes are to be read, once the scan is over
+  size_t count = 0, bytes = 0;
   Status status;
+  const auto show = [&](const EntryRow& of) -> Status {
+    DirectoryEntry entry;
+    entry.name = of.name;
+    EFS_TRY(describe(of, with_attributes, entry));
+    reply.entries.add(entry);
+    return {};
+  };
   reply.end = true;
   EFS_TRY(view_.rows().scan(kCookies, pair_key(request.inode, request.cookie + 1),
                             [&](std::string_view key, std::string_view value) {
                               if (leading_number(key) != request.inode) return false;
-                              if (found.size() == limit || bytes > kMaxListingBytes) {
+                              if (count == limit || bytes > kMaxListingBytes) {
                                 reply.end = false;
                                 return false;
                               }
@@ -147,15 +155,16 @@ Status Query::answer(const ReadDirectory& request) {
                               }
                               bytes +=
                                   entry->name.size() + kEntryBytes + (with_attributes ? kAttributesBytes : 0);
-                              found.push_back(std::move(*entry));
-                              return true;
+                              ++count;
+                              if (with_attributes) {
+                                found.push_back(std::move(*entry));
+                              } else {
+                                status = show(*entry);
+                              }
+                              return status.has_value();
                             }));
   EFS_TRY(status);
-  reply.entries.reserve(found.size());
-  for (const EntryRow& entry : found) {
-    EFS_ASSIGN(auto described, describe(entry, entry.name, with_attributes));
-    reply.entries.push_back(std::move(described));
-  }
+  for (const EntryRow& entry : found) EFS_TRY(show(entry));
   reply.offset = row.next_cookie;
   reply.parents = {row.parent};
   reply.attributes = attributes_of(request.inode, row);

@@ -276,7 +276,7 @@ void Mount::list() {
     ask(ReadDirectory{kRootInode, 0, 1000, true}, {}, [this, begun_ns, version](VolumeAnswer answer) {
       if (answer.reply.code == Code::ok) {
         Listing found;
-        for (const DirectoryEntry& entry : answer.reply.entries) found[entry.name] = entry.inode;
+        for (const DirectoryEntry entry : answer.reply.entries) found[std::string(entry.name)] = entry.inode;
         if (version == listing_version_) listing_ = found;
         listed(begun_ns, found);
       }

@@ -182,7 +182,7 @@ std::vector<std::string> Worker::check(Host& reader) const {
       continue;
     }
     Read read;
-    read.inode = found.reply.entries[1].inode;
+    read.inode = found.reply.entries.back().inode;
     read.length = kMaxWrite;
     const VolumeAnswer got = mesh_.call(reader, volume_, read);
     if (got.reply.code != Code::ok)

@@ -165,6 +165,27 @@ BOOST_AUTO_TEST_CASE(wrong_types_and_ranges_are_refused) {
   BOOST_CHECK(!decode<Outer>(trailing));
 }
 
+BOOST_AUTO_TEST_CASE(what_calls_itself_invalid_is_refused) {
+  struct Even {
+    uint32_t number = 0, other = 0;
+    bool valid() const { return number % 2 == 0; }
+    static constexpr auto fields() {
+      return std::tuple{field("number", &Even::number), field("other", &Even::other)};
+    }
+  };
+  struct Holder {
+    std::vector<Even> list;
+    static constexpr auto fields() { return std::tuple{field("list", &Holder::list)}; }
+  };
+  BOOST_CHECK(decode<Even>(encode(Even{2, 1})));
+  for (const Even& odd : {Even{3, 0}, Even{3, 1}}) {
+    auto refused = decode<Even>(encode(odd));
+    BOOST_REQUIRE(!refused);
+    BOOST_CHECK(refused.error().code == Code::protocol);
+    BOOST_CHECK(!decode<Holder>(encode(Holder{{{2, 0}, odd}})));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(hostile_bytes_never_crash) {
   std::mt19937_64 random(42);
   const Bytes good = encode(sample());

@@ -136,7 +136,7 @@ struct Server {
         entry.attributes.reset();
         entry.junction = Junction{child.volume, child.volume[0]};
       }
-      reply.entries.push_back(entry);
+      reply.entries.add(entry);
     }
     reply.end = true;
     return reply;

@@ -98,11 +98,12 @@ struct Cached {
         reply.end = false;
         return;
       }
-      DirectoryEntry& entry = reply.entries.emplace_back();
+      DirectoryEntry entry;
       entry.name = name;
       entry.inode = inode;
       entry.cookie = cookie;
       if (listing.with_attributes) entry.attributes = inodes[inode];
+      reply.entries.add(entry);
     }
   }
 
@@ -407,7 +408,7 @@ BOOST_AUTO_TEST_CASE(a_listing_with_a_gap_or_news_is_not_whole) {
     Cached mount;
     mount.names["g"] = kFile;
     mount.names["h"] = kFile;
-    ReadDirectory page{kRoot, 0, 1, false};
+    ReadDirectory page{kRoot, 0, 1, true};
     uint64_t cookie = mount.call(page).entries.back().cookie;
     page.cookie = what == 0 ? cookie + 1 : cookie;
     page.limit = 10;
@@ -627,17 +628,18 @@ BOOST_AUTO_TEST_CASE(a_directory_larger_than_the_cache_is_never_whole) {
     if (const auto* listing = std::get_if<ReadDirectory>(&body)) {
       reply.lease = mount.lease;
       for (auto at = mount.names.begin(); at != mount.names.end(); ++at) {
-        DirectoryEntry& entry = reply.entries.emplace_back();
+        DirectoryEntry entry;
         entry.name = at->first;
         entry.inode = kFile;
         entry.cookie = listing->cookie + 1;
+        reply.entries.add(entry);
       }
       reply.end = true;
     } else {
       mount.shape(body, reply);
     }
   };
-  mount.call(ReadDirectory{kRoot, 0, UINT32_MAX, false});
+  mount.call(ReadDirectory{kRoot, 0, UINT32_MAX, true});
   BOOST_TEST(mount.look(mount.names.begin()->first) == Code::ok);
   BOOST_TEST(mount.asks(kMiss));
 }

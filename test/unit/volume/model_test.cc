@@ -176,7 +176,8 @@ class Run {
   void compare() {
     auto listing = peer_.call(ReadDirectory{kRootInode}).reply;
     BOOST_REQUIRE_EQUAL(listing.entries.size(), model_.names.size());
-    for (auto& entry : listing.entries) BOOST_REQUIRE(model_.names.at(entry.name) == entry.inode);
+    for (const DirectoryEntry entry : listing.entries)
+      BOOST_REQUIRE(model_.names.at(std::string(entry.name)) == entry.inode);
     for (auto& [inode, file] : model_.files) {
       auto found = peer_.call(GetAttributes{inode}).reply.attributes;
       BOOST_REQUIRE_EQUAL(found.nlink, uint32_t(file.names));
