@@ -19,7 +19,8 @@ Status check_for_programs(const RequestBody& body) {
       std::holds_alternative<Hello>(body) || std::holds_alternative<Goodbye>(body) ||
       std::holds_alternative<DropLeases>(body) || std::holds_alternative<SetLock>(body) ||
       std::holds_alternative<GetLock>(body) || std::holds_alternative<CancelLock>(body) ||
-      std::holds_alternative<Open>(body) || std::holds_alternative<Close>(body);
+      std::holds_alternative<Open>(body) || std::holds_alternative<Close>(body) ||
+      std::holds_alternative<WriteScattered>(body);
   if (for_peers) return fail(Code::unauthorized, "this request is for peers only");
   const auto* create = std::get_if<Create>(&body);
   const auto* set = std::get_if<SetAttributes>(&body);
@@ -28,6 +29,13 @@ Status check_for_programs(const RequestBody& body) {
       (write != nullptr && write->attributes))
     return fail(Code::unauthorized, "only a mount holds files open");
   return {};
+}
+
+// As a kernel does for whoever is not root: setuid and setgid go with what is written. (For a mount its
+// kernel says when.)
+void drop_set_id(RequestBody& body) {
+  if (auto* write = std::get_if<Write>(&body)) write->clear_suid = true;
+  if (auto* set = std::get_if<SetAttributes>(&body); set != nullptr && set->size) set->clear_suid = true;
 }
 
 // The inodes that a request names; Sync's tells nothing and changes nothing.
@@ -153,6 +161,7 @@ void ControlServer::volume_request(const LocalCaller& peer, ByteView body, Share
       return respond.fail({Code::stale, "look its path up first: this connection was not shown that inode"});
   }
   const auto caller = caller_of(peer);
+  if (caller.uid != 0) drop_set_id(request->body);
   RequestBody asked = request->body;
   core_.volumes.call(
       request->volume, {caller.uid, caller.gid, caller.groups, true}, std::move(request->body),

@@ -134,6 +134,20 @@ class Commands(unittest.TestCase):
         efs("get", "/copy", target)
         mesh.run("diff", "-r", "--no-dereference", source, target)
 
+    def test_writing_takes_setuid_away(self):
+        """As for write(2) and truncate(2): who may write to a program may not become its owner. Root may."""
+        source, empty = write(os.path.join(self.mesh.base, "new"), "new"), write(os.path.join(self.mesh.base, "empty"), "")
+        for peer in self.mesh.peers:
+            for local, whose in ((source, as_user), (empty, as_user), (source, lambda one, *words: one.efs(*words))):
+                program = write(self.one.path("program"), "old")
+                os.chown(program, 0, USER.pw_gid)
+                os.chmod(program, 0o6775)
+                whose(peer, "put", local, "/program")
+                self.assertEqual(read(program), read(local))
+                bits = os.stat(program).st_mode & 0o7777
+                self.assertEqual(bits, 0o775 if whose == as_user else 0o6775, (peer.name, local))
+                os.unlink(program)
+
     def test_rights_of_the_caller(self):
         """Who asks is who the kernel says it is, with the groups that it has."""
         os.makedirs(self.one.path("team"))
