@@ -1,14 +1,13 @@
 // FUSE: attributes. getattr, setattr, extended attributes, statfs.
 #include <sys/statvfs.h>
 
-#include "peer/volume/acl_names.h"
+#include "peer/volume/xattr_names.h"
 #include "vfs/session.h"
 
 namespace efs {
 
 namespace {
 
-constexpr const char* kCapability = "security.capability";
 constexpr const char* kLabel = "security.selinux";
 
 // What this mount removed may still be somebody's working directory.

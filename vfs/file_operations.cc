@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "peer/volume/xattr_names.h"
 #include "vfs/limits.h"
 #include "vfs/session.h"
 
@@ -266,6 +267,25 @@ void clear_suid_and_write(const RequestPtr& request, const HandlePtr& handle, By
                           });
 }
 
+// So do capabilities, which the kernel takes away itself where it writes to its pages.
+void drop_capability_and_write(const RequestPtr& request, const HandlePtr& handle, Bytes bytes, Writing how) {
+  auto file = handle->file;
+  auto client = file->client();
+  if (!client->local()) request->listen(client);
+  client->call(handle->who, RemoveXattr{file->inode(), std::string(kCapability)}, {}, request->options(),
+               [request, handle, file, news = file->attribute_news(), bytes = std::move(bytes),
+                how](VolumeAnswer answer) {
+                 if (answer.reply.code == Code::ok) {
+                   file->own_change(answer.reply.attributes);
+                 } else if (answer.reply.code == Code::no_attribute) {
+                   file->note_no_capability(news);
+                 } else {
+                   return void(request->error(answer.reply.code));
+                 }
+                 write(request, handle, bytes, how);
+               });
+}
+
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
@@ -277,6 +297,8 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
   if (kills_suid() && (handle->file->mode() & (S_ISUID | S_ISGID)) != 0)
     return clear_suid_and_write(request, handle, to_bytes(bytes), how);
+  if (handle->passes_pages && handle->file->may_have_capability())
+    return drop_capability_and_write(request, handle, to_bytes(bytes), how);
   write(request, handle, bytes, how);
 }
 

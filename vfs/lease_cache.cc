@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <map>
 
-#include "peer/volume/acl_names.h"
+#include "peer/volume/xattr_names.h"
 #include "vfs/limits.h"
 
 namespace efs {

@@ -464,6 +464,11 @@ uint32_t OpenFile::mode() const {
   return latest_.mode;
 }
 
+bool OpenFile::may_have_capability() const {
+  std::lock_guard lock(mutex_);
+  return latest_.xattr_bytes != 0 && !has_no_capability();
+}
+
 bool OpenFile::clean() const {
   std::lock_guard lock(mutex_);
   return dirty_.empty() && queue_.empty() && !pending_;

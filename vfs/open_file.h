@@ -111,6 +111,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // another mount changes something, or this one the attribute. An answer counts if it was asked for (at
   // `news`) after the last of that.
   bool has_no_capability() const { return no_capability_.load(); }
+  bool may_have_capability() const;  // as far as is known without asking
   uint64_t attribute_news() const { return attribute_news_.load(); }
   void note_no_capability(uint64_t news) {
     no_capability_ = true;

@@ -1,7 +1,7 @@
 // From an operation to an answer, under the apply lock.
 #include <sys/stat.h>
 
-#include "peer/volume/acl_names.h"
+#include "peer/volume/xattr_names.h"
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 

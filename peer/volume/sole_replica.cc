@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "peer/base/hash.h"
-#include "peer/volume/acl_names.h"
+#include "peer/volume/xattr_names.h"
 #include "peer/volume/pins.h"
 #include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"

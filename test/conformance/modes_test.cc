@@ -1,4 +1,5 @@
 // Modes and owners: chmod, chown, access, setuid and setgid bits, umask.
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -200,15 +201,74 @@ TEST(setuid, kept_when_root_writes) {
   EQ(mode_of(seen("f")), 06755u);
 }
 
+const unsigned char kCapability[20] = {1, 0, 0, 2, 0, 4};  // VFS_CAP_REVISION_2, effective; CAP_KILL...
+void give_capability(const char* path) {
+  OK(setxattr(path, "security.capability", kCapability, sizeof kCapability, 0));
+  TRUE(getxattr(seen(path).c_str(), "security.capability", nullptr, 0) > 0);
+}
+void expect_no_capability(const char* path) {
+  FAILS(ENODATA, getxattr(path, "security.capability", nullptr, 0));
+  FAILS(ENODATA, getxattr(seen(path).c_str(), "security.capability", nullptr, 0));
+}
+
 TEST(setuid, capability_goes_with_a_write) {
   make_file("f", "content");
-  const unsigned char capability[20] = {1, 0, 0, 2, 0, 4};  // VFS_CAP_REVISION_2, effective; CAP_KILL...
-  OK(setxattr("f", "security.capability", capability, sizeof capability, 0));
-  TRUE(getxattr(seen("f").c_str(), "security.capability", nullptr, 0) > 0);
+  give_capability("f");
   Fd fd(OK(open("f", O_RDWR)));
   EQ(write(fd, "x", 1), 1);
   OK(fsync(fd));
-  FAILS(ENODATA, getxattr(seen("f").c_str(), "security.capability", nullptr, 0));
+  expect_no_capability("f");
+}
+
+TEST(setuid, capability_goes_with_an_append) {
+  make_file("f", "content");
+  OK(setxattr("f", "user.other", "x", 1, 0));  // stays
+  for (int again = 0; again < 2; ++again) {
+    give_capability("f");
+    Fd fd(OK(open("f", O_WRONLY | O_APPEND)));
+    EQ(write(fd, "x", 1), 1);
+    expect_no_capability("f");
+    EQ(write(fd, "y", 1), 1);
+  }
+  EQ(info(seen("f")).st_size, 11);
+  TRUE(getxattr(seen("f").c_str(), "user.other", nullptr, 0) == 1);
+}
+
+TEST(setuid, capability_goes_with_what_others_do) {
+  make_file("f", "content");
+  OK(chmod("f", 0666));
+  const auto other = [](auto what) { as(kOther, kOtherGroup, {}, what); };
+  give_capability("f");
+  other([] { FAILS(EPERM, removexattr("f", "security.capability")); });
+  other([] { OK(truncate("f", 3)); });
+  expect_no_capability("f");
+  for (int flags : {O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_WRONLY | O_TRUNC}) {
+    give_capability("f");
+    other([flags] {
+      Fd fd(OK(open("f", flags)));
+      EQ(write(fd, "xyz", 3), 3);
+      OK(fsync(fd));
+    });
+    expect_no_capability("f");
+  }
+  give_capability("f");
+  other([] {
+    Fd fd(OK(open("f", O_RDWR)));
+    OK(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 100));
+  });
+  expect_no_capability("f");
+}
+
+TEST(setuid, capability_goes_with_the_owner) {
+  make_file("f", "content");
+  OK(chown("f", kUser, kGroup));
+  OK(chmod("f", 0444));
+  give_capability("f");
+  as(kUser, kGroup, {kOtherGroup}, [] { OK(chown("f", uid_t(-1), kOtherGroup)); });
+  expect_no_capability("f");
+  give_capability("f");
+  OK(chown("f", kOther, kOtherGroup));
+  expect_no_capability("f");
 }
 
 TEST(setgid, directory_gives_its_group_on) {

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "peer/volume/acl_names.h"
 #include "peer/volume/types.h"
+#include "peer/volume/xattr_names.h"
 
 namespace efs {
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "peer/volume/state/change.h"
+#include "peer/volume/xattr_names.h"
 
 namespace efs {
 
@@ -10,8 +11,8 @@ constexpr uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
 }  // namespace
 
 // As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking), or
-// of who is not in that group (since Linux 6.2).
-Status OperationRun::drop_suid(InodeRow& row) const {
+// of who is not in that group (since Linux 6.2). So do capabilities.
+Status OperationRun::drop_privileges(InodeNumber inode, InodeRow& row) {
   if (row.is_directory()) return {};
   bool group = (row.mode & kGroupExecute) != 0;
   if ((row.mode & kSetGid) && !group && who_.uid != 0 && !in_group(who_, row.gid)) {
@@ -20,6 +21,7 @@ Status OperationRun::drop_suid(InodeRow& row) const {
   }
   row.mode &= ~kSetUid;
   if (group) row.mode &= ~kSetGid;
+  if (row.xattr_bytes != 0) EFS_TRY(erase_xattr(inode, row, kCapability));
   return {};
 }
 
@@ -66,7 +68,7 @@ Status OperationRun::apply(const SetAttributes& request) {
   EFS_TRY(may_set(request, row));
   // What FUSE makes of chown(-1, -1), which takes the bits away. Linux says the same before others write;
   // then the write itself does.
-  if (asks_for_nothing(request) && owns(row, who_)) EFS_TRY(drop_suid(row));
+  if (asks_for_nothing(request) && owns(row, who_)) EFS_TRY(drop_privileges(request.inode, row));
   if (request.size) {
     if (row.is_directory()) return fail(Code::is_directory);
     if (!row.is_regular()) return fail(Code::invalid_argument);
@@ -75,7 +77,7 @@ Status OperationRun::apply(const SetAttributes& request) {
     EFS_TRY(resize(request.inode, row, *request.size));
     row.mtime_ns = stamp_.time_ns;
   }
-  if (request.clear_suid || request.uid || request.gid) EFS_TRY(drop_suid(row));
+  if (request.clear_suid || request.uid || request.gid) EFS_TRY(drop_privileges(request.inode, row));
   if (request.uid) row.uid = *request.uid;
   if (request.gid) row.gid = *request.gid;
   if (request.mode) {
@@ -166,7 +168,9 @@ Status OperationRun::apply(const SetXattr& request) {
 
 Status OperationRun::apply(const RemoveXattr& request) {
   EFS_ASSIGN(InodeRow * row, edit(request.inode));
-  EFS_TRY(may_set_xattr(request.inode, *row, request.name));
+  // A kernel takes capabilities away in the name of whoever writes, or gives the file to somebody.
+  if (request.name != kCapability || !(owns(*row, who_) || write_access(request.inode, *row)))
+    EFS_TRY(may_set_xattr(request.inode, *row, request.name));
   EFS_ASSIGN(const bool existed, erase_xattr(request.inode, *row, request.name));
   if (!existed && !is_acl(request.name)) return fail(Code::no_attribute);
   touch(*row);

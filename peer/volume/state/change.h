@@ -85,7 +85,7 @@ class OperationRun {
   Status spill(InodeNumber inode, InodeRow& row);
   Status resize(InodeNumber inode, InodeRow& row, uint64_t size);
   Status write_access(InodeNumber inode, const InodeRow& row) const;
-  Status drop_suid(InodeRow& row) const;
+  Status drop_privileges(InodeNumber inode, InodeRow& row);
   void put_content(InodeRow& row, uint64_t offset, ByteView bytes);
   void written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);

@@ -224,7 +224,7 @@ Status OperationRun::apply(const WriteExtents& request) {
       put_extent(request.inode, row, extent);
     }
   }
-  if (request.clear_suid) EFS_TRY(drop_suid(row));
+  if (request.clear_suid) EFS_TRY(drop_privileges(request.inode, row));
   written(request.inode, row, end, request.mtime_ns);
   reply_.offset = offset;
   if (request.attributes) {
@@ -302,7 +302,7 @@ Status OperationRun::apply(const Allocate& request) {
     EFS_TRY(fill(request.inode, row, request.offset, end));
     if (!request.keep_size) row.size = std::max(row.size, end);
   }
-  if (who_.uid != 0) EFS_TRY(drop_suid(row));
+  if (who_.uid != 0) EFS_TRY(drop_privileges(request.inode, row));
   touch_content(row);
   changed(request.inode, true);
   reply_.attributes = attributes(request.inode);

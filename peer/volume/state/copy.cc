@@ -74,7 +74,7 @@ Status OperationRun::apply(const CopyRange& request) {
     if (request.from == request.inode && !apart) return fail(Code::invalid_argument);
     EFS_TRY(copy_extents(request, row, *source, length));
     row.size = std::max(row.size, request.offset + reply_.offset);
-    if (who_.uid != 0) EFS_TRY(drop_suid(row));
+    if (who_.uid != 0) EFS_TRY(drop_privileges(request.inode, row));
     touch_content(row);
     changed(request.inode, true);
   }

@@ -261,6 +261,40 @@ BOOST_AUTO_TEST_CASE(setgid_that_the_group_may_not_execute_is_kept_by_who_is_in_
   BOOST_TEST(cleared(nothing, user(5)).attributes.mode == 0100666u);
 }
 
+BOOST_AUTO_TEST_CASE(capabilities_go_with_setuid) {
+  TestVolume volume;
+  const auto file = volume.make(kRootInode, "f", kFile, user(5));
+  const SetXattr give{file, "security.capability", {1}};
+  const RemoveXattr take{file, "security.capability"};
+  const auto has = [&] { return volume.ask(GetXattr{file, "security.capability"}).code == Code::ok; };
+  const auto given = [&](const auto& request, const Credentials& who) {
+    BOOST_TEST(volume.run(give, user(0)).code == Code::ok);
+    BOOST_TEST(has());
+    return volume.run(request, who).code;
+  };
+  WriteExtents write;
+  write.inode = file;
+  write.bytes = {1};
+  BOOST_TEST(given(write, user(5)) == Code::ok);
+  BOOST_TEST(has());  // its mount took it away before, if it was to
+  write.clear_suid = true;
+  BOOST_TEST(given(write, user(5)) == Code::ok);
+  BOOST_TEST(!has());
+  BOOST_TEST(volume.attributes(file).xattr_bytes == 0u);
+  SetAttributes own;
+  own.inode = file;
+  own.uid = 5;
+  BOOST_TEST(given(own, user(0)) == Code::ok);
+  BOOST_TEST(!has());
+  // Whoever may write or give it away may take it away; nobody else, and nobody but root gives it.
+  BOOST_TEST(given(take, user(5)) == Code::ok);
+  BOOST_TEST(!has());
+  BOOST_TEST(given(take, user(6)) == Code::not_permitted);
+  BOOST_TEST(has());
+  BOOST_TEST(volume.run(give, user(5)).code == Code::not_permitted);
+  BOOST_TEST(volume.run(RemoveXattr{file, "security.other"}, user(5)).code == Code::not_permitted);
+}
+
 BOOST_AUTO_TEST_CASE(chmod_chown_utimens) {
   TestVolume volume;
   auto file = volume.make(kRootInode, "f", kFile, user(5));

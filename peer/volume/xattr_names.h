@@ -1,4 +1,4 @@
-// Under which names POSIX ACLs are set and asked for (linux/xattr.h); state/acl.h says what they are.
+// Extended attributes that mean something to efs (linux/xattr.h); state/acl.h says what ACLs are.
 #pragma once
 
 #include <string_view>
@@ -10,5 +10,7 @@ inline constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
 inline bool is_acl(std::string_view xattr) {
   return xattr == kAccessAcl || xattr == kDefaultAcl;
 }
+// What a program may do whoever runs it (capabilities(7)): it goes as setuid does, with what is written.
+inline constexpr std::string_view kCapability = "security.capability";
 
 }  // namespace efs
