@@ -1,9 +1,9 @@
 // From an operation to an answer, under the apply lock.
 #include <sys/stat.h>
 
-#include "peer/volume/xattr_names.h"
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
+#include "peer/volume/xattr_names.h"
 
 namespace efs {
 

@@ -9,10 +9,10 @@
 #include <algorithm>
 
 #include "peer/base/hash.h"
-#include "peer/volume/xattr_names.h"
 #include "peer/volume/pins.h"
 #include "peer/volume/session_trust.h"
 #include "peer/volume/state/view.h"
+#include "peer/volume/xattr_names.h"
 
 namespace efs {
 
