@@ -66,7 +66,7 @@ void put_be(std::string& out, Int value) {
 template <typename Int>
 void put_be(Bytes& out, Int value) {
   value = ordered<std::endian::big>(value);
-  out.resize(out.size() + sizeof(value));
+  out.resize(out.size() + sizeof(value));  // append() here: g++ 12 warns of an overflow that is none
   std::memcpy(out.data() + out.size() - sizeof(value), &value, sizeof(value));
 }
 template <typename Int>
