@@ -65,7 +65,15 @@ BOOST_AUTO_TEST_CASE(what_is_not_in_memory_is_not_waited_for) {
     BOOST_TEST(*file->read_cached(0, out) == bytes.size());
     return;
   }
-  BOOST_TEST((file->read_cached(0, out).error().code == Code::uncached));
+  // A disk may be so quick that the bytes have come before the system looks for them: then it is tried again.
+  auto first = file->read_cached(0, out);
+  for (int tries = 1; first && tries < 100; ++tries) {
+    BOOST_TEST(*first == bytes.size());
+    posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+    first = file->read_cached(0, out);
+  }
+  BOOST_REQUIRE(!first);
+  BOOST_TEST((first.error().code == Code::uncached));
   BOOST_TEST(*file->read(0, out) == bytes.size());
   BOOST_TEST(*file->read_cached(0, out) == bytes.size());
   out.resize(bytes.size());
