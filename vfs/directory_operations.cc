@@ -106,17 +106,22 @@ bool list_from_page(Listing& listing) {
   std::lock_guard lock(listing.handle->mutex);
   DirectoryHandle& page = *listing.handle;
   if (listing.plus && !page.with_attributes) return false;
-  auto next = page.entries.begin();
   const auto end = page.entries.end();
-  if (page.cookie != listing.position) {
-    while (next != end && next.cookie() != listing.position) ++next;
-    if (next == end) return false;
-    ++next;
+  auto next = page.next;
+  if (page.next_cookie != listing.position) {  // not where it ended last
+    next = page.entries.begin();
+    if (page.cookie != listing.position) {
+      while (next != end && next.cookie() != listing.position) ++next;
+      if (next == end) return false;
+      ++next;
+    }
   }
   if (next == end && !page.end) return false;
   listing.since = page.since;
   listing.lease = page.lease;
-  while (next != end && listing.add(*next)) ++next;
+  page.next_cookie = listing.position;
+  for (page.next = next; page.next != end && listing.add(*page.next); ++page.next)
+    page.next_cookie = page.next.cookie();
   return true;
 }
 
@@ -181,6 +186,8 @@ void take_page(const ListingPtr& listing, Reply& reply) {
     page.lease = reply.lease;
     const bool last = cut(page, reply) || reply.end;
     page.entries = std::move(reply.entries);
+    page.next_cookie = page.cookie;
+    page.next = page.entries.begin();
     page.end = last || page.entries.empty();
     page.with_attributes = listing->plus;
     if (!page.end) next = page.entries.back().cookie;

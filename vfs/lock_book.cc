@@ -26,6 +26,11 @@ bool LockBook::was_locked(uint64_t node) const {
   return locked_[node % kLockedFiles] == node;
 }
 
+bool LockBook::has(const Holder& holder) const {
+  std::lock_guard lock(mutex_);
+  return holders_.contains(holder);
+}
+
 std::map<LockBook::Holder, std::shared_ptr<VolumeClient>> LockBook::take_all() {
   std::lock_guard lock(mutex_);
   return std::exchange(holders_, {});

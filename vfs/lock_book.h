@@ -38,6 +38,7 @@ class LockBook {
   // It lets go of all it has: true when it may have any.
   bool take(const Holder& holder);
   bool was_locked(uint64_t node) const;
+  bool has(const Holder& holder) const;  // it may have any
 
   // The mount ends: everything, once.
   std::map<Holder, std::shared_ptr<VolumeClient>> take_all();

@@ -5,6 +5,10 @@
 // (fcntl(2), flock(2): EINTR): the owner is asked to forget the request, and its answer decides. When it
 // cannot be reached, the program is answered EINTR after kCancelPatience, and what may be granted to it then
 // is given back.
+//
+// The kernel says that a file was closed just after close(2) has returned, so what flock(2) or an open file
+// description's lock held may be on its way back when who comes next on another mount asks. Who would not
+// wait, and finds it locked by another mount, waits kCloseGrace all the same.
 #include <fcntl.h>
 #include <sys/file.h>
 
@@ -17,6 +21,7 @@ namespace {
 
 constexpr int64_t kForever = INT64_MAX / 4;
 constexpr int64_t kCancelPatience = 2 * kSecond;  // for the owner to take a request back
+constexpr int64_t kCloseGrace = 10 * kMillisecond;
 
 uint8_t type_of(int type) {
   return type == F_RDLCK ? kReadLock : type == F_WRLCK ? kWriteLock : kUnlocked;
@@ -68,42 +73,86 @@ FileLock all_of(const LockBook::Holder& holder) {
   return lock;
 }
 
-void give_up(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, uint64_t ticket) {
+void forget(const std::shared_ptr<VolumeClient>& client, uint64_t ticket) {
   VolumeClient::Options options;
   options.timeout_ns = kForever;
   client->call({}, CancelLock{ticket}, {}, options, [](VolumeAnswer) {});
-  request->session().background.after(kCancelPatience, [weak = std::weak_ptr(request)] {
-    if (auto self = weak.lock()) self->error(Code::interrupted);
+}
+
+void give_up(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, uint64_t ticket,
+             Code code) {
+  forget(client, ticket);
+  request->session().background.after(kCancelPatience, [weak = std::weak_ptr(request), code] {
+    if (auto self = weak.lock()) self->error(code);
+  });
+}
+
+struct AskedLock {
+  RequestPtr request;
+  std::shared_ptr<FileHandle> handle;
+  SetLock body;
+  bool wait = false;  // what the program said; body.wait: what the owner is told
+
+  LockBook::Holder holder(uint64_t owner) const { return {handle->file->node(), body.lock.flock, owner}; }
+};
+
+void answer(const AskedLock& asked, Code code) {
+  const auto session = asked.request->session().shared_from_this();
+  const SetLock& body = asked.body;
+  if (body.ticket != 0) session->locks.answered(body.ticket, code == Code::ok);
+  const bool taken = asked.request->error(code == Code::ok ? 0 : errno_of(code));
+  // Nobody knows of it, or nobody knows whether it was granted.
+  const bool undo = code == Code::ok ? !taken : code == Code::unreachable || code == Code::closed;
+  if (undo && body.lock.type != kUnlocked) unlock(session, asked.handle->file->client(), body.lock, {});
+}
+
+void call(const AskedLock& asked, const RequestBody& body, std::function<void(const Reply&)> then) {
+  VolumeClient::Options options;
+  options.timeout_ns = asked.request->session().options.unreachable_timeout_ns;
+  asked.handle->file->client()->call(asked.handle->who, body, {}, options,
+                                     [then = std::move(then)](VolumeAnswer answer) { then(answer.reply); });
+}
+
+void wait_briefly(AskedLock asked) {
+  asked.body.wait = true;
+  auto enough = [weak = std::weak_ptr(asked.request), client = asked.handle->file->client(),
+                 ticket = asked.body.ticket] {
+    if (auto self = weak.lock()) give_up(self, client, ticket, Code::conflict);
+  };
+  asked.request->session().background.after(kCloseGrace, std::move(enough));
+  call(asked, asked.body, [asked](const Reply& reply) {
+    const bool in_vain = reply.code == Code::interrupted || reply.code == Code::loop;
+    answer(asked, in_vain ? Code::conflict : reply.code);
+  });
+}
+
+void ask(const AskedLock& asked) {
+  call(asked, asked.body, [asked](const Reply& reply) {
+    if (reply.code != Code::conflict || asked.wait) return answer(asked, reply.code);
+    call(asked, GetLock{asked.body.lock}, [asked](const Reply& holder) {
+      const bool ours = holder.lock && asked.request->session().locks.has(asked.holder(holder.lock->owner));
+      if (ours || holder.code != Code::ok) return answer(asked, Code::conflict);
+      wait_briefly(asked);
+    });
   });
 }
 
 void set_lock(const RequestPtr& request, const std::shared_ptr<FileHandle>& handle, const FileLock& lock,
               bool wait) {
   const auto client = handle->file->client();
-  const auto session = request->session().shared_from_this();
-  const LockBook::Holder holder{handle->file->node(), lock.flock, lock.owner};
-  SetLock body{lock, wait, 0};
+  AskedLock asked{request, handle, {lock, wait, 0}, wait};
   if (lock.type != kUnlocked) {
-    body.ticket = session->locks.ask(holder, client);
+    asked.body.ticket = request->session().locks.ask(asked.holder(lock.owner), client);
     std::lock_guard guard(handle->mutex);
     if (!lock.flock) handle->lock_owners.insert(lock.owner);
   }
   if (wait || !client->local())
     request->listen_with(
-        [weak = std::weak_ptr(request), client, ticket = body.ticket] {
-          if (auto self = weak.lock()) give_up(self, client, ticket);
+        [weak = std::weak_ptr(request), client, ticket = asked.body.ticket] {
+          if (auto self = weak.lock()) give_up(self, client, ticket, Code::interrupted);
         },
         wait);
-  VolumeClient::Options options;
-  options.timeout_ns = session->options.unreachable_timeout_ns;
-  client->call(handle->who, body, {}, options, [request, session, client, body](VolumeAnswer answer) {
-    const Code code = answer.reply.code;
-    if (body.ticket != 0) session->locks.answered(body.ticket, code == Code::ok);
-    const bool taken = request->error(code == Code::ok ? 0 : errno_of(code));
-    // Nobody knows of it, or nobody knows whether it was granted.
-    const bool undo = code == Code::ok ? !taken : code == Code::unreachable || code == Code::closed;
-    if (undo && body.lock.type != kUnlocked) unlock(session, client, body.lock, {});
-  });
+  ask(asked);
 }
 
 void op_getlk(fuse_req_t req, fuse_ino_t node, fuse_file_info* info, struct flock* asked) {
@@ -184,8 +233,7 @@ void release_locks(MountSession& session, FileHandle& handle, const fuse_file_in
 }
 
 void MountSession::end_locks() {
-  for (const auto& [client, ticket] : locks.take_waits())
-    client->call({}, CancelLock{ticket}, {}, {}, [](VolumeAnswer) {});
+  for (const auto& [client, ticket] : locks.take_waits()) forget(client, ticket);
   for (const auto& [holder, client] : locks.take_all())
     unlock(shared_from_this(), client, all_of(holder), {});
 }

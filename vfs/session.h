@@ -142,9 +142,11 @@ struct DirectoryHandle {
   };
   std::mutex mutex;
   std::shared_ptr<Ahead> ahead;
-  uint64_t cookie = 0;  // where `entries` begins
-  uint64_t since = 0;   // Given::now(), when they were asked for
-  uint32_t limit = 0;   // of the last page that was asked for
+  uint64_t cookie = 0;       // where `entries` begins
+  uint64_t next_cookie = 0;  // where the reading went on last, and
+  EntryList::Iterator next;  // the entry there
+  uint64_t since = 0;        // Given::now(), when they were asked for
+  uint32_t limit = 0;        // of the last page that was asked for
   uint64_t until = 0;  // cookies from here on are of entries made after it was begun to be read; 0: not begun
   EntryList entries;
   uint8_t lease = 0;

@@ -24,6 +24,7 @@ class EntryList {
  public:
   class Iterator {
    public:
+    Iterator() = default;  // of no list
     DirectoryEntry operator*() const;
     // Of that, without the rest.
     uint64_t cookie() const;
@@ -35,7 +36,7 @@ class EntryList {
    private:
     friend class EntryList;
     explicit Iterator(const uint8_t* at) : at_(at) {}
-    const uint8_t* at_;
+    const uint8_t* at_ = nullptr;
   };
 
   // Of names without a NUL, of 1..kMaxName bytes: others are left out.
