@@ -54,7 +54,9 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
   const bool reads = (flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0;
   if (reads && marks_access(attributes, request->session().background.clock().wall_ns())) {
     handle->marks_access.store(true);
-    info.keep_cache = 0;  // else nobody here learns that it is read
+    // Else nobody here learns that it is read. Not beside other handles: what they write may be on its way
+    // here, and its pages are not to be read again before (OpenFile::kernel_reads).
+    if (file->handles_with_pages.load() == 0) info.keep_cache = 0;
   }
   info.direct_io = handle->passes_pages = appends_alone(flags);
   if (!handle->passes_pages) file->handles_with_pages.fetch_add(1);
@@ -192,6 +194,7 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   if (handle->marks_access.exchange(false))
     request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
   if (!handle->file->client()->local()) request->listen(nullptr);
+  handle->file->kernel_reads(request_number(), uint64_t(offset), size);
   handle->file->read(
       handle->who, uint64_t(offset), uint32_t(std::min<size_t>(size, kMaxWrite)), request->options(),
       [request](Code code, const ReadBytes& data) {
@@ -213,43 +216,51 @@ void answer_passing_pages(const RequestPtr& request, const std::shared_ptr<OpenF
   request->session().notifier.inode(file->node(), true, answer);
 }
 
-void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, uint64_t expected,
-            bool durable) {
+struct Writing {
+  uint64_t offset = 0, number = 0;
+  bool durable = false, through = false, to_end = false;
+};
+
+// Of bytes that the kernel has put into its pages; a read may have filled those again, without them. Not
+// waited for: a page that is written in part stays locked until the answer.
+void answer_in_pages(const RequestPtr& request, const std::shared_ptr<OpenFile>& file, const Writing& how,
+                     size_t size) {
+  if (file->was_overtaken(how.number, how.offset, size))
+    request->session().notifier.inode(file->node(), true);
+  request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+}
+
+void append(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, const Writing& how) {
   auto file = handle->file;
   const size_t size = bytes.size();
   const bool in_pages = !handle->passes_pages;
   // Not answered before the owner has: a program would append it twice.
   request->listen(file->clean() ? file->client() : nullptr);
-  file->append(handle->who, to_bytes(bytes), durable, in_pages, request->options(),
-               [request, file, size, in_pages, expected](Code code, uint64_t offset) {
+  file->append(handle->who, to_bytes(bytes), how.durable, in_pages, request->options(),
+               [request, file, size, in_pages, how](Code code, uint64_t offset) {
                  if (code != Code::ok) return void(request->error(code));
                  if (!in_pages) return answer_passing_pages(request, file, size);
                  // Others appended before: the kernel has put these bytes at the wrong place in its pages.
                  // Known before the answer, since an open right after it asks whether they may be kept.
-                 if (offset != expected) {
+                 if (offset != how.offset) {
                    file->pages_are_stale();
                    request->session().notifier.inode(file->node(), true);
                  }
-                 request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+                 answer_in_pages(request, file, how, size);
                });
 }
 
-struct Writing {
-  uint64_t offset = 0;
-  bool durable = false, through = false, to_end = false;
-};
-
 void write(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, const Writing& how) {
-  if (how.to_end) return append(request, handle, bytes, how.offset, how.durable);
+  if (how.to_end) return append(request, handle, bytes, how);
   if (how.durable || how.through || !handle->file->client()->local()) request->listen(nullptr);
   const auto mode = how.durable   ? OpenFile::Mode::durable
                     : how.through ? OpenFile::Mode::through
                                   : OpenFile::Mode::buffered;
   const size_t size = bytes.size();
-  handle->file->write(handle->who, how.offset, bytes, mode, [request, handle, size](Code code) {
+  handle->file->write(handle->who, how.offset, bytes, mode, [request, handle, how, size](Code code) {
     if (code != Code::ok) return void(request->error(code));
     if (handle->passes_pages) return answer_passing_pages(request, handle->file, size);
-    request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size); });
+    answer_in_pages(request, handle->file, how, size);
   });
 }
 
@@ -292,6 +303,7 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   Writing how;
   how.offset = uint64_t(offset);
+  how.number = request_number();
   how.durable = (info->flags & O_DSYNC) != 0 && !info->writepage;
   how.through = (info->flags & O_DIRECT) != 0 || handle->passes_pages;
   how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place

@@ -24,6 +24,7 @@ constexpr uint32_t kWriteKillsSuid = 1u << 2;  // of struct fuse_write_in: write
 constexpr size_t kWriteFlagsAt = 20;
 constexpr size_t kLeastBody = 16;    // of all of these
 constexpr size_t kHeaderBytes = 40;  // struct fuse_in_header; the opcode is at 4
+constexpr size_t kUniqueAt = 8;
 
 struct StatxTime {  // struct fuse_sx_time
   int64_t seconds = 0;
@@ -49,6 +50,7 @@ static_assert(sizeof(StatxAnswer) == 288);
 thread_local bool serves_statx = false;
 thread_local bool serves_init = false;  // of a kernel that knows kHandleKillpriv2
 thread_local bool serves_killing_write = false;
+thread_local uint64_t serves_number = 0;
 
 uint32_t get(const char* at) {
   uint32_t value = 0;
@@ -82,6 +84,7 @@ void translate_request(fuse_buf& buffer) {
   if (buffer.size < kHeaderBytes + kLeastBody || (buffer.flags & FUSE_BUF_IS_FD) != 0) return;
   char* const opcode_at = static_cast<char*>(buffer.mem) + 4;
   const char* const body = static_cast<const char*>(buffer.mem) + kHeaderBytes;
+  std::memcpy(&serves_number, static_cast<const char*>(buffer.mem) + kUniqueAt, sizeof serves_number);
   uint32_t opcode = get(opcode_at);
   if (opcode == kWrite && buffer.size >= kHeaderBytes + kWriteFlagsAt + sizeof(uint32_t))
     serves_killing_write = (get(body + kWriteFlagsAt) & kWriteKillsSuid) != 0;
@@ -94,6 +97,10 @@ void translate_request(fuse_buf& buffer) {
 
 bool kills_suid() {
   return serves_killing_write;
+}
+
+uint64_t request_number() {
+  return serves_number;
 }
 
 const fuse_custom_io& protocol_io() {

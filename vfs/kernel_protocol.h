@@ -27,6 +27,8 @@ void translate_request(fuse_buf& buffer);
 bool is_statx();
 // The write that this thread serves takes setuid and setgid away.
 bool kills_suid();
+// Of the request that this thread serves, greater than that of any that the kernel has queued before.
+uint64_t request_number();
 // How a session of libfuse reads and writes /dev/fuse.
 const fuse_custom_io& protocol_io();
 // As fuse_reply_attr, with the time of birth.

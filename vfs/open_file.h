@@ -104,6 +104,12 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool opened(const Attributes& attributes, uint64_t version);
   uint64_t pages_version() const;  // 0: unknown
   void pages_are_stale();
+  // Linux unlocks a page as soon as a write has filled it, before it sends that. Where the page is dropped
+  // then and read again, and the read is served first, the kernel keeps bytes from before the write.
+  // `number`: of the request (request_number()). Before a read; and after the write's bytes are here: true
+  // when a read that was queued later began before.
+  void kernel_reads(uint64_t number, uint64_t offset, uint64_t length);
+  bool was_overtaken(uint64_t number, uint64_t offset, uint64_t length) const;
   // How many handles the kernel may read pages for.
   std::atomic<uint32_t> handles_with_pages{0};
 
@@ -237,6 +243,12 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
 
   Attributes latest_;  // inode 0: none yet
   uint64_t base_version_ = 0, own_changes_ = 0, own_version_ = 0;
+  struct KernelRead {
+    uint64_t number = 0, offset = 0, length = 0;
+  };
+  std::array<KernelRead, 16> kernel_reads_{};  // the last ones
+  size_t next_kernel_read_ = 0;
+  uint64_t newest_forgotten_read_ = 0;  // the greatest number of those before
 
   ReadAhead read_ahead_;
 };

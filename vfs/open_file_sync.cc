@@ -332,20 +332,22 @@ bool OpenFile::set_attributes(const Credentials& who, const SetAttributes& chang
 bool OpenFile::opened(const Attributes& attributes, uint64_t version) {
   std::lock_guard lock(mutex_);
   read_ahead_.reset();
-  const bool first = base_version_ == 0;
-  const uint64_t known = first ? version
-                               : (own_changes_ == 0 || own_version_ == base_version_ + own_changes_
-                                      ? base_version_ + own_changes_
-                                      : 0);
   if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
-  if (known == attributes.change && known != 0) {
-    if (first) base_version_ = known, own_changes_ = 0, own_version_ = 0;
-    return true;
+  if (base_version_ == 0) {
+    if (version != 0 && version == attributes.change) {
+      base_version_ = version;
+      own_changes_ = own_version_ = 0;
+      return true;
+    }
+  } else {
+    // What is in flight may be in these attributes, or not.
+    const uint64_t counted = base_version_ + own_changes_;
+    const bool uncounted = own_changes_ != 0 && own_version_ < counted;
+    if (!uncounted && std::max(attributes.change, own_version_) <= counted + in_flight_) return true;
   }
-  base_version_ = attributes.change;
+  base_version_ = in_flight_ == 0 ? attributes.change : 0;
   own_changes_ = 0;
   own_version_ = 0;
-  if (in_flight_ != 0) base_version_ = 0;
   return false;
 }
 
@@ -360,6 +362,21 @@ void OpenFile::pages_are_stale() {
   std::lock_guard lock(mutex_);
   read_ahead_.reset();
   base_version_ = own_changes_ = own_version_ = 0;
+}
+
+void OpenFile::kernel_reads(uint64_t number, uint64_t offset, uint64_t length) {
+  std::lock_guard lock(mutex_);
+  KernelRead& slot = kernel_reads_[next_kernel_read_++ % kernel_reads_.size()];
+  newest_forgotten_read_ = std::max(newest_forgotten_read_, slot.number);
+  slot = {number, offset, length};
+}
+
+bool OpenFile::was_overtaken(uint64_t number, uint64_t offset, uint64_t length) const {
+  std::lock_guard lock(mutex_);
+  return number < newest_forgotten_read_ ||
+         std::any_of(kernel_reads_.begin(), kernel_reads_.end(), [&](const KernelRead& read) {
+           return number < read.number && offset < read.offset + read.length && read.offset < offset + length;
+         });
 }
 
 }  // namespace efs

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Leases between real mounts: what is cached is recalled, and a mount that went silent is waited for and fenced."""
 import concurrent.futures
+import ctypes
+import mmap
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import mesh
 from mesh import LONG, Mesh, NearAndFar, read, run
 
 TERM = 1.5  # seconds: kLeaseTerm
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Silent(unittest.TestCase):
@@ -211,6 +214,34 @@ class Replaced(NearAndFar):
 
     def test_replaced_links(self):
         self.replaced("far", [0], [1], link=True)
+
+
+class Pages(NearAndFar):
+    """What the kernel has of a file that is being written stays there when somebody opens it too."""
+
+    PAGES = 64
+
+    def resident(self, file, count):
+        with mmap.mmap(file.fileno(), count * mmap.PAGESIZE) as pages:
+            told = (ctypes.c_ubyte * count)()
+            first = ctypes.c_char.from_buffer(pages)
+            self.assertEqual(LIBC.mincore(ctypes.byref(first), ctypes.c_size_t(len(pages)), told), 0)
+            del first
+            return sum(one & 1 for one in told)
+
+    def stay(self, prefix):
+        path = self.mesh[0].path(prefix, self._testMethodName)
+        with open(path, "w+b", buffering=0) as file:
+            for number in range(self.PAGES):
+                file.write(b"%d" % (number % 10) * mmap.PAGESIZE)
+                with open(path, "r+b", buffering=0):
+                    self.assertEqual(self.resident(file, number + 1), number + 1)
+
+    def test_stay_at_the_owner(self):
+        self.stay("near")
+
+    def test_stay_elsewhere(self):
+        self.stay("far")
 
 
 # Makes and removes files where it stands, until the mount is gone.

@@ -190,12 +190,13 @@ class Programs(DirectoryEach):
         before = sound(there)
         start(here)
         self.assertEqual(dump(), before)
-        load = threading.Thread(target=lambda: pg("pgbench", "-n", "-c", "4", "-T", "30", check=False))
+        load = threading.Thread(target=lambda: pg("pgbench", "-n", "-c", "4", "-T", str(seconds + 30), check=False))
         load.start()
         time.sleep(seconds)
         answered = int(sql("SELECT count(*) FROM pgbench_history"))
         with open(os.path.join(here, "postmaster.pid")) as file:
             postmaster = int(file.readline())
+        os.kill(postmaster, signal.SIGSTOP)  # it begins no other while these are counted
         children = run("pgrep", "-P", postmaster).stdout.split()
         for process in [postmaster, *map(int, children)]:
             with contextlib.suppress(ProcessLookupError):

@@ -557,6 +557,35 @@ BOOST_AUTO_TEST_CASE(pages_stay_when_nobody_else_changed_the_file) {
   BOOST_TEST(!third->opened(world.volume->attributes(), version));
 }
 
+BOOST_AUTO_TEST_CASE(pages_stay_when_an_open_meets_own_writes_on_their_way) {
+  World world;
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));
+  world.volume->deferred = true;
+  world.write(0, "mine");
+  world.flush();
+  BOOST_REQUIRE(world.volume->queue.size() == 1u);
+  Attributes answered = world.volume->attributes();
+  BOOST_TEST(world.file->opened(answered, 0));
+  answered.change += 1;  // it has come there
+  BOOST_TEST(world.file->opened(answered, 0));
+  answered.change += 1;  // and something of others
+  BOOST_TEST(!world.file->opened(answered, 0));
+}
+
+BOOST_AUTO_TEST_CASE(a_read_that_was_queued_after_a_write_and_served_before_is_noticed) {
+  World world;
+  BOOST_TEST(!world.file->was_overtaken(10, 0, 4096));
+  world.file->kernel_reads(12, 4096, 8192);
+  BOOST_TEST(world.file->was_overtaken(10, 0, 4097));
+  BOOST_TEST(world.file->was_overtaken(10, 12287, 1));
+  BOOST_TEST(!world.file->was_overtaken(10, 0, 4096));
+  BOOST_TEST(!world.file->was_overtaken(10, 12288, 4096));
+  BOOST_TEST(!world.file->was_overtaken(14, 4096, 4096));  // the read came first
+  for (uint64_t i = 0; i < 16; ++i) world.file->kernel_reads(20 + i, 0, 1);
+  BOOST_TEST(world.file->was_overtaken(10, uint64_t(1) << 20, 1));  // too many to know where they were
+  BOOST_TEST(!world.file->was_overtaken(14, uint64_t(1) << 20, 1));
+}
+
 BOOST_AUTO_TEST_CASE(sequential_reading_is_fetched_ahead_and_dropped_at_a_write) {
   World world;
   world.volume->content.resize(12 * kPieceBytes + 77);
