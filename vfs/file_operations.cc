@@ -33,7 +33,7 @@ uint32_t access_wanted(int flags) {
 void set_caching(MountSession& session, OpenFile& file, const Attributes& attributes, fuse_file_info& info,
                  int flags) {
   const bool current = file.opened(attributes, session.files->version_of(file.node()));
-  info.keep_cache = current && !session.notifier.pending(file.node());
+  info.keep_cache = current && file.doubt() == 0 && !session.notifier.pending(file.node());
   // A close of a file that programs lock has to be heard of (op_flush).
   info.noflush = (flags & O_ACCMODE) == O_RDONLY && !session.locks.was_locked(file.node());
 }
@@ -60,9 +60,16 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
   }
   info.direct_io = handle->passes_pages = appends_alone(flags);
   if (!handle->passes_pages) file->handles_with_pages.fetch_add(1);
+  if (!info.keep_cache) handle->doubt.store(file->doubt());
   handle->file = std::move(file);
   info.fh = reinterpret_cast<uint64_t>(new HandlePtr(std::move(handle)));
   return info;
+}
+
+// Its open has come to its end in the kernel.
+void note_use(FileHandle& handle) {
+  if (handle.doubt.load() == 0) return;
+  if (const uint64_t doubt = handle.doubt.exchange(0)) handle.file->settle(doubt);
 }
 
 void drop_handle(MountSession& session, const fuse_file_info& info) {
@@ -101,10 +108,15 @@ void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
         if (!request->reply([&](fuse_req_t to) { return fuse_reply_open(to, &opened); }))
           drop_handle(request->session(), opened);
       };
-      // What the kernel is yet to be told of this file would overtake its first question about the size.
+      // What the kernel is yet to be told of this file would overtake its first question about the size. And
+      // pages that another open is about to drop are not to be read through this one.
       Notifier& notifier = request->session().notifier;
-      if (!notifier.pending(file->node())) return answer();
-      notifier.inode(file->node(), false, answer);
+      const uint64_t doubt = file->doubt();
+      if (doubt == 0 && !notifier.pending(file->node())) return answer();
+      notifier.inode(file->node(), doubt != 0, [file, doubt, answer] {
+        file->settle(doubt);
+        answer();
+      });
     });
   };
   auto open = [request, client, node, acquired = std::move(acquired)] {
@@ -191,6 +203,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
+  note_use(*handle);
   if (handle->marks_access.exchange(false))
     request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
   if (!handle->file->client()->local()) request->listen(nullptr);
@@ -300,6 +313,7 @@ void drop_capability_and_write(const RequestPtr& request, const HandlePtr& handl
 void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
+  note_use(*handle);
   const ByteView bytes(reinterpret_cast<const uint8_t*>(data), size);
   Writing how;
   how.offset = uint64_t(offset);
@@ -345,6 +359,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* info) {
 
 void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   auto request = begin(req);
+  note_use(*handle_of(info));
   release_locks(request->session(), *handle_of(info), *info);
   drop_handle(request->session(), *info);
   request->error(0);

@@ -103,6 +103,10 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // `version`: of the pages that the kernel may have from before (0: unknown).
   bool opened(const Attributes& attributes, uint64_t version);
   uint64_t pages_version() const;  // 0: unknown
+  // An open was told false, and the kernel may not have dropped its pages yet: no other open may keep them
+  // before it has (0: none). What the kernel has done after doubt() was asked settles that.
+  uint64_t doubt() const;
+  void settle(uint64_t doubt);
   void pages_are_stale();
   // Linux unlocks a page as soon as a write has filled it, before it sends that. Where the page is dropped
   // then and read again, and the read is served first, the kernel keeps bytes from before the write.
@@ -243,6 +247,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
 
   Attributes latest_;  // inode 0: none yet
   uint64_t base_version_ = 0, own_changes_ = 0, own_version_ = 0;
+  uint64_t doubt_ = 0, doubts_ = 0;
   struct KernelRead {
     uint64_t number = 0, offset = 0, length = 0;
   };

@@ -348,7 +348,18 @@ bool OpenFile::opened(const Attributes& attributes, uint64_t version) {
   base_version_ = in_flight_ == 0 ? attributes.change : 0;
   own_changes_ = 0;
   own_version_ = 0;
+  doubt_ = ++doubts_;
   return false;
+}
+
+uint64_t OpenFile::doubt() const {
+  std::lock_guard lock(mutex_);
+  return doubt_;
+}
+
+void OpenFile::settle(uint64_t doubt) {
+  std::lock_guard lock(mutex_);
+  if (doubt_ <= doubt) doubt_ = 0;
 }
 
 uint64_t OpenFile::pages_version() const {

@@ -113,7 +113,9 @@ struct FileHandle {
   std::mutex mutex;
   uint64_t errors_seen = 0;
   std::atomic<bool> marks_access{false};  // the next read does (relatime)
-  bool passes_pages = false;              // what is written through it is not in the kernel's pages
+  // Until the kernel uses it: its open has the kernel drop pages, and may not have done so yet.
+  std::atomic<uint64_t> doubt{0};
+  bool passes_pages = false;       // what is written through it is not in the kernel's pages
   std::set<uint64_t> lock_owners;  // of POSIX locks that were asked for through it, and not flushed since
   Code take_error() {
     std::lock_guard lock(mutex);

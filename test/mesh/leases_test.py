@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -216,6 +217,19 @@ class Replaced(NearAndFar):
         self.replaced("far", [0], [1], link=True)
 
 
+# Opens a file when another one is there, and counts the pages that are not of the number.
+OPENER = r"""
+import os, random, sys
+path, go, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+print(flush=True)
+while not os.path.exists(go):
+    pass
+file = os.open(path, os.O_RDWR)
+places = [random.randrange(os.fstat(file).st_size >> 12) << 12 for _ in range(300)]
+print(sum(set(os.pread(file, 4096, place)) != {number} for place in places))
+"""
+
+
 class Pages(NearAndFar):
     """What the kernel has of a file that is being written stays there when somebody opens it too."""
 
@@ -236,6 +250,27 @@ class Pages(NearAndFar):
                 file.write(b"%d" % (number % 10) * mmap.PAGESIZE)
                 with open(path, "r+b", buffering=0):
                     self.assertEqual(self.resident(file, number + 1), number + 1)
+
+    def renewed(self, writer, reader):
+        """Four processes open at once what another mount has written anew: none reads what the kernel had before."""
+        name, size = self._testMethodName, 16 << 20
+        for number in range(1, 7):
+            with open(self.mesh[writer].path("near", name), "w+b" if number == 1 else "r+b", buffering=0) as file:
+                file.write(bytes([number]) * size)
+            with tempfile.TemporaryDirectory() as start:
+                words = ["/usr/bin/python3", "-c", OPENER, self.mesh[reader].path("near", name), os.path.join(start, "go"), str(number)]
+                openers = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(4)]  # pylint: disable=consider-using-with
+                for opener in openers:
+                    opener.stdout.readline()
+                open(os.path.join(start, "go"), "w").close()  # pylint: disable=consider-using-with
+                self.assertEqual([opener.communicate()[0] for opener in openers], [b"0\n"] * 4)
+            read(self.mesh[reader].path("near", name))
+
+    def test_renewed_from_elsewhere(self):
+        self.renewed(1, 0)
+
+    def test_renewed_from_the_owner(self):
+        self.renewed(0, 1)
 
     def test_stay_at_the_owner(self):
         self.stay("near")

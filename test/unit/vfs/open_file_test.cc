@@ -572,6 +572,21 @@ BOOST_AUTO_TEST_CASE(pages_stay_when_an_open_meets_own_writes_on_their_way) {
   BOOST_TEST(!world.file->opened(answered, 0));
 }
 
+BOOST_AUTO_TEST_CASE(an_open_that_drops_pages_is_doubted_until_it_has) {
+  World world;
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));
+  const uint64_t first = world.file->doubt();
+  BOOST_TEST(first != 0u);
+  BOOST_TEST(world.file->opened(world.volume->attributes(), 0));
+  BOOST_TEST(world.file->doubt() == first);
+  ++world.volume->change;  // others
+  BOOST_TEST(!world.file->opened(world.volume->attributes(), 0));
+  world.file->settle(first);  // what came later is in doubt still
+  BOOST_TEST(world.file->doubt() != 0u);
+  world.file->settle(world.file->doubt());
+  BOOST_TEST(world.file->doubt() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(a_read_that_was_queued_after_a_write_and_served_before_is_noticed) {
   World world;
   BOOST_TEST(!world.file->was_overtaken(10, 0, 4096));
