@@ -68,8 +68,7 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
 
 // Its open has come to its end in the kernel.
 void note_use(FileHandle& handle) {
-  if (handle.doubt.load() == 0) return;
-  if (const uint64_t doubt = handle.doubt.exchange(0)) handle.file->settle(doubt);
+  if (handle.doubt.load() != 0) handle.file->settle(handle.doubt.exchange(0));
 }
 
 void drop_handle(MountSession& session, const fuse_file_info& info) {

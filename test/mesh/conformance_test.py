@@ -12,11 +12,10 @@ import time
 import unittest
 
 import mesh
-from mesh import BUILD, TOP, Mesh, NearAndFar, run
+from mesh import BUILD, LIBC, TOP, Mesh, NearAndFar, run
 
 PROGRAM = os.path.join(BUILD, "test", "conformance")
 KNOWN = os.path.join(TOP, "test", "conformance", "known.txt")
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Conformance(NearAndFar):

@@ -18,10 +18,10 @@ import time
 import unittest
 
 import mesh
+from mesh import LIBC
 
 PROGRAM = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release/test/fuse_local")
 LONG = bool(os.environ.get("EFS_LONG"))
-LIBC = ctypes.CDLL(None, use_errno=True)
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
 

@@ -12,10 +12,9 @@ import time
 import unittest
 
 import mesh
-from mesh import LONG, Mesh, NearAndFar, read, run
+from mesh import LIBC, LONG, Mesh, NearAndFar, read, run
 
 TERM = 1.5  # seconds: kLeaseTerm
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Silent(unittest.TestCase):
@@ -223,7 +222,7 @@ import os, random, sys
 path, go, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print(flush=True)
 while not os.path.exists(go):
-    pass
+    os.stat(os.path.dirname(go))  # fails when the test has ended
 file = os.open(path, os.O_RDWR)
 places = [random.randrange(os.fstat(file).st_size >> 12) << 12 for _ in range(300)]
 print(sum(set(os.pread(file, 4096, place)) != {number} for place in places))
@@ -231,7 +230,7 @@ print(sum(set(os.pread(file, 4096, place)) != {number} for place in places))
 
 
 class Pages(NearAndFar):
-    """What the kernel has of a file that is being written stays there when somebody opens it too."""
+    """Which pages of a file the kernel keeps when it is opened: those that are written here, and none of before others wrote."""
 
     PAGES = 64
 

@@ -21,7 +21,7 @@ import time
 import unittest
 
 import mesh
-from mesh import LONG, Mesh, wait_until
+from mesh import LIBC, LONG, Mesh, wait_until
 
 ROUNDS = 400 if LONG else 40
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
@@ -96,9 +96,8 @@ class Inside:
 
     def wait_raw(self, name, kind):
         """A waiting fcntl that says how it ended; Python would begin it anew after a signal."""
-        libc = ctypes.CDLL(None, use_errno=True)
         start = time.monotonic()
-        result = libc.fcntl(self.files[name], fcntl.F_SETLKW, ctypes.create_string_buffer(flock_struct(kind)))
+        result = LIBC.fcntl(self.files[name], fcntl.F_SETLKW, ctypes.create_string_buffer(flock_struct(kind)))
         return [result, ctypes.get_errno() if result else 0, time.monotonic() - start]
 
     def wait_and_close(self, name, other):

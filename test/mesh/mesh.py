@@ -4,6 +4,7 @@ Everything that a Mesh starts, it ends: peers by their process ids, mounts, name
 context manager. Ports are free ones; files lie in a temporary directory; two runs may go side by side.
 """
 import contextlib
+import ctypes
 import json
 import multiprocessing.connection
 import os
@@ -24,6 +25,7 @@ PEER = os.path.join(BUILD, "peer", "efs-peer")
 EFS = os.path.join(BUILD, "tools", "efs")
 KEYS = os.path.join(BUILD, "tools", "efs-keys")
 LONG = os.environ.get("EFS_LONG") == "1"
+LIBC = ctypes.CDLL(None, use_errno=True)  # for what Python has no call for
 
 
 def fresh_seed():

@@ -4,7 +4,6 @@ Three peers: peer1 works, peer2 is the other mount, peer3 owns /far; /near is pe
 (EFS_LONG=1): every stressor of stress-ng's class by itself, larger databases, longer runs. Each prints `figure <check>_<where>_s`.
 """
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -18,9 +17,8 @@ import threading
 import time
 
 import mesh
-from mesh import ENVIRONMENT, LONG, TOP, DirectoryEach, NearAndFar, read, run, write
+from mesh import ENVIRONMENT, LIBC, LONG, TOP, DirectoryEach, NearAndFar, read, run, write
 
-LIBC = ctypes.CDLL(None, use_errno=True)
 POSTGRES = "/usr/lib/postgresql/15/bin"
 # Of stress-ng's class "filesystem": what touches no file below --temp-path, or mounts something of its own.
 ELSEWHERE = {"binderfs", "bind-mount", "dup", "eventfd", "ioprio", "procfs"}

@@ -22,9 +22,8 @@ import time
 import unittest
 
 import mesh
-from mesh import ENVIRONMENT, LONG, TOP, DirectoryEach, Mesh, NearAndFar, read, run, write
+from mesh import ENVIRONMENT, LIBC, LONG, TOP, DirectoryEach, Mesh, NearAndFar, read, run, write
 
-LIBC = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
 AT_FDCWD = -100
 SOURCES = ["usr/include", "usr/share/perl"] if LONG else ["usr/include/c++/12/bits", "usr/share/perl/5.36.0/unicore"]
