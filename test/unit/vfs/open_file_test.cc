@@ -16,7 +16,10 @@ struct World {
   explicit World(bool local = false) : volume(std::make_shared<FakeVolume>(local)) {
     file = std::make_shared<OpenFile>(context, volume, 9);
   }
-  ~World() { background.stop(); }
+  ~World() {
+    background.stop();
+    volume->queue.clear();  // what is never answered holds the file, and the file the volume
+  }
   // Code::cancelled: not answered yet.
   Code write(uint64_t offset, std::string_view bytes, OpenFile::Mode mode = OpenFile::Mode::buffered) {
     auto result = std::make_shared<Code>(Code::cancelled);
