@@ -149,7 +149,7 @@ void Commands::where(const Caller& caller, const Json& arguments, Done done) {
           } else {
             out["record"] = nullptr;
           }
-          if ((resolved.node.attributes.mode & 0170000) != 0100000) return done(json_text(out));
+          if ((resolved.node.attributes.mode & kTypeBits) != 0100000) return done(json_text(out));
           out["extents"] = 0;
           where_extents(std::make_shared<Where>(Where{resolved.node.volume->id(), resolved.node.inode(), who,
                                                       std::move(out), std::move(done)}));

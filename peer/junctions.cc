@@ -23,7 +23,7 @@ Status walk(const ReadRows& rows, InodeNumber directory, std::vector<std::string
     if (entry->junction) {
       found.push_back({path, entry->junction->volume});
       found.back().path.push_back(std::move(name));
-    } else if ((entry->type & 0170000) == 0040000) {
+    } else if ((entry->type & kTypeBits) == 0040000) {
       below.emplace_back(std::move(name), entry->inode);
     }
     return true;

@@ -8,8 +8,6 @@
 
 namespace efs::tools {
 
-using nlohmann::json;
-
 namespace {
 
 std::string scalar_text(const json& value) {

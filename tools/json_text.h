@@ -8,14 +8,16 @@
 
 namespace efs::tools {
 
-std::string text_at(const nlohmann::json& object, const char* key);  // numbers and booleans as text
-uint64_t number_at(const nlohmann::json& object, const char* key);
-const nlohmann::json& list_at(const nlohmann::json& object, const char* key);  // an array, maybe empty
-std::string size_at(const nlohmann::json& object, const char* key);            // "1.5 GiB"
+using nlohmann::json;
+
+std::string text_at(const json& object, const char* key);  // numbers and booleans as text
+uint64_t number_at(const json& object, const char* key);
+const json& list_at(const json& object, const char* key);  // an array, maybe empty
+std::string size_at(const json& object, const char* key);  // "1.5 GiB"
 // "12.3 ms", "-" when there is none.
-std::string milliseconds_at(const nlohmann::json& object, const char* key);
+std::string milliseconds_at(const json& object, const char* key);
 std::string short_id(const std::string& id);  // the first 12 digits
 // "key  value" a line; lists of objects below their key, indented; *_bytes as sizes.
-std::string fields_text(const nlohmann::json& object, size_t indent = 0);
+std::string fields_text(const json& object, size_t indent = 0);
 
 }  // namespace efs::tools

@@ -8,11 +8,9 @@
 
 namespace efs::tools {
 
-using nlohmann::json;
-
 namespace {
 
-constexpr const char* kTask = "Rights";
+constexpr const char* kRights = "Rights";
 
 struct GrantOptions {
   std::string who, right, prefix = "/", name, under = "/", key, out;
@@ -107,7 +105,7 @@ Status remove_admin(KeysContext& keys, const GrantOptions& options) {
 }
 
 void add_admins(CommandLine& line, KeysContext& keys, std::shared_ptr<GrantOptions> options) {
-  auto* group = line.add_group("admin", kTask, "the mesh's administrators", "efs-keys admin ls");
+  auto* group = line.add_group("admin", kRights, "the mesh's administrators", "efs-keys admin ls");
   auto* add = line.add(*group, "add", "", "add an administrator: makes a key file, or takes a public key",
                        "efs-keys admin add bob --under /projects");
   add->add_option("NAME", options->name)->required();
@@ -128,7 +126,7 @@ void add_admins(CommandLine& line, KeysContext& keys, std::shared_ptr<GrantOptio
 
 void add_grant_commands(CommandLine& line, KeysContext& keys) {
   auto options = std::make_shared<GrantOptions>();
-  auto* give = line.add(line.app(), "grant", kTask, "let somebody read, write or administer below a prefix",
+  auto* give = line.add(line.app(), "grant", kRights, "let somebody read, write or administer below a prefix",
                         "efs-keys grant @staff rw /projects");
   give->add_option("WHO", options->who, "a user, @group, or * for anyone")->required();
   give->add_option("RIGHT", options->right, "ro, rw or admin")
@@ -136,11 +134,12 @@ void add_grant_commands(CommandLine& line, KeysContext& keys) {
       ->check(CLI::IsMember({"ro", "rw", "admin"}));
   give->add_option("PREFIX", options->prefix)->required();
   line.on(give, [&keys, options] { return grant(keys, *options); });
-  auto* take = line.add(line.app(), "revoke", kTask, "take a grant back", "efs-keys revoke @staff /projects");
+  auto* take =
+      line.add(line.app(), "revoke", kRights, "take a grant back", "efs-keys revoke @staff /projects");
   take->add_option("WHO", options->who, "a user, @group, or *")->required();
   take->add_option("PREFIX", options->prefix)->required();
   line.on(take, [&keys, options] { return revoke(keys, *options); });
-  auto* list = line.add(line.app(), "grants", kTask, "list the grants at and below a prefix",
+  auto* list = line.add(line.app(), "grants", kRights, "list the grants at and below a prefix",
                         "efs-keys grants /projects");
   list->add_option("PREFIX", options->prefix)->capture_default_str();
   line.takes_json(list);

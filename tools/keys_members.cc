@@ -10,8 +10,6 @@
 
 namespace efs::tools {
 
-using nlohmann::json;
-
 namespace {
 
 constexpr const char* kMembers = "Who belongs to the mesh";

@@ -8,11 +8,9 @@
 
 namespace efs::tools {
 
-using nlohmann::json;
-
 namespace {
 
-constexpr const char* kTask = "Users and groups";
+constexpr const char* kUsers = "Users and groups";
 
 struct UserOptions {
   std::string name, home, key, out;
@@ -257,7 +255,7 @@ void add_user_changes(CommandLine& line, KeysContext& keys, CLI::App* group,
 
 void add_user_commands(CommandLine& line, KeysContext& keys) {
   auto options = std::make_shared<UserOptions>();
-  auto* user = line.add_group("user", kTask, "the mesh's users", "efs-keys user ls");
+  auto* user = line.add_group("user", kUsers, "the mesh's users", "efs-keys user ls");
   add_user_changes(line, keys, user, options);
   auto* ls = line.add(*user, "ls", "", "list the users", "efs-keys user ls");
   line.takes_json(ls);
@@ -267,7 +265,7 @@ void add_user_commands(CommandLine& line, KeysContext& keys) {
   line.takes_json(show);
   line.on(show, [&keys, options] { return show_user(keys, *options); });
 
-  auto* group = line.add_group("group", kTask, "the mesh's groups", "efs-keys group ls");
+  auto* group = line.add_group("group", kUsers, "the mesh's groups", "efs-keys group ls");
   auto* add = line.add(*group, "add", "", "add a group", "efs-keys group add staff");
   add->add_option("NAME", options->name)->required();
   auto* gid = add->add_option("--gid", options->gid, "default: the next free one");

@@ -293,7 +293,7 @@ bool matches(const ListingOptions& options, const TreeEntry& entry) {
          options.type.find(type_letter(entry.node.attributes.mode)) != std::string::npos;
 }
 
-Status find(Context& context, const ListingOptions& options) {
+Status find_entries(Context& context, const ListingOptions& options) {
   std::vector<std::string> paths = options.paths;
   if (paths.empty()) paths.push_back(".");
   json all = json::array();
@@ -355,7 +355,8 @@ void add_listing_commands(CommandLine& line) {
   usage->add_flag("-s", options->summarize, "only the total of each PATH");
   usage->add_flag("-b,--bytes", options->bytes, "exact numbers");
 
-  auto* search = add("find", "find files by name and type", "efs find /volume01 -name '*.jpg' -type f", find);
+  auto* search =
+      add("find", "find files by name and type", "efs find /volume01 -name '*.jpg' -type f", find_entries);
   search->add_option("PATH", options->paths);
   search->add_option("--name", options->name, "-name PATTERN: a name with * ? [ ]");
   search->add_option("--iname", options->iname, "-iname PATTERN: as -name, upper or lower case");

@@ -13,8 +13,6 @@
 
 namespace efs::tools {
 
-using nlohmann::json;
-
 namespace {
 
 constexpr const char* kLook = "Look";

@@ -124,7 +124,7 @@ bool run_line(Context& context, EfsOptions& options, const std::string& line) {
   const std::string& command = words->front();
   if (command == "exit" || command == "quit") return false;
   // Options said for one line hold for that line.
-  bool json = context.json, quiet = context.quiet, yes = context.yes;
+  bool as_json = context.json, quiet = context.quiet, yes = context.yes;
   EfsOptions before = options;
   if (command == "cd") {
     if (Status done = change_directory(context, *words); !done) context.report(done.error());
@@ -135,7 +135,7 @@ bool run_line(Context& context, EfsOptions& options, const std::string& line) {
   } else {
     run_efs(context, options, *words);
   }
-  context.json = json;
+  context.json = as_json;
   context.quiet = quiet;
   context.yes = yes;
   options = before;

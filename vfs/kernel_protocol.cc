@@ -17,7 +17,6 @@ namespace efs {
 
 namespace {
 
-constexpr uint32_t kGetattr = 3, kWrite = 16, kInit = 26, kCreate = 35, kTmpfile = 51, kStatx = 52;
 constexpr uint32_t kHandleKillpriv2 = 1u << 28;  // of struct fuse_init_in and fuse_init_out: flags, at 12
 constexpr size_t kInitFlagsAt = 12;
 constexpr uint32_t kWriteKillsSuid = 1u << 2;  // of struct fuse_write_in: write_flags, at 20
@@ -85,14 +84,14 @@ void translate_request(fuse_buf& buffer) {
   char* const opcode_at = static_cast<char*>(buffer.mem) + 4;
   const char* const body = static_cast<const char*>(buffer.mem) + kHeaderBytes;
   std::memcpy(&serves_number, static_cast<const char*>(buffer.mem) + kUniqueAt, sizeof serves_number);
-  uint32_t opcode = get(opcode_at);
-  if (opcode == kWrite && buffer.size >= kHeaderBytes + kWriteFlagsAt + sizeof(uint32_t))
+  uint32_t asked = get(opcode_at);
+  if (asked == opcode::kWrite && buffer.size >= kHeaderBytes + kWriteFlagsAt + sizeof(uint32_t))
     serves_killing_write = (get(body + kWriteFlagsAt) & kWriteKillsSuid) != 0;
-  if (opcode == kInit) serves_init = (get(body + kInitFlagsAt) & kHandleKillpriv2) != 0;
-  if (opcode != kTmpfile && opcode != kStatx) return;
-  serves_statx = opcode == kStatx;
-  opcode = serves_statx ? kGetattr : kCreate;
-  std::memcpy(opcode_at, &opcode, sizeof opcode);
+  if (asked == opcode::kInit) serves_init = (get(body + kInitFlagsAt) & kHandleKillpriv2) != 0;
+  if (asked != opcode::kTmpfile && asked != opcode::kStatx) return;
+  serves_statx = asked == opcode::kStatx;
+  asked = serves_statx ? opcode::kGetattr : opcode::kCreate;
+  std::memcpy(opcode_at, &asked, sizeof asked);
 }
 
 bool kills_suid() {

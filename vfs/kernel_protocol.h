@@ -19,6 +19,12 @@ struct stat;
 
 namespace efs {
 
+// What a request asks for, of those that are looked at before libfuse does.
+namespace opcode {
+inline constexpr uint32_t kGetattr = 3, kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kInit = 26,
+                          kCreate = 35, kFallocate = 43, kTmpfile = 51, kStatx = 52;
+}
+
 inline constexpr const char* kNameOfUnnamed = "/";
 
 // On the thread that serves `buffer`, before libfuse looks at it.

@@ -73,14 +73,13 @@ void refuse(int fd, const fuse_buf& buffer) {
 // `perhaps`: one visit to a disk, which may be over before another thread is awake.
 enum class Length { brief, perhaps_long, lengthy };
 Length length_of(const Asked& asked, bool local, uint64_t dirty_bytes) {
-  constexpr uint32_t kRead = 15, kWrite = 16, kFsync = 20, kFlush = 25, kFallocate = 43;
   constexpr uint32_t kMany = 64 << 10;
-  if (asked.opcode == kWrite) return asked.bytes > kMany ? Length::lengthy : Length::brief;
+  if (asked.opcode == opcode::kWrite) return asked.bytes > kMany ? Length::lengthy : Length::brief;
   if (!local) return Length::brief;
-  if (asked.opcode == kRead) return asked.bytes > kMany ? Length::lengthy : Length::perhaps_long;
-  if (asked.opcode == kFsync) return dirty_bytes > kMany ? Length::lengthy : Length::perhaps_long;
-  const bool flushes = asked.opcode == kFlush && dirty_bytes > kMany;
-  return flushes || asked.opcode == kFallocate ? Length::lengthy : Length::brief;
+  if (asked.opcode == opcode::kRead) return asked.bytes > kMany ? Length::lengthy : Length::perhaps_long;
+  if (asked.opcode == opcode::kFsync) return dirty_bytes > kMany ? Length::lengthy : Length::perhaps_long;
+  const bool flushes = asked.opcode == opcode::kFlush && dirty_bytes > kMany;
+  return flushes || asked.opcode == opcode::kFallocate ? Length::lengthy : Length::brief;
 }
 
 void op_init(void*, fuse_conn_info* connection) {

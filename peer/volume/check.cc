@@ -125,7 +125,7 @@ void Checker::entry(std::string_view key, std::string_view value) {
   }
   ++target->second.names;
   target->second.parent = parent;
-  if ((target->second.row.mode & 0170000) != row->type) problem(where + " has the wrong type");
+  if ((target->second.row.mode & kTypeBits) != row->type) problem(where + " has the wrong type");
   if (target->second.row.is_directory()) ++above->second.directories;
 }
 
@@ -242,7 +242,7 @@ void Checker::bring_back(InodeNumber inode, Seen& seen) {
     Seen& lost = inodes_.at(inode);
     EntryRow entry;
     entry.inode = inode;
-    entry.type = lost.row.mode & 0170000;
+    entry.type = lost.row.mode & kTypeBits;
     entry.cookie = root.row.next_cookie++;
     const std::string label = "lost-" + std::to_string(inode);
     rows.put(kEntries, name_key(kRootInode, label), entry.encode());

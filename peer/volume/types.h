@@ -54,6 +54,9 @@ struct Credentials {
   }
 };
 
+// Of st_mode.
+inline constexpr uint32_t kTypeBits = 0170000, kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
+
 struct Attributes {
   InodeNumber inode = 0;
   uint64_t generation = 0;

@@ -6,10 +6,6 @@
 
 namespace efs {
 
-namespace {
-constexpr uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
-}  // namespace
-
 // As Linux: set-user-id goes, and set-group-id where the group may execute (else it once meant locking), or
 // of who is not in that group (since Linux 6.2). So do capabilities.
 Status OperationRun::drop_privileges(InodeNumber inode, InodeRow& row) {

@@ -4,8 +4,6 @@
 namespace efs {
 
 namespace {
-constexpr uint32_t kTypeBits = 0170000, kSetGid = 02000;
-
 bool is_known_type(uint32_t type) {
   switch (type) {
     case 0100000:
@@ -80,7 +78,8 @@ Status OperationRun::apply(const Create& request) {
     gid = parent->gid;
     if (type == 0040000) {
       mode |= kSetGid;
-    } else if ((mode & (kSetGid | 010)) == (kSetGid | 010) && who_.uid != 0 && !in_group(who_, gid)) {
+    } else if ((mode & (kSetGid | kGroupExecute)) == (kSetGid | kGroupExecute) && who_.uid != 0 &&
+               !in_group(who_, gid)) {
       if (!who_.groups_known) return fail(Code::not_permitted);
       mode &= ~kSetGid;
     }

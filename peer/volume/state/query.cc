@@ -103,7 +103,7 @@ Status Query::answer(const Resolve& request) {
     found.name = name;
     EFS_TRY(describe(**entry, true, found));
     at = found.inode;
-    const bool goes_on = found.attributes && (found.attributes->mode & 0170000) == 0040000;
+    const bool goes_on = found.attributes && (found.attributes->mode & kTypeBits) == 0040000;
     reply.entries.add(found);
     ++reply.walked;
     if (!goes_on) break;

@@ -60,9 +60,9 @@ struct InodeRow {
   uint32_t junctions = 0;    // directories: how many stand anywhere below
   std::string content;       // a small file's bytes from offset 0, or a symbolic link's target
 
-  bool is_directory() const { return (mode & 0170000) == 0040000; }
-  bool is_regular() const { return (mode & 0170000) == 0100000; }
-  bool is_symlink() const { return (mode & 0170000) == 0120000; }
+  bool is_directory() const { return (mode & kTypeBits) == 0040000; }
+  bool is_regular() const { return (mode & kTypeBits) == 0100000; }
+  bool is_symlink() const { return (mode & kTypeBits) == 0120000; }
   // O_TMPFILE: no name yet.
   static constexpr uint32_t kMayBeNamed = 1;
   bool may_be_named() const { return is_regular() && nlink == 0 && rdev == kMayBeNamed; }
