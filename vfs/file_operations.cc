@@ -33,7 +33,8 @@ uint32_t access_wanted(int flags) {
 void set_caching(MountSession& session, OpenFile& file, const Attributes& attributes, fuse_file_info& info,
                  int flags) {
   const bool current = file.opened(attributes, session.files->version_of(file.node()));
-  info.keep_cache = current && file.doubt() == 0 && !session.notifier.pending(file.node());
+  info.keep_cache = current && file.doubt() == 0 && !session.notifier.pending(file.node()) &&
+                    session.notifier.overflows() == 0;
   // A close of a file that programs lock has to be heard of (op_flush).
   info.noflush = (flags & O_ACCMODE) == O_RDONLY && !session.locks.was_locked(file.node());
 }
@@ -47,6 +48,10 @@ bool appends_alone(int flags) {
 fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> file,
                           const Attributes& attributes, int flags) {
   fuse_file_info info{};
+  // Known before pages may stay: what passes them by asks for it (answer_passing_pages()).
+  const bool passes_pages = appends_alone(flags);
+  const bool alone =
+      passes_pages ? file->handles_with_pages.load() == 0 : file->handles_with_pages.fetch_add(1) == 0;
   set_caching(request->session(), *file, attributes, info, flags);
   auto handle = std::make_shared<FileHandle>();
   handle->who = request->who();
@@ -56,10 +61,9 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
     handle->marks_access.store(true);
     // Else nobody here learns that it is read. Not beside other handles: what they write may be on its way
     // here, and its pages are not to be read again before (OpenFile::kernel_reads).
-    if (file->handles_with_pages.load() == 0) info.keep_cache = 0;
+    if (alone) info.keep_cache = 0;
   }
-  info.direct_io = handle->passes_pages = appends_alone(flags);
-  if (!handle->passes_pages) file->handles_with_pages.fetch_add(1);
+  info.direct_io = handle->passes_pages = passes_pages;
   if (!info.keep_cache) handle->doubt.store(file->doubt());
   handle->file = std::move(file);
   info.fh = reinterpret_cast<uint64_t>(new HandlePtr(std::move(handle)));

@@ -72,7 +72,7 @@ void Files::settle(uint64_t node) {
 }
 
 void Files::send_closes(VolumeNumber volume) {
-  std::vector<uint64_t> nodes;
+  std::vector<uint64_t> nodes, dirty;
   Close request;
   std::shared_ptr<VolumeClient> client;
   {
@@ -82,7 +82,10 @@ void Files::send_closes(VolumeNumber volume) {
     for (uint64_t node : batch->second) {
       auto found = open_.find(node);
       if (found == open_.end() || found->second.users != 0 || found->second.closing) continue;
-      if (!found->second.file->clean()) continue;  // used once more meanwhile: settled when it is flushed
+      if (!found->second.file->clean()) {  // an owner that restarted is sent bytes again
+        dirty.push_back(node);
+        continue;
+      }
       found->second.closing = true;
       client = found->second.file->client();
       if (const uint64_t version = found->second.file->pages_version())
@@ -92,6 +95,7 @@ void Files::send_closes(VolumeNumber volume) {
     }
     closes_.erase(batch);
   }
+  for (uint64_t node : dirty) settle_later(node, kRetryAfter);
   if (nodes.empty()) return;
   client->call({}, std::move(request), {}, {}, [self = shared_from_this(), nodes](VolumeAnswer answer) {
     if (!is_transient(answer.reply.code)) return self->closed(nodes);

@@ -563,7 +563,9 @@ void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> t
     for (auto& close : closes) close();
     then();
   };
-  volume_->call({}, Hello{std::move(inodes)}, {}, {}, std::move(reported));
+  Hello opened{std::move(inodes)};
+  opened.renew = true;  // no greeting: an owner that has started anew is to hear of everything first
+  volume_->call({}, std::move(opened), {}, {}, std::move(reported));
 }
 
 void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {

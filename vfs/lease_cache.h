@@ -41,6 +41,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void on_new_verifier(std::function<void()> listener) override {
     volume_->on_new_verifier(std::move(listener));
   }
+  OwnersLog owners_log() const override { return volume_->owners_log(); }
 
   // The kernel is about to list this directory and to keep the listing: whether what it has from before is
   // still true.

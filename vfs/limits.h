@@ -20,7 +20,6 @@ inline constexpr int64_t kRetryAfter = 1 * kSecond;             // what could no
 inline constexpr unsigned kWritesInFlight = 8;                  // of one file
 inline constexpr size_t kScatteredPieceBytes = 64 << 10;        // up to this, pieces share a request
 inline constexpr uint64_t kKeptMountBytes = 64 << 20;  // written, perhaps not yet durable at the owner
-inline constexpr int64_t kKeptAge = 3 * kSecond;       // an owner syncs its log at least once a second
 inline constexpr unsigned kSyncRounds = 8;             // an owner that restarts again and again
 inline constexpr unsigned kReadAheadPieces = 8;        // the window of one file, of kPieceBytes
 inline constexpr uint64_t kReadAheadMountBytes = 64 << 20;

@@ -91,7 +91,8 @@ struct AskedLock {
   RequestPtr request;
   std::shared_ptr<FileHandle> handle;
   SetLock body;
-  bool wait = false;  // what the program said; body.wait: what the owner is told
+  bool wait = false;    // what the program said; body.wait: what the owner is told
+  bool is_new = false;  // nothing was held for that owner before
 
   LockBook::Holder holder(uint64_t owner) const { return {handle->file->node(), body.lock.flock, owner}; }
 };
@@ -101,9 +102,11 @@ void answer(const AskedLock& asked, Code code) {
   const SetLock& body = asked.body;
   if (body.ticket != 0) session->locks.answered(body.ticket, code == Code::ok);
   const bool taken = asked.request->error(code == Code::ok ? 0 : errno_of(code));
-  // Nobody knows of it, or nobody knows whether it was granted.
+  // Nobody knows of it, or nobody knows whether it was granted. What its owner held before, and goes on
+  // relying on, is not let go of with it.
   const bool undo = code == Code::ok ? !taken : code == Code::unreachable || code == Code::closed;
-  if (undo && body.lock.type != kUnlocked) unlock(session, asked.handle->file->client(), body.lock, {});
+  if (undo && asked.is_new && body.lock.type != kUnlocked)
+    unlock(session, asked.handle->file->client(), body.lock, {});
 }
 
 void call(const AskedLock& asked, const RequestBody& body, std::function<void(const Reply&)> then) {
@@ -142,6 +145,7 @@ void set_lock(const RequestPtr& request, const std::shared_ptr<FileHandle>& hand
   const auto client = handle->file->client();
   AskedLock asked{request, handle, {lock, wait, 0}, wait};
   if (lock.type != kUnlocked) {
+    asked.is_new = !request->session().locks.has(asked.holder(lock.owner));
     asked.body.ticket = request->session().locks.ask(asked.holder(lock.owner), client);
     std::lock_guard guard(handle->mutex);
     if (!lock.flock) handle->lock_owners.insert(lock.owner);

@@ -177,7 +177,7 @@ void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, bool in
                             self->read_ahead_.reset();
                             item.number = self->next_number_++;
                             item.offset = answer.reply.offset;
-                            if (!durable) self->keep(item, answer.reply.verifier);
+                            if (!durable) self->keep(item, answer.reply);
                           }
                           done(answer.reply.code, answer.reply.offset);
                         });
@@ -351,6 +351,9 @@ void OpenFile::finish_request(const std::vector<uint64_t>& numbers, VolumeAnswer
     return fail_waiters(context_.background.clock().now_ns(), ready);
   }
   if (code != Code::ok) {
+    if (context_.log && !write_through_)
+      context_.log->warning("volume {}: what was written here to inode {} is lost: {}", client_->number(),
+                            inode_, to_text(Error{code, answer.reply.message}));
     ++errors_;
     error_ = code;
     write_through_ = true;
@@ -364,7 +367,7 @@ void OpenFile::take_answer(Item& item, const VolumeAnswer& answer) {
   queued_bytes_ -= item.bytes.size();
   context_.dirty_bytes.fetch_sub(item.bytes.size());
   if (item.attributes) context_.pending_attributes.fetch_sub(1);
-  if (answer.reply.code == Code::ok && !item.durable) keep(item, answer.reply.verifier);
+  if (answer.reply.code == Code::ok && !item.durable) keep(item, answer.reply);
 }
 
 void OpenFile::finish_waiters(Ready& ready) {
@@ -445,13 +448,13 @@ void OpenFile::tick() {
     const int64_t now_ns = context_.background.clock().now_ns();
     if (due_ns_ > now_ns) return;
     due_ns_ = 0;
-    expire_kept(now_ns);
+    drop_safe();
     fail_waiters(now_ns, ready);
     const bool buffered = !dirty_.empty() || pending_;
     if (buffered && now_ns - dirty_since_ns_ >= kDirtyAge) cut_all();
     if (!dirty_.empty() || pending_) {
       arm(std::max<int64_t>(dirty_since_ns_ + kDirtyAge - now_ns, kMillisecond));
-    } else if (!queue_.empty() || !kept_.empty()) {
+    } else if (!queue_.empty() || !kept_.empty() || unkept_upto_ != 0) {
       arm(kRetryAfter);
     }
   }

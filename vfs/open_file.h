@@ -16,8 +16,9 @@
 // sets owner, mode and times of every file that it has just written).
 //
 // An owner that restarts may lose what it answered and had not synced: it says so by a new verifier. Bytes
-// that were written stay here (bounded, kKeptAge) until they are known to be durable and are sent again; what
-// could not be kept fails the next fsync with EIO.
+// that were written stay here (bounded, kKeptMountBytes) until its log is known to be on disk as far as them;
+// of those that it has not found again they are sent again. What could not be kept fails the next fsync with
+// EIO.
 //
 // Any thread; no lock is held over a call to the client or a `done`. Not copied, held by shared_ptr.
 #pragma once
@@ -26,6 +27,7 @@
 #include <list>
 #include <mutex>
 
+#include "peer/runtime/logger.h"
 #include "peer/volume/client.h"
 #include "vfs/background.h"
 #include "vfs/extents.h"
@@ -44,6 +46,7 @@ struct FileContext {
   std::atomic<uint64_t> pending_attributes{0};  // files with attributes that the owner does not know yet
   std::atomic<uint64_t> kept_bytes{0};
   std::atomic<uint64_t> read_ahead_bytes{0};
+  Logger* log = nullptr;
 };
 
 // Whether this code means "not now" (the bytes stay dirty), rather than "never".
@@ -158,8 +161,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     uint64_t number = 0;
     uint64_t offset = 0;
     SharedBytes bytes;
-    int64_t written_at_ns = 0;
-    uint64_t verifier = 0;
+    uint64_t logged = 0, verifier = 0;  // Reply
     std::optional<SetAttributes> attributes;
     Credentials who;
   };
@@ -179,9 +181,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void take_answer(Item& item, const VolumeAnswer& answer);
   void finish_waiters(Ready& ready);
   void fail_waiters(int64_t now_ns, Ready& ready);
-  void keep(Item& item, uint64_t verifier);
+  void keep(Item& item, const Reply& reply);
   void drop_kept(std::deque<Kept>::iterator kept);
-  void expire_kept(int64_t now_ns);
+  void drop_safe();
   void send_kept_again(uint64_t verifier);
   void note_verifier(uint64_t verifier);
   Extents buffered(uint64_t offset, uint64_t length) const;
@@ -232,12 +234,12 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool ended_ = false;
 
   std::deque<Kept> kept_;
-  uint64_t verifier_ = 0;        // of the owner's last answer; 0: none yet
-  int64_t unkept_until_ns_ = 0;  // bytes were let go that are durable only from then on
-  bool lost_ = false;            // and the owner restarted before
-  uint64_t resent_upto_ = 0;     // items up to this are sent again: a sync waits for them
-  uint64_t answered_ = 1;        // rises with what the owner answered and may lose
-  uint64_t durable_ = 0;         // answered_, when it was last known to be durable
+  uint64_t verifier_ = 0;     // of the owner's last answer; 0: none yet
+  uint64_t unkept_upto_ = 0;  // bytes were let go that are durable only when the owner's log is, to here
+  bool lost_ = false;         // and the owner restarted before
+  uint64_t resent_upto_ = 0;  // items up to this are sent again: a sync waits for them
+  uint64_t answered_ = 1;     // rises with what the owner answered and may lose
+  uint64_t durable_ = 0;      // answered_, when it was last known to be durable
 
   uint64_t errors_ = 0;
   Code error_ = Code::ok;

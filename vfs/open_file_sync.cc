@@ -46,19 +46,18 @@ void show(const SetAttributes& change, Attributes& shown) {
 }
 }  // namespace
 
-void OpenFile::keep(Item& item, uint64_t verifier) {
+void OpenFile::keep(Item& item, const Reply& reply) {
   ++answered_;
   if (!keeps_ || (item.bytes.empty() && !item.attributes)) return;
-  const int64_t now_ns = context_.background.clock().now_ns();
-  expire_kept(now_ns);
+  drop_safe();
+  arm(kRetryAfter);
   if (context_.kept_bytes.load() + item.bytes.size() > kKeptMountBytes) {
-    unkept_until_ns_ = now_ns + kKeptAge;
+    unkept_upto_ = reply.logged;
     return;
   }
   context_.kept_bytes.fetch_add(item.bytes.size());
-  kept_.push_back(
-      {item.number, item.offset, std::move(item.bytes), now_ns, verifier, item.attributes, item.who});
-  arm(kKeptAge);
+  kept_.push_back({item.number, item.offset, std::move(item.bytes), reply.logged, reply.verifier,
+                   item.attributes, item.who});
 }
 
 void OpenFile::drop_kept(std::deque<Kept>::iterator kept) {
@@ -66,12 +65,17 @@ void OpenFile::drop_kept(std::deque<Kept>::iterator kept) {
   kept_.erase(kept);
 }
 
-void OpenFile::expire_kept(int64_t now_ns) {
-  while (!kept_.empty() && now_ns - kept_.front().written_at_ns > kKeptAge) drop_kept(kept_.begin());
+// What its owner has on disk by now, or has found again after it restarted.
+void OpenFile::drop_safe() {
+  if (kept_.empty() && unkept_upto_ == 0) return;
+  const OwnersLog log = client_->owners_log();
+  while (!kept_.empty() && kept_.front().logged <= log.safe(kept_.front().verifier)) drop_kept(kept_.begin());
+  if (unkept_upto_ <= log.safe(verifier_)) unkept_upto_ = 0;
 }
 
 void OpenFile::note_verifier(uint64_t verifier) {
   if (verifier == 0 || verifier == verifier_) return;
+  drop_safe();
   const bool restarted = verifier_ != 0;
   verifier_ = verifier;
   if (restarted) send_kept_again(verifier);
@@ -79,7 +83,7 @@ void OpenFile::note_verifier(uint64_t verifier) {
 
 // What is newer than a kept piece (later ones, the queue, dirty bytes) must win over it.
 void OpenFile::send_kept_again(uint64_t verifier) {
-  if (context_.background.clock().now_ns() < unkept_until_ns_) lost_ = true;
+  if (std::exchange(unkept_upto_, 0) != 0) lost_ = true;
   Extents again;
   SetAttributes attributes;
   Credentials who;
@@ -135,7 +139,7 @@ void OpenFile::owner_restarted() {
   {
     std::lock_guard lock(mutex_);
     if (verifier_ == 0) return;
-    send_kept_again(0);
+    note_verifier(client_->owners_log().verifier);
   }
   pump();
 }
@@ -150,10 +154,9 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
     left.write(kept.offset, kept.bytes);
     left.cut(offset, end - offset);
     for (const auto& [at, bytes] : left.map())
-      rest.push_back({kept.number, at, bytes, kept.written_at_ns, kept.verifier, {}, {}});
+      rest.push_back({kept.number, at, bytes, kept.logged, kept.verifier, {}, {}});
     if (kept.attributes)
-      rest.push_back(
-          {kept.number, 0, {}, kept.written_at_ns, kept.verifier, kept.attributes, std::move(kept.who)});
+      rest.push_back({kept.number, 0, {}, kept.logged, kept.verifier, kept.attributes, std::move(kept.who)});
     context_.kept_bytes.fetch_sub(kept.bytes.size());
     context_.kept_bytes.fetch_add(left.bytes());
   }
@@ -219,7 +222,7 @@ Code OpenFile::synced(uint64_t upto, uint64_t answered) {
     }
   }
   durable_ = std::max(durable_, answered);
-  if (answered == answered_) unkept_until_ns_ = 0;  // what was answered meanwhile may be lost yet
+  if (answered == answered_) unkept_upto_ = 0;  // what was answered meanwhile may be lost yet
   if (!std::exchange(lost_, false)) return Code::ok;
   ++errors_;  // every handle hears of it
   error_ = Code::io;
@@ -364,7 +367,7 @@ void OpenFile::settle(uint64_t doubt) {
 
 uint64_t OpenFile::pages_version() const {
   std::lock_guard lock(mutex_);
-  if (base_version_ == 0 || in_flight_ != 0) return 0;
+  if (base_version_ == 0 || in_flight_ != 0 || doubt_ != 0) return 0;
   if (own_changes_ == 0) return base_version_;
   return own_version_ == base_version_ + own_changes_ ? own_version_ : 0;
 }

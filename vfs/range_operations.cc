@@ -46,7 +46,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t offset_in, fus
     copy->who.groups = copy->request->who().groups;
     copy->who.groups_known = true;
   }
-  copy->body = {inode_of(node_in), uint64_t(offset_in), inode_of(node_out), uint64_t(offset_out), length};
+  // What the answer can say, and the kernel drops the pages of.
+  const uint64_t at_most = std::min<uint64_t>(length, UINT32_MAX & ~4095u);
+  copy->body = {inode_of(node_in), uint64_t(offset_in), inode_of(node_out), uint64_t(offset_out), at_most};
   if (!copy->from->clean() || !copy->to->clean()) copy->request->listen(nullptr);
   copy->from->flush([copy](Code code) {
     if (code != Code::ok) return void(copy->request->error(code));

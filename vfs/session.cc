@@ -185,6 +185,7 @@ MountSession::MountSession(const MountOptions& mount_options, VolumeDirectory& d
       notifier(*this),
       files(std::make_shared<Files>(context)) {
   context.notifier = &notifier;
+  context.log = &log;
   context.unreachable_timeout_ns = options.unreachable_timeout_ns;
 }
 
@@ -502,6 +503,7 @@ void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, cons
 
 void MountSession::mark_access(const std::shared_ptr<VolumeClient>& client, const Credentials& who,
                                InodeNumber inode) {
+  if (options.read_only) return;
   client->call(who, MarkAccess{inode}, {}, {}, [](VolumeAnswer) {});
 }
 

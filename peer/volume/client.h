@@ -22,6 +22,15 @@ struct VolumeAnswer {
   Payload payload;  // of Read
 };
 
+// What is known of the owner's log. Two runs of the owner: the one that answers now, and the one before, if
+// nothing came between them unseen.
+struct OwnersLog {
+  uint64_t verifier = 0, durable = 0;  // of this run, what is on disk
+  uint64_t ended = 0, survived = 0;    // of the run before, what this one has found
+  // What was answered in that run with no greater Reply::logged is not lost, and will not be (0: none).
+  uint64_t safe(uint64_t run) const { return run == verifier ? durable : run == ended ? survived : 0; }
+};
+
 class VolumeClient {
  public:
   virtual ~VolumeClient() = default;
@@ -73,6 +82,8 @@ class VolumeClient {
   };
   // The owner restarted uncleanly: what was answered and not durable may be gone, and is to be sent again.
   virtual void on_new_verifier(std::function<void()> listener) = 0;
+  // Knows of every run that an answer has told of.
+  virtual OwnersLog owners_log() const = 0;
 };
 
 }  // namespace efs

@@ -44,6 +44,7 @@ class LocalVolume final : public VolumeClient {
   bool may_buffer(InodeNumber inode) override { return replica_->leases().own(session_, inode); }
   // The owner does not restart without this process.
   void on_new_verifier(std::function<void()>) override {}
+  OwnersLog owners_log() const override { return {}; }
 
  private:
   const std::shared_ptr<Replica> replica_;

@@ -20,8 +20,7 @@ Status SoleReplica::may_lock(const Request& request, const FileLock& lock) {
 
 void SoleReplica::execute_lock(const Request& request, Done done) {
   auto answer = [this, session = request.session, done = std::move(done)](Reply reply) {
-    reply.verifier = verifier_;
-    reply.leases_lost = leases_->lost(session);
+    identify(session, reply);
     done({std::move(reply), {}});
   };
   if (auto reply = refused(request)) return answer(std::move(*reply));

@@ -86,9 +86,10 @@ void Locks::cancel(const SessionId& session, uint64_t ticket) {
 
 // ---- sessions ----
 
-size_t Locks::claim(const SessionId& session, const std::vector<FileLock>& locks) {
+size_t Locks::claim(const SessionId& session, const std::vector<FileLock>& locks, bool only_expected) {
   size_t lost = 0;
   std::lock_guard lock(mutex_);
+  if (only_expected && !expected_.contains(session)) return 0;
   for (const FileLock& one : locks) {
     const bool sound = well_formed(one) && one.type != kUnlocked;
     if (!closed_ && sound && !table_.claim(session, one)) ++lost;

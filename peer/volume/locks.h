@@ -30,8 +30,9 @@ class Locks {
   void set(const SessionId& session, const SetLock& request, Done done);
   void get(const SessionId& session, const GetLock& request, Done done);
   void cancel(const SessionId& session, uint64_t ticket);
-  // How many of these somebody else has by now.
-  size_t claim(const SessionId& session, const std::vector<FileLock>& locks);
+  // How many of these somebody else has by now. `only_expected`: nothing is new here of who was not there
+  // before this owner's restart.
+  size_t claim(const SessionId& session, const std::vector<FileLock>& locks, bool only_expected = false);
   void claimed(const SessionId& session);  // it has said all
   void end(const SessionId& session);
   // Before anything is asked: sessions of before a restart, that may hold locks.

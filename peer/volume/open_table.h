@@ -43,6 +43,10 @@ class OpenTable {
   void heard(const SessionId& session, int64_t now_ns) {
     if (auto found = sessions_.find(session); found != sessions_.end()) found->second.heard_ns = now_ns;
   }
+  // Who did not run heard nobody.
+  void heard_all(int64_t now_ns) {
+    for (auto& [id, one] : sessions_) one.heard_ns = now_ns;
+  }
   int64_t heard_ns(const SessionId& session) const {
     auto found = sessions_.find(session);
     return found == sessions_.end() ? 0 : found->second.heard_ns;

@@ -80,8 +80,8 @@ bool sets_attributes(const RequestBody& body) {
 }
 }  // namespace
 
-Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
-                           Changes& changes) {
+// What it is answered without being applied.
+std::optional<Reply> SoleReplica::refused(const Operation& operation, const Request& request) {
   if (operation.sequence != 0) {
     std::lock_guard lock(open_mutex_);
     if (!knows(operation.session)) return error_reply(Code::expired);
@@ -91,6 +91,12 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   if (request.leases && asked_in_error(operation)) return error_reply(Code::stale);
   if (overtaken(request) && !was_made(operation))
     return error_reply(Code::io, "others have changed this file while its mount was cut off");
+  return std::nullopt;
+}
+
+Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
+                           Changes& changes) {
+  if (auto answer = refused(operation, request)) return std::move(*answer);
   // What loses its last name stays for those who hold it. No open may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
   if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);

@@ -127,7 +127,7 @@ bool SoleReplica::chunks_are_whole(const Operation& operation) const {
 
 Status SoleReplica::after_unclean_stop() {
   sweeping_ = true;
-  verifier_ = parts_.random.u64() | 1;
+  verifier_before_ = std::exchange(verifier_, parts_.random.u64() | 1);
   std::lock_guard lock(apply_mutex_);
   Reply reply = propose_house(ReserveInodes{reserved_durably_ + kInodeBlock, true, verifier_});
   if (reply.code != Code::ok) return fail(reply.code, std::move(reply.message));

@@ -36,9 +36,23 @@ struct Call {
   uint64_t number = 0;  // in the order in which they came
   int64_t sent_ns = 0;
   bool maybe_run = false;  // an earlier attempt may have reached the owner
+  bool given_up = false;   // a Create of which it is only asked what it has opened
+  InodeNumber closes = 0;  // what such a one has opened
   CallId flight = 0;
+  unsigned sendings = 0;
 };
 using CallPointer = std::shared_ptr<Call>;
+
+bool opens(const Call& call, InodeNumber inode) {
+  if (const auto* open = std::get_if<Open>(&call.body)) return open->inode == inode;
+  const auto* told = std::get_if<Hello>(&call.body);
+  return told != nullptr && std::find(told->open.begin(), told->open.end(), inode) != told->open.end();
+}
+
+Reply unknown_outcome() {
+  return error_reply(Code::unreachable,
+                     "the session with the volume's owner ended; whether the change was made is not known");
+}
 
 bool waits_for_lock(const Call& call) {
   const auto* set = std::get_if<SetLock>(&call.body);
@@ -62,7 +76,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
     random.fill(session);
   }
 
-  void draw_session();
+  void hear_owner();
   void recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten);
   void lose_leases();
   void give_leases_back();
@@ -77,10 +91,13 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void send(const CallPointer& call);
   void answered(const CallPointer& call, Result<Answer> result);
   void decide(const CallPointer& call, Reply reply, Payload payload);
+  void put_back(const CallPointer& call);
   void again(const CallPointer& call);
   void lost_owner(const std::string& why);
-  void new_session();
+  void session_ended();
   void finish(const CallPointer& call, VolumeAnswer answer);
+  void give_up(const CallPointer& call, Reply reply, int64_t now_ns);
+  void close_unused(InodeNumber inode);
   void note(const Call& call, const Reply& reply);
   void note_lock(const SetLock& set, Code code);
   // The owner is there, and the lock another's: for as long as it takes.
@@ -91,14 +108,16 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   int64_t timeout_of(const Call& call) const {
     return call.options.timeout_ns != 0 ? call.options.timeout_ns : timeout_ns;
   }
-  void see_verifier(uint64_t verifier);
+  void see_verifier(const Reply& reply);
   void tick();
   void shut();
   uint64_t acknowledged() const { return outstanding.empty() ? next_sequence : *outstanding.begin(); }
-  // The owner keeps so many results behind a change that is not answered yet, and refuses what is beyond.
+  // The owner keeps so many results behind a change that is not answered yet, and refuses what is beyond. An
+  // open goes behind a Close that nobody here knows of.
   bool may_go(const Call& call) const {
-    return call.sequence != 0 || !changes(call.body) ||
-           next_sequence <= acknowledged() + kMaxResultsPerSession;
+    if (!changes(call.body))
+      return std::none_of(closing.begin(), closing.end(), [&](InodeNumber one) { return opens(call, one); });
+    return call.sequence != 0 || next_sequence <= acknowledged() + kMaxResultsPerSession;
   }
 
   Loop& loop;
@@ -110,10 +129,11 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   const int64_t timeout_ns;
   const std::shared_ptr<RecallRouter> router;
 
-  std::mutex mutex;  // the six below
+  std::mutex mutex;  // the seven below
   std::vector<CallPointer> incoming;
   bool posted = false;
   bool closed = false;
+  OwnersLog log;
   std::function<void()> verifier_listener;
   RecallListener recall_listener;
   std::function<void(bool)> lost_listener;
@@ -126,7 +146,8 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   std::optional<PeerId> owner;
   size_t owner_index = 0;
   SessionId session{};
-  bool known = false;       // to the owner: it was greeted in this session
+  std::optional<SessionMark> session_mark;  // as the owner has it
+  bool known = false;                       // to the owner: it was greeted
   bool waited_for = false;  // it may have started anew, and grants no lock before it hears from who it knew
   uint64_t next_sequence = 1;
   std::set<uint64_t> outstanding;  // sequences that are not answered
@@ -134,13 +155,13 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   std::unordered_set<CallPointer> flying;
   std::vector<CallPointer> parked;  // locks that the owner would not wait for: asked again
   std::unordered_set<InodeNumber> open;
+  std::vector<InodeNumber> closing;  // by close_unused()
   uint64_t last_number = 0;
   size_t lock_calls = 0;  // unanswered
   LockTable locks;        // that are held, under SessionId{}
   std::vector<InodeNumber> to_greet;
   std::vector<FileLock> locks_to_greet;
   uint64_t attempt = 0;
-  uint64_t verifier = 0;
   int64_t backoff_ns = kRetryMin;
   int64_t last_hello_ns = 0;
   bool lapsed = false;        // and told so
@@ -155,7 +176,7 @@ RemoteVolume::RemoteVolume(Loop& loop, Rpc& rpc, Random& random, VolumeLocator l
                            VolumeNumber number, int64_t timeout_ns, std::shared_ptr<RecallRouter> router)
     : impl_(std::make_shared<Impl>(loop, rpc, random, std::move(locator), id, number, timeout_ns,
                                    std::move(router))) {
-  impl_->draw_session();
+  impl_->hear_owner();
   impl_->tick();
 }
 RemoteVolume::~RemoteVolume() {
@@ -182,6 +203,10 @@ void RemoteVolume::on_recall(RecallListener listener, std::function<bool(InodeNu
 void RemoteVolume::on_leases_lost(std::function<void(bool)> listener) {
   std::lock_guard lock(impl_->mutex);
   impl_->lost_listener = std::move(listener);
+}
+OwnersLog RemoteVolume::owners_log() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->log;
 }
 int64_t RemoteVolume::lease_until_ns() const {
   return impl_->lease_until_ns.load();
@@ -278,7 +303,12 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
     auto reply = decode<Reply>(answer->body);
     if (!reply) return lost_owner("its answer cannot be read");
     if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
-    see_verifier(reply->verifier);
+    see_verifier(*reply);
+    if (reply->session) {
+      const auto before = std::exchange(session_mark, reply->session);
+      if (before && before->began_ns != session_mark->began_ns) session_ended();
+    }
+    if (of_attempt != attempt) return;  // shut() by whom that was told
     if (to_greet.empty() && locks_to_greet.empty()) {
       state = State::ready;
       known = true;
@@ -300,6 +330,7 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
   hello.locks.assign(locks_to_greet.end() - ptrdiff_t(held), locks_to_greet.end());
   locks_to_greet.resize(locks_to_greet.size() - held);
   hello.more = !to_greet.empty() || !locks_to_greet.empty();
+  hello.known = session_mark;
   request.body = std::move(hello);
   rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
            [self = weak_from_this(), of_attempt](Result<Answer> next) {
@@ -336,16 +367,12 @@ void RecallRouter::remove(const SessionId& session) {
   handlers_.erase(session);
 }
 void RecallRouter::on_peer_up(const PeerId& peer) {
-  std::vector<UpHandler> told;  // each may draw a new session
+  std::vector<UpHandler> told;  // each may remove one
   for (const auto& [session, handlers] : handlers_) told.push_back(handlers.up);
   for (const auto& up : told) up(peer);
 }
 
-void RemoteVolume::Impl::draw_session() {
-  if (router) router->remove(session);
-  random.fill(session);
-  leases_lost = lease_mark = 0;
-  known = waited_for = false;
+void RemoteVolume::Impl::hear_owner() {
   if (!router) return;
   router->add(
       session,
@@ -395,8 +422,15 @@ void RemoteVolume::Impl::give_leases_back() {
   auto drop = std::make_shared<Call>();
   drop->body = DropLeases{{}, mark, true};
   drop->done = [](VolumeAnswer) {};
-  ++pending;
-  admit(std::move(drop));
+  loop.post([impl = shared_from_this(), drop] {  // behind what the listener has asked to be said before
+    {
+      std::lock_guard lock(impl->mutex);
+      if (impl->closed) return;
+    }
+    ++impl->pending;
+    impl->admit(drop);
+    impl->pump();
+  });
 }
 
 void RemoteVolume::Impl::tell_lost(bool for_good) {
@@ -422,14 +456,11 @@ void RemoteVolume::Impl::lost_owner(const std::string& why) {
   backoff_ns = std::min(backoff_ns * 2, kRetryMax);
 }
 
-// The old session's results are gone: what it may have run must not run again.
-void RemoteVolume::Impl::new_session() {
-  draw_session();
+// It has begun anew, and the owner has no results of before: what may have run must not run again. Sequences
+// go on, so that what is still on its way from before is taken for nothing else.
+void RemoteVolume::Impl::session_ended() {
   lose_leases();
-  next_sequence = 1;
   outstanding.clear();
-  state = State::none;
-  ++attempt;
   std::vector<CallPointer> lost;
   for (const auto& call : waiting) {
     if (call->sequence != 0 && call->maybe_run) lost.push_back(call);
@@ -444,20 +475,22 @@ void RemoteVolume::Impl::new_session() {
   for (const auto& call : lost) {
     std::erase(waiting, call);
     flying.erase(call);
-    finish(call, {error_reply(
-                      Code::unreachable,
-                      "the session with the volume's owner ended; whether the change was made is not known"),
-                  {}});
+    finish(call, {unknown_outcome(), {}});
   }
 }
 
-void RemoteVolume::Impl::see_verifier(uint64_t seen) {
-  if (seen == 0 || seen == verifier) return;
-  const bool restarted = std::exchange(verifier, seen) != 0;
-  if (!restarted) return;
+void RemoteVolume::Impl::see_verifier(const Reply& reply) {
+  if (reply.verifier == 0) return;
   std::function<void()> listener;
   {
     std::lock_guard lock(mutex);
+    if (reply.verifier == log.verifier) {
+      log.durable = std::max(log.durable, reply.durable);
+      return;
+    }
+    const bool next = reply.verifier_before == log.verifier;
+    log = {reply.verifier, reply.durable, log.verifier, next ? reply.recovered : log.durable};
+    if (log.ended == 0) return;
     listener = verifier_listener;
   }
   if (listener) listener();  // what is sent again comes before the word that there is no more
@@ -489,9 +522,11 @@ void RemoteVolume::Impl::send(const CallPointer& call) {
   if (call->payload.size() > (64 << 10) || std::holds_alternative<Read>(call->body))
     options.priority = Priority::bulk;
   flying.insert(call);
+  const unsigned sending = ++call->sendings;  // the end of one that was cancelled may come later
   call->flight = rpc.call(*owner, kVolumeCall, encode(request), call->payload, options,
-                          [self = weak_from_this(), call](Result<Answer> result) {
-                            if (auto impl = self.lock()) impl->answered(call, std::move(result));
+                          [self = weak_from_this(), call, sending](Result<Answer> result) {
+                            auto impl = self.lock();
+                            if (impl && call->sendings == sending) impl->answered(call, std::move(result));
                           });
 }
 
@@ -519,15 +554,21 @@ void RemoteVolume::Impl::answered(const CallPointer& call, Result<Answer> result
 }
 
 void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload payload) {
-  see_verifier(reply.verifier);
+  see_verifier(reply);
   switch (reply.code) {
     case Code::not_owner:
       if (state == State::ready) lost_owner("peer " + short_hex(*owner) + " does not own the volume");
+      call->maybe_run = true;  // an owner that stops waits for nobody, and says so of what it has made, too
       return again(call);
-    case Code::recalled:  // it started anew: say what is open, then ask again
+    case Code::expired:
+    case Code::recalled:  // it started anew, or the session ended: say what is open, then ask again
       if (state == State::ready) {
         state = State::none;
         lose_leases();
+      }
+      if (reply.code == Code::expired && call->sequence != 0) {
+        if (call->maybe_run) return finish(call, {unknown_outcome(), {}});
+        outstanding.erase(std::exchange(call->sequence, 0));
       }
       return again(call);
     case Code::conflict:
@@ -539,23 +580,20 @@ void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload pa
     default:
       note(*call, reply);
       return finish(call, {std::move(reply), std::move(payload)});
-    case Code::expired:
-      if (!call->maybe_run) {
-        call->sequence = 0;
-      }
-      waiting.push_front(call);
-      new_session();
-      return pump();
   }
 }
 
 // In the order of sequences, so that what was first asked is first sent again; what changes nothing before.
-void RemoteVolume::Impl::again(const CallPointer& call) {
+void RemoteVolume::Impl::put_back(const CallPointer& call) {
   auto at = std::find_if(waiting.begin(), waiting.end(), [&](const CallPointer& other) {
     if (call->sequence == 0 && other->sequence == 0) return other->number > call->number;
     return other->sequence == 0 || other->sequence > call->sequence;
   });
   waiting.insert(at, call);
+}
+
+void RemoteVolume::Impl::again(const CallPointer& call) {
+  put_back(call);
   pump();
 }
 
@@ -572,8 +610,9 @@ void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (const auto* set = std::get_if<SetLock>(&call.body)) note_lock(*set, reply.code);
   if (reply.code != Code::ok) return;
   if (const auto* opened = std::get_if<Open>(&call.body)) open.insert(opened->inode);
-  if (const auto* made = std::get_if<Create>(&call.body); made && made->open)
-    open.insert(reply.attributes.inode);
+  if (const auto* made = std::get_if<Create>(&call.body); made && made->open) {
+    if (open.insert(reply.attributes.inode).second && call.given_up) close_unused(reply.attributes.inode);
+  }
   if (const auto* told = std::get_if<Hello>(&call.body)) open.insert(told->open.begin(), told->open.end());
 }
 
@@ -588,8 +627,42 @@ void RemoteVolume::Impl::note_lock(const SetLock& set, Code code) {
   locks.note({}, lock);
 }
 
+// It may have made a file and opened it: the owner is asked again, to hear what is to be closed. Under the
+// same sequence what was made is answered as it was; else this makes nothing, having no name, and what is
+// still on its way does not, either.
+void RemoteVolume::Impl::give_up(const CallPointer& call, Reply reply, int64_t now_ns) {
+  auto& create = std::get<Create>(call->body);
+  create.name.clear();
+  create.unnamed = false;
+  call->given_up = call->maybe_run = true;
+  call->options.interrupted = nullptr;
+  call->interrupted_ns = 0;
+  call->deadline_ns = now_ns + kSessionSilence;
+  if (flying.erase(call) > 0) {
+    rpc.cancel(std::exchange(call->flight, 0));
+    put_back(call);
+  }
+  if (auto done = std::exchange(call->done, nullptr)) done({std::move(reply), {}});
+}
+
+// Nobody here has it open. Who is about to closes it later.
+void RemoteVolume::Impl::close_unused(InodeNumber inode) {
+  const auto wanted = [&](const CallPointer& call) { return opens(*call, inode); };
+  if (std::any_of(waiting.begin(), waiting.end(), wanted)) return;
+  if (std::any_of(flying.begin(), flying.end(), wanted)) return;
+  auto close = std::make_shared<Call>();
+  close->body = Close{{inode}};
+  close->closes = inode;
+  close->deadline_ns = loop.clock().now_ns() + kSessionSilence;
+  close->done = [](VolumeAnswer) {};
+  closing.push_back(inode);
+  ++pending;
+  admit(std::move(close));
+}
+
 void RemoteVolume::Impl::finish(const CallPointer& call, VolumeAnswer answer) {
   outstanding.erase(call->sequence);
+  if (call->closes != 0) closing.erase(std::find(closing.begin(), closing.end(), call->closes));
   if (std::holds_alternative<SetLock>(call->body)) --lock_calls;
   --pending;
   if (auto done = std::exchange(call->done, nullptr)) done(std::move(answer));
@@ -620,6 +693,12 @@ void RemoteVolume::Impl::tick() {
   waiting.insert(waiting.end(), parked.begin(), parked.end());
   parked.clear();
   for (auto& [call, reply] : over) {
+    const auto* create = std::get_if<Create>(&call->body);
+    const bool may_run = call->sequence != 0 && (call->flight != 0 || call->maybe_run);
+    if (create != nullptr && create->open && may_run && !call->given_up) {
+      give_up(call, std::move(reply), now_ns);
+      continue;
+    }
     if (flying.erase(call) > 0) {
       rpc.cancel(std::exchange(call->flight, 0));
     } else {
@@ -653,7 +732,7 @@ void RemoteVolume::Impl::renew(int64_t now_ns) {
              if (!impl || impl->attempt != of_attempt || impl->state != State::ready) return;
              auto reply = answer ? decode<Reply>(answer->body) : Result<Reply>(fail(answer.error()));
              if (!reply || reply->code == Code::not_owner) return impl->lost_owner("its session broke");
-             impl->see_verifier(reply->verifier);
+             impl->see_verifier(*reply);
              if (reply->code == Code::recalled) {  // it has started anew since
                impl->state = State::none;
                impl->waited_for = true;

@@ -4,14 +4,16 @@
 // again, under the same sequence, when its connection breaks or its owner restarts, until its deadline.
 //   no owner answers         waits, asks `locate` again, then Code::unreachable
 //   the owner has restarted  Hello, then again; a new verifier is told first
-//   the session has ended    a new one; a change whose outcome is not known then answers Code::unreachable
+//   the session has ended    Hello begins it anew; a change that was sent before and not answered then
+//                            answers Code::unreachable, since nobody knows whether it was made
 //   leases                   renewed every kLeaseRenewal as long as some were given and used lately; lost
 //   with
 //                            the session, the owner, or its restart
 //   locks                    said again to an owner that has restarted; renewed as leases are. Waiting for
 //                            one ends with its deadline only while the owner does not answer
 //   interrupted              at once what is not sent or only reads; a change on its way is given
-//                            kInterruptGrace for its answer
+//                            kInterruptGrace for its answer. What a Create has opened that was given up is
+//                            closed
 //
 // call() and poke() from any thread; callbacks on the loop's. Constructed and destroyed on the loop's
 // thread; what is unanswered then gets Code::closed. Bound: kMaxPendingCalls.
@@ -73,6 +75,7 @@ class RemoteVolume final : public VolumeClient {
   int64_t lease_until_ns() const override;
   bool may_buffer(InodeNumber) override { return false; }  // LeaseCache knows
   void on_new_verifier(std::function<void()> listener) override;
+  OwnersLog owners_log() const override;
 
  private:
   struct Impl;

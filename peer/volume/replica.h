@@ -20,7 +20,7 @@ class Replica {
   using Done = std::function<void(VolumeAnswer)>;
 
   virtual void execute(const Request& request, Payload payload, Done done) = 0;
-  // It is answered without waiting for a disk's flush or for bytes of chunks.
+  // It is answered without waiting for a disk's flush or for bytes of chunks, and soon.
   virtual bool executes_inline(const RequestBody& body, size_t payload_bytes) const = 0;
   // A Read whose bytes are in memory, and of which nobody has others buffered. What is not there is on its
   // way from the disk then.

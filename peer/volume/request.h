@@ -128,8 +128,9 @@ struct Sync {
 // Begins or renews a session and says what it holds open: after the owner restarted, or the mount came back.
 // A session begins with it, and says it again at least every kSessionRenewal; one that was silent for
 // kSessionSilence (kSessionGrace after the owner's restart) ends: its unlinked open files are freed, and its
-// changing requests answer Code::expired. Whoever gets that draws a new session. Code::recalled: the owner
-// has started anew since the last Hello; say it, then ask again.
+// changing requests answer Code::expired. Code::recalled: the owner has started anew since the last Hello.
+// After either: say it, then ask again. A session that had ended begins anew by it, under its name, so that
+// the owner knows what comes late; of what it asked before, nobody knows any more whether it was made.
 inline constexpr int64_t kSessionRenewal = int64_t(20) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionSilence = int64_t(300) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionGrace = int64_t(60) * 1000 * 1000 * 1000;
@@ -154,15 +155,27 @@ struct FileLock {
   }
 };
 
-struct Hello {  // -> verifier
+// Of the session, as the owner has it: when it began, there, and when the owner was started. With another
+// beginning than before it had ended in between.
+struct SessionMark {
+  int64_t began_ns = 0;
+  int64_t owner_ns = 0;
+  static constexpr auto fields() {
+    return std::tuple{field("b", &SessionMark::began_ns), field("o", &SessionMark::owner_ns)};
+  }
+};
+
+struct Hello {  // -> verifier, session
   static constexpr uint16_t kKind = 15;
   std::vector<InodeNumber> open;
   std::vector<FileLock> locks = {};  // held before: they are again, unless somebody else has them by now
   bool more = false;                 // another Hello follows, with more of both
-  bool renew = false;                // says nothing new: Code::recalled when the owner has started anew
+  bool renew = false;                // no greeting: Code::recalled when the owner has started anew
+  // The last that the session was told.
+  std::optional<SessionMark> known = {};
   static constexpr auto fields() {
     return std::tuple{field("o", &Hello::open), field("l", &Hello::locks), field("m", &Hello::more),
-                      field("r", &Hello::renew)};
+                      field("r", &Hello::renew), field("k", &Hello::known)};
   }
 };
 struct Goodbye {  // ends the session
@@ -519,11 +532,17 @@ struct Reply {
   std::optional<uint64_t> available_inodes;  // not from older owners
   uint64_t verifier = 0;  // drawn anew at each start of the owner after an unclean stop: a mount that sees a
                           // new one must send again what was not durable
+  // Of the owner's log: where it was when it answered; up to where it is known to be on disk. An owner that
+  // has started anew says, before and in its answer to Hello, which verifier was the one before, and what of
+  // the log it found.
+  uint64_t logged = 0, durable = 0, verifier_before = 0, recovered = 0;
   uint32_t payload_crc = 0;      // CRC-32C of the payload, from another peer: checked where it arrives
   uint8_t lease = 0;             // kLease...: what of this may be believed without asking again
   uint64_t lease_mark = 0;       // of the owner's grants, at this one
   uint64_t leases_lost = 0;      // a session that sees another number than before has lost its leases
   std::optional<FileLock> lock;  // GetLock
+  // Hello; not from older owners.
+  std::optional<SessionMark> session;
   static constexpr auto fields() {
     return std::tuple{field("c", &Reply::code),
                       field("m", &Reply::message),
@@ -544,11 +563,16 @@ struct Reply {
                       field("f", &Reply::available_bytes),
                       field("fi", &Reply::available_inodes),
                       field("y", &Reply::verifier),
+                      field("g", &Reply::logged),
+                      field("d", &Reply::durable),
+                      field("yb", &Reply::verifier_before),
+                      field("gr", &Reply::recovered),
                       field("h", &Reply::payload_crc),
                       field("l", &Reply::lease),
                       field("lm", &Reply::lease_mark),
                       field("ll", &Reply::leases_lost),
-                      field("lk", &Reply::lock)};
+                      field("lk", &Reply::lock),
+                      field("ss", &Reply::session)};
   }
 };
 

@@ -56,9 +56,18 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
     int64_t asked_ns = 0;
     Leases::Then forgotten;
   };
-  Recalls(Loop& loop_in, Rpc& rpc_in) : loop(loop_in), rpc(&rpc_in) {}
+  Recalls(Loop& loop_in, Rpc& rpc_in, Jobs& jobs_in) : loop(loop_in), rpc(&rpc_in), jobs(&jobs_in) {}
   Loop& loop;
-  Rpc* rpc;  // nullptr: the service is gone
+  Rpc* rpc;  // nullptr: the service is gone, and `jobs`
+  Jobs* jobs;
+
+  // What has waited for others to forget, and takes long. Any thread.
+  void run_apart(Leases::Then task) {
+    loop.post([self = shared_from_this(), task = std::move(task)] {
+      if (self->rpc == nullptr) return task();
+      self->jobs->run(task, {});
+    });
+  }
 
   // It is heard and did not forget: what its kernel was given has ended by itself at `at_ns`. Who was fenced
   // in between, for its silence, may have been leased anew.
@@ -103,9 +112,13 @@ VolumeService::VolumeService(Loop& loop, Rpc& rpc, VolumeSet& volumes, VolumeAcc
       volumes_(volumes),
       jobs_(loop),
       access_(std::move(access)),
-      recalls_(std::make_shared<Recalls>(loop, rpc)),
+      recalls_(std::make_shared<Recalls>(loop, rpc, jobs_)),
       old_leases_(loop),
       lock_tick_(loop) {
+  volumes_.run_apart_by([weak = std::weak_ptr(recalls_)](Leases::Then task) {
+    auto recalls = weak.lock();
+    recalls ? recalls->run_apart(std::move(task)) : task();
+  });
   wait_out_old_leases();
   tick_locks();
   rpc_.handle(kVolumeCall, Access::admitted,
@@ -213,8 +226,6 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
   request->session = session_of(caller.id, named);
   const bool limited = !access_.may_act || !access_.may_act(caller.id, 0);
   set_limited(request->session, limited);
-  if (auto* set = std::get_if<SetAttributes>(&request->body); set != nullptr && limited)
-    set->has_write_handle = false;
   if (request->leases && std::holds_alternative<Hello>(request->body))
     attach(caller.id, named, *request, replica);
   const auto* hello = std::get_if<Hello>(&request->body);

@@ -133,9 +133,19 @@ std::optional<VolumeAnswer> SoleReplica::look(const Request& request, bool cache
 }
 
 VolumeAnswer SoleReplica::finished(const Request& request, VolumeAnswer answer) {
-  answer.reply.verifier = verifier_;
-  answer.reply.leases_lost = leases_->lost(request.session);
+  identify(request.session, answer.reply);
+  if (std::holds_alternative<Hello>(request.body) || answer.reply.code == Code::recalled) {
+    answer.reply.verifier_before = verifier_before_;
+    answer.reply.recovered = recovered_index_;
+  }
   return answer;
+}
+
+void SoleReplica::identify(const SessionId& session, Reply& reply) const {
+  reply.verifier = verifier_;
+  reply.durable = durable_index_.load();
+  reply.logged = rows_->applied_index();
+  reply.leases_lost = leases_->lost(session);
 }
 
 std::optional<VolumeAnswer> SoleReplica::read_cached(const Request& request) {
@@ -179,11 +189,15 @@ void SoleReplica::after_taking_back(const Request& request, const Leases::Inodes
 Leases::Then SoleReplica::again(const Request& request, Payload payload, Done done, OpenTable::Wait wait) {
   auto kept =
       std::make_shared<std::tuple<Request, Payload, Done>>(request, std::move(payload), std::move(done));
-  return [this, self = weak_from_this().lock(), kept, wait = std::move(wait)] {
+  Leases::Then run = [this, self = weak_from_this().lock(), kept, wait = std::move(wait)] {
     auto& [asked, bytes, answered] = *kept;
     if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
     if (wait && closed_meanwhile(asked, wait)) return answered({error_reply(Code::cancelled), {}});
     execute(asked, std::move(bytes), std::move(answered));
+  };
+  return [this, kept, run = std::move(run)] {
+    if (parts_.run_apart && takes_steps(std::get<Request>(*kept).body)) return parts_.run_apart(run);
+    run();
   };
 }
 
@@ -223,7 +237,7 @@ bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes)
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<WriteScattered>(body) || std::holds_alternative<MakeJunction>(body) ||
            std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body) ||
-           std::holds_alternative<SetPolicy>(body));
+           std::holds_alternative<SetPolicy>(body) || takes_steps(body));
 }
 
 void SoleReplica::retire() {
@@ -231,6 +245,7 @@ void SoleReplica::retire() {
   std::scoped_lock lock(compact_mutex_, checkpoint_mutex_, apply_mutex_);
   retired_ = true;
   failed_ = true;
+  pause_.notify_all();
 }
 
 // This replica serves no more, or is asked before the session has said what it holds.
@@ -275,7 +290,10 @@ VolumeAnswer SoleReplica::answer(const Request& request, bool cached) {
 
 bool SoleReplica::holds(const Request& request, InodeNumber inode) const {
   if (request.who.uid == 0) return false;  // needs it for nothing
-  if (is_limited(request.session)) return false;
+  if (is_limited(request.session)) {       // but of what it could give itself any mode
+    const auto row = RowsView(*rows_->read()).inode(inode);
+    if (!row || row->uid != request.who.uid) return false;
+  }
   std::lock_guard lock(open_mutex_);
   return open_.holds(request.session, inode);
 }
@@ -453,7 +471,17 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
   return released;
 }
 
+namespace {
+Result<std::optional<SessionRow>> session_row(const ReadRows& rows, const SessionId& session) {
+  EFS_ASSIGN(const auto found, rows.get(kSessions, session_key(session)));
+  if (!found) return std::nullopt;
+  EFS_ASSIGN(const auto row, decode<SessionRow>(view(*found)));
+  return row;
+}
+}  // namespace
+
 Reply SoleReplica::hello(const Request& request, const Hello& body) {
+  Reply answer;
   if (!is_own_session(request.session)) {
     std::lock_guard lock(apply_mutex_);
     {
@@ -461,18 +489,23 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
       if (!open_.begin(request.session, parts_.clock.now_ns()))
         return error_reply(Code::overloaded, "the volume has too many sessions");
     }
-    auto row = rows_->read()->get(kSessions, session_key(request.session));
+    auto row = session_row(*rows_->read(), request.session);
     if (!row) return error_reply(std::move(row.error()));
-    if (*row && !body.renew) {
+    // It was there before this owner's start; who says so may have ended since.
+    const bool returns = body.known ? body.known->owner_ns != opened_time_ns_ : row->has_value();
+    if (returns && !body.renew) {
       std::lock_guard open_lock(open_mutex_);
       if (!open_.greeted(request.session)) open_.set_returning(request.session, true);
     }
     if (!*row) {
+      ++last_time_ns_;  // no two begin at one time, whatever the clock says
       Reply reply = propose_house(OpenSession{}, request.session);
       if (reply.code != Code::ok) return reply;
     }
+    answer.session = SessionMark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
   }
-  if (const size_t lost = locks_.claim(request.session, body.locks); lost > 0)
+  // Who may not act for everybody is believed what it may have been granted, no lock that is new here.
+  if (const size_t lost = locks_.claim(request.session, body.locks, is_limited(request.session)); lost > 0)
     parts_.logger.warning("volume {}: {} locks that a mount held are others' by now", charter_.number, lost);
   if (!body.more) locks_.claimed(request.session);
   std::lock_guard lock(open_mutex_);
@@ -487,7 +520,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
       leases_->expect_late(request.session, inode, row->ctime_ns >= opened_time_ns_);
   }
   if (!body.more && open_.returning(request.session)) open_.set_returning(request.session, false);
-  return {};
+  return answer;
 }
 
 Reply SoleReplica::goodbye(const Request& request) {
@@ -616,12 +649,13 @@ Status SoleReplica::has_room_for(const Allocate& request) const {
   return fail(Code::no_space);
 }
 
+Status SoleReplica::make_room_in_memory() {
+  return rows_->dirty_bytes() > kMaxDirtyBytes ? checkpoint() : Status{};
+}
+
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
   if (auto room = has_room_for(request); !room) return error_reply(std::move(room.error()));
-  if (rows_->dirty_bytes() > kMaxDirtyBytes) {
-    auto status = checkpoint();
-    if (!status) return error_reply(std::move(status.error()));
-  }
+  if (auto room = make_room_in_memory(); !room) return error_reply(std::move(room.error()));
   Pins pins(*this);
   Operation operation;
   auto prepare = [&](const auto& body) -> Status {
@@ -640,9 +674,13 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   operation.sequence = request.sequence;
   operation.acknowledged = request.acknowledged;
   if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
+  if (auto* set = std::get_if<SetAttributes>(&operation.body); set && is_limited(request.session))
+    set->has_write_handle &= operation.held;
   if (const auto* copy = std::get_if<CopyRange>(&operation.body); copy && operation.held)
     operation.held = may_have_open(request, copy->from);
   const PackedBytes packed = pack_carried(operation.body);
+  if (auto stepped = take_steps(operation, request, changed); !stepped)
+    return error_reply(std::move(stepped.error()));
   Reply reply;
   {
     std::lock_guard lock(apply_mutex_);

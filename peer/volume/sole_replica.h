@@ -10,6 +10,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <mutex>
 
@@ -40,6 +41,8 @@ struct ReplicaParts {
   std::function<uint64_t()> free_bytes;  // of the disk of log and metadata; empty: without limit
   uint64_t reserved_bytes = 0;           // of these, for what needs no more room
   int64_t opened_ns = 0;  // when it was begun to open the volumes: whoever served them before was gone
+  // Runs what takes long and comes up where nobody may wait (a loop). Empty: it is run there.
+  std::function<void(Leases::Then)> run_apart;
 };
 
 // One record of this volume in the log.
@@ -146,6 +149,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // `cached`: a Read answers Code::uncached instead of waiting for a disk.
   std::optional<VolumeAnswer> look(const Request& request, bool cached);
   VolumeAnswer finished(const Request& request, VolumeAnswer answer);
+  void identify(const SessionId& session, Reply& reply) const;  // which run of this owner, how far its log is
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
@@ -172,6 +176,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Reply hello(const Request& request, const Hello& hello);
   Reply goodbye(const Request& request);
   Reply change(const Request& request, Payload payload, Changes& changes);
+  Status make_room_in_memory();
   Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
   PackedBytes pack_carried(const OperationBody& body) const;
   // Bytes of a write that cost no more than a copy: the rest is packed, and not on a loop.
@@ -193,7 +198,15 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
     return is_own_session(session) || open_.known(session);
   }
 
+  // steps.cc
+  bool takes_steps(const RequestBody& body) const;
+  Status take_steps(Operation& operation, const Request& request, Changes& changed);
+  bool step(const Operation& operation, const Request& request, OperationBody part);
+  bool would_be_made(const Operation& operation, const Request& request);
+  void pause_between_steps();
+
   // propose.cc; all with apply_mutex_ held
+  std::optional<Reply> refused(const Operation& operation, const Request& request);
   Reply propose(Operation operation, const PackedBytes& packed, const Request& request, Changes& changes);
   Reply raise_level(const OperationBody& body);
   Reply propose_house(OperationBody body, const SessionId& session = {});
@@ -222,7 +235,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   const ReplicaParts parts_;
   const std::unique_ptr<MetaStore> rows_;
   VolumeCharter charter_;
-  uint64_t verifier_ = 0;
+  uint64_t verifier_ = 0, verifier_before_ = 0;  // before: 0 where the last stop was clean
   uint64_t recovered_index_ = 0;
   int64_t old_leases_until_ns_ = 0;
   int64_t opened_time_ns_ = 0;  // what changes since this owner's start are stamped with is no less
@@ -254,6 +267,10 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   std::vector<std::pair<SessionId, InodeNumber>> unclaimed_;  // upkeep's thread: orphans of before this start
   int64_t unclaimed_until_ns_ = 0;
+  int64_t last_expiry_ns_ = 0;  // expire_sessions() ran
+
+  std::mutex pause_mutex_;
+  std::condition_variable pause_;  // retired_
 
   std::atomic<bool> sweeping_{false};  // upkeep's thread: where the sweep stands
   std::optional<ChunkId> sweep_after_;

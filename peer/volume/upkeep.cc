@@ -8,7 +8,8 @@ namespace efs {
 
 namespace {
 constexpr size_t kSweepBatch = 256;
-}
+constexpr int64_t kLongestPause = kSessionSilence / 10;  // more than that this process did not run
+}  // namespace
 
 bool SoleReplica::checkpoint_due(int64_t now_ns) const {
   const uint64_t transactions = rows_->dirty_transactions();
@@ -90,7 +91,9 @@ bool SoleReplica::expire_sessions() {
     std::lock_guard lock(apply_mutex_);
     {
       std::lock_guard open_lock(open_mutex_);
-      end.sessions = open_.silent(parts_.clock.now_ns() - kSessionSilence);
+      const int64_t now_ns = parts_.clock.now_ns();
+      if (now_ns - std::exchange(last_expiry_ns_, now_ns) > kLongestPause) open_.heard_all(now_ns);
+      end.sessions = open_.silent(now_ns - kSessionSilence);
       for (const SessionId& session : end.sessions) open_.end(session);
     }
     for (const SessionId& session : end.sessions) leases_->expire(session);

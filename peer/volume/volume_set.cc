@@ -95,8 +95,21 @@ ReplicaParts VolumeSet::replica_parts() {
     const auto space = parts_.files.space(options_.log_directory);
     return space ? space->free_bytes : UINT64_MAX;
   };
-  return {parts_.clock, parts_.random, parts_.logger,           parts_.chunks,
-          log_.get(),   free_bytes,    options_.reserved_bytes, opened_ns_};
+  auto run_apart = [this](const Leases::Then& task) {
+    std::function<void(Leases::Then)> run;
+    {
+      std::shared_lock lock(mutex_);
+      run = run_apart_;
+    }
+    run ? run(task) : task();
+  };
+  return {parts_.clock, parts_.random,           parts_.logger, parts_.chunks, log_.get(),
+          free_bytes,   options_.reserved_bytes, opened_ns_,    run_apart};
+}
+
+void VolumeSet::run_apart_by(std::function<void(Leases::Then)> run) {
+  std::lock_guard lock(mutex_);
+  run_apart_ = std::move(run);
 }
 
 Status VolumeSet::start() {

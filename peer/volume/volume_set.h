@@ -60,6 +60,9 @@ class VolumeSet {
   Log& log() { return *log_; }
   ChunkStore& chunks() { return parts_.chunks; }
 
+  // What takes long and comes up where nobody may wait is run so from now on.
+  void run_apart_by(std::function<void(Leases::Then)> run);
+
   // Everything answered before is durable, in every volume.
   Status sync();
   // Checkpoints all and closes the log cleanly. Nothing may be executing or come afterwards.
@@ -77,9 +80,10 @@ class VolumeSet {
   const VolumeSetOptions options_;
   const int64_t opened_ns_;
   std::unique_ptr<Log> log_;
-  mutable std::shared_mutex mutex_;  // the two below
+  mutable std::shared_mutex mutex_;  // the three below
   std::map<VolumeId, std::shared_ptr<SoleReplica>> volumes_;
   std::vector<std::pair<VolumeId, Error>> failures_;
+  std::function<void(Leases::Then)> run_apart_;
 };
 
 }  // namespace efs

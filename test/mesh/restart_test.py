@@ -121,6 +121,22 @@ class Kills(unittest.TestCase):
                 peer.stop()
                 peer.check()
 
+    def test_what_others_wrote_before_the_owner_was_killed(self):
+        """A mount has bytes there that it does not know to be on disk; another writes over them, and syncs."""
+        with Mesh(3) as m:
+            with open(m[1].path("f"), "wb+", buffering=0) as first:
+                first.write(b"1" * 8192)
+                os.close(os.dup(first.fileno()))  # sends them
+                with open(m[2].path("f"), "rb+", buffering=0) as second:
+                    second.write(b"2" * 4096)
+                    os.fsync(second.fileno())
+                m[0].kill()
+                m[0].run()
+                os.fsync(first.fileno())
+                for peer in m.peers:
+                    with open(peer.path("f"), "rb") as file:
+                        self.assertEqual(file.read(), b"2" * 4096 + b"1" * 4096, peer.name)
+
 
 class Stopping(unittest.TestCase):
     def test_with_dirty_data_and_its_owner_away(self):

@@ -14,7 +14,7 @@ namespace efs {
 inline constexpr size_t kMaxBytesInLog = 64 << 10;     // content up to this size travels in the operation
 inline constexpr size_t kMaxHolders = 1024;            // sessions a volume keeps at a time
 inline constexpr size_t kMaxResultsPerSession = 4096;  // unacknowledged results that a session may leave
-inline constexpr uint64_t kExtentsPerStep = 2048;      // extents of a deleted file freed by one operation
+inline constexpr uint64_t kExtentsPerStep = 2048;      // of a file: what one operation frees or cuts
 inline constexpr size_t kChunksPerStep = 1024;         // chunks freed by one operation
 inline constexpr uint64_t kInodeBlock = 1 << 16;       // numbers reserved at a time
 

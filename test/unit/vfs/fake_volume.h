@@ -19,7 +19,8 @@ class FakeVolume : public VolumeClient {
   std::function<Code(const RequestBody&)> refuse;  // before anything is done
   std::deque<std::function<void()>> queue;
   Bytes content, durable;  // durable: what survives lose_power()
-  uint64_t change = 1, verifier = 7;
+  uint64_t change = 1, verifier = 7, logged = 0;
+  OwnersLog log{7};
   std::vector<RequestBody> seen;
   std::vector<bool> late;                                      // of those
   std::map<std::pair<InodeNumber, std::string>, Reply> names;  // Lookup
@@ -53,8 +54,13 @@ class FakeVolume : public VolumeClient {
   }
   void lose_power() {
     content = durable;
-    ++verifier;
+    restart(log.durable);
     change += 100;
+  }
+  // `found`: of its log.
+  void restart(uint64_t found) {
+    log = {verifier + 1, 0, verifier, found};
+    ++verifier;
   }
 
   void poke() override {}
@@ -66,6 +72,7 @@ class FakeVolume : public VolumeClient {
   int64_t lease_until_ns() const override { return lease_until; }
   bool may_buffer(InodeNumber) override { return exclusive; }
   void on_new_verifier(std::function<void()>) override {}
+  OwnersLog owners_log() const override { return log; }
 
   Attributes attributes() const {
     Attributes file;
@@ -83,6 +90,7 @@ class FakeVolume : public VolumeClient {
     if (down) reply.reply.code = Code::unreachable;
     if (refuse && reply.reply.code == Code::ok) reply.reply.code = refuse(body);
     if (reply.reply.code != Code::ok) return reply;
+    reply.reply.logged = ++logged;
     std::visit([&](const auto& one) { apply(one, payload, reply); }, body);
     if (shape) shape(body, reply.reply);
     return reply;
@@ -92,7 +100,7 @@ class FakeVolume : public VolumeClient {
     content.resize(std::max<size_t>(content.size(), offset + payload.size()));
     std::copy(payload.begin(), payload.end(), content.begin() + ptrdiff_t(offset));
     ++change;
-    if (write.durable) durable = content;
+    if (write.durable) sync();
     reply.reply.offset = offset;
     reply.reply.attributes = attributes();
   }
@@ -108,7 +116,7 @@ class FakeVolume : public VolumeClient {
     }
     ordered &= at == payload.size() && at <= kMaxWrite && write.pieces.size() <= kWritePieces;
     ++change;
-    if (write.durable) durable = content;
+    if (write.durable) sync();
     reply.reply.attributes = attributes();
   }
   void apply(const Read& read, ByteView, VolumeAnswer& reply) {
@@ -137,7 +145,11 @@ class FakeVolume : public VolumeClient {
     }
   }
   void apply(const ReadLink& link, ByteView, VolumeAnswer& reply) { reply.reply.text = links[link.inode]; }
-  void apply(const Sync&, ByteView, VolumeAnswer&) { durable = content; }
+  void apply(const Sync&, ByteView, VolumeAnswer&) { sync(); }
+  void sync() {
+    durable = content;
+    log.durable = logged;
+  }
   template <typename Other>
   void apply(const Other&, ByteView, VolumeAnswer& reply) {
     reply.reply.attributes = attributes();

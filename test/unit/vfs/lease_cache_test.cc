@@ -496,6 +496,7 @@ BOOST_AUTO_TEST_CASE(the_owner_is_told_of_opens_before_a_recall_is_answered) {
   auto answered = mount.recall({kFile, false, false, {}});
   BOOST_REQUIRE(mount.last<Hello>());
   BOOST_TEST(mount.last<Hello>()->open == std::vector<InodeNumber>{kFile});
+  BOOST_TEST(mount.last<Hello>()->renew);  // an owner that has started anew wants to hear of locks first
   BOOST_TEST(mount.told.empty());
   mount.volume->step();
   mount.forget();

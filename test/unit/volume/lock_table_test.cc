@@ -336,13 +336,17 @@ BOOST_AUTO_TEST_CASE(after_a_restart_those_who_held_come_first) {
   set(3, 1);
   bool found = false;
   locks.get(session_of(3), {{7, false, 1, R, 0, 0, 0}}, [&](Reply reply) { found = reply.lock.has_value(); });
-  BOOST_TEST(locks.claim(session_of(1), {{7, false, 1, W, 0, 0, 0}}) == 0u);
+  BOOST_TEST(locks.claim(session_of(1), {{7, false, 1, W, 0, 0, 0}}, true) == 0u);
+  BOOST_TEST(locks.claim(session_of(5), {{8, false, 1, W, 0, 0, 0}}, true) == 0u);  // was not there before
   locks.claimed(session_of(1));
   BOOST_TEST(answers.empty());
   BOOST_TEST(locks.claim(session_of(2), {{7, false, 1, W, 0, 0, 0}}) == 1u);
   locks.claimed(session_of(2));
   BOOST_TEST((answers == std::vector<Code>{Code::conflict, Code::ok}));
   BOOST_TEST(found);
+  bool taken = false;
+  locks.get(session_of(3), {{8, false, 1, R, 0, 0, 0}}, [&](Reply reply) { taken = reply.lock.has_value(); });
+  BOOST_TEST(!taken);
   // Who does not come is waited for no longer than kLockGrace; who gives up is not.
   locks.expect({session_of(4)});
   answers.clear();

@@ -57,6 +57,16 @@ struct RemotePair {
     remote = std::make_unique<RemoteVolume>(runtime.loop, *mount_rpc, random, locator, owner.id, 3,
                                             60 * kSecond, router);
   }
+  // What is under way is lost, and the mount finds no way.
+  void cut_off() {
+    mount_rpc->drop(peer_id_of(keys[0].public_key()));
+    simulator.run_for(3 * kSecond);
+  }
+  void reconnect() {
+    mount_rpc->set_route(peer_id_of(keys[0].public_key()), {*Address::parse("10.0.0.1:7400")});
+  }
+  // The mount is not heard while the owner's time passes.
+  void end_session() { owner.pass(kSessionSilence + kMinute); }
   std::shared_ptr<std::optional<VolumeAnswer>> begin(RequestBody body, Payload payload = {},
                                                      VolumeClient::Options options = {},
                                                      Credentials who = user(0)) {
@@ -210,11 +220,131 @@ BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
   BOOST_TEST(pair.call(GetAttributes{made.attributes.inode}).reply.code == Code::ok);
 }
 
-BOOST_AUTO_TEST_CASE(an_ended_session_is_replaced) {
+BOOST_AUTO_TEST_CASE(an_ended_session_begins_anew) {
   RemotePair pair;
   BOOST_TEST(pair.call(pair.create("a")).reply.code == Code::ok);
-  pair.owner.pass(kSessionSilence + kMinute);
+  pair.end_session();
   BOOST_TEST(pair.call(pair.create("b")).reply.code == Code::ok);
+  BOOST_TEST(pair.call(pair.create("b")).reply.code == Code::exists);
+}
+
+// Whether the owner tells it, or it says Hello before that.
+BOOST_AUTO_TEST_CASE(what_is_late_after_the_sessions_end_undoes_nothing) {
+  for (const bool cut : {false, true}) {
+    RemotePair pair;
+    pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+    int lost = 0;
+    pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+    const Reply made = pair.call(pair.create("f", true)).reply;
+    BOOST_TEST((made.lease & kLeaseExclusive) != 0);
+    const InodeNumber inode = made.attributes.inode;
+    if (cut) pair.cut_off();
+    pair.end_session();
+    BOOST_TEST(pair.owner.write(inode, 0, "new").code == Code::ok);
+    if (cut) pair.reconnect();
+    Write write;
+    write.inode = inode;
+    VolumeClient::Options late;
+    late.late = true;
+    BOOST_TEST(pair.wait(pair.begin(write, to_bytes(view("old")), late)).reply.code == Code::io);
+    BOOST_TEST(pair.owner.read(inode) == "new");
+    BOOST_TEST(lost > 0);
+    BOOST_TEST(pair.call(DropLeases{{inode}, 0, false}).reply.code == Code::ok);  // it has sent all
+    BOOST_TEST(pair.wait(pair.begin(write, to_bytes(view("now")), late)).reply.code == Code::ok);
+  }
+}
+
+// What may have run does not run again; what was not sent before does.
+BOOST_AUTO_TEST_CASE(what_was_not_answered_before_the_sessions_end_is_not_repeated) {
+  RemotePair pair;
+  const InodeNumber inode = pair.owner.make("f");
+  const auto size = [&] { return pair.owner.call(GetAttributes{inode}).reply.attributes.size; };
+  BOOST_TEST(pair.call(Open{inode, W_OK}).reply.code == Code::ok);
+  Write write;
+  write.inode = inode;
+  write.append = true;
+  const auto lost = pair.begin(write, to_bytes(view("abc")));
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return size() == 3; }, kSecond));
+  BOOST_REQUIRE(!lost->has_value());
+  pair.cut_off();
+  const auto later = pair.begin(write, to_bytes(view("de")));
+  pair.end_session();
+  BOOST_TEST(!lost->has_value());
+  pair.reconnect();
+  BOOST_TEST(pair.wait(lost).reply.code == Code::unreachable);
+  BOOST_TEST(pair.wait(later).reply.code == Code::ok);
+  BOOST_TEST(size() == 5u);
+}
+
+namespace {
+struct Interruptible : VolumeClient::Options {
+  Interruptible() { interrupted = std::make_shared<std::atomic<bool>>(false); }
+  VolumeAnswer interrupt(RemotePair& pair, const std::shared_ptr<std::optional<VolumeAnswer>>& call) {
+    *interrupted = true;
+    pair.remote->poke();
+    return pair.wait(call);
+  }
+};
+}  // namespace
+
+// Its answer comes late, or never and is asked for again.
+BOOST_AUTO_TEST_CASE(what_a_create_has_opened_that_was_given_up_is_closed) {
+  for (const bool lost : {false, true}) {
+    RemotePair pair;
+    pair.call(Lookup{kRootInode, "x"});
+    const auto files = [&] { return pair.owner.call(Usage{}).reply.usage.files; };
+    Create create = pair.create("", true);
+    create.unnamed = true;
+    Interruptible options;
+    const auto call = pair.begin(create, {}, options);
+    BOOST_REQUIRE(pair.simulator.run_until([&] { return files() == 2; }, kSecond));
+    BOOST_REQUIRE(!call->has_value());
+    lost ? pair.cut_off() : pair.simulator.set_partition("10.0.0.2", 1);
+    BOOST_TEST(options.interrupt(pair, call).reply.code == Code::interrupted);
+    BOOST_TEST(files() == 2u);
+    lost ? pair.reconnect() : pair.simulator.set_partition("10.0.0.2", 0);
+    BOOST_TEST(pair.simulator.run_until([&] { return files() == 1; }, 30 * kSecond), "closed");
+    BOOST_TEST(pair.call(pair.create("f")).reply.created);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_create_that_was_given_up_makes_nothing_later) {
+  RemotePair pair;
+  pair.call(Lookup{kRootInode, "x"});
+  pair.stop_owner();
+  Interruptible options;
+  const auto call = pair.begin(pair.create("f", true), {}, options);
+  pair.simulator.run_for(5 * kSecond);
+  BOOST_TEST(options.interrupt(pair, call).reply.code == Code::interrupted);
+  pair.start_owner();
+  BOOST_TEST(pair.call(Lookup{kRootInode, "f"}).reply.code == Code::not_found);
+  pair.simulator.run_for(5 * kSecond);
+  BOOST_TEST((pair.owner.lookup("f") == Code::not_found));
+}
+
+// Another program of the mount has opened the file before the answer came.
+BOOST_AUTO_TEST_CASE(what_others_have_opened_meanwhile_stays_open) {
+  RemotePair pair;
+  const SessionId other{9, 9};
+  bool answers = false;
+  Leases::Then forgotten;
+  Leases& leases = pair.owner.replica->leases();
+  leases.attach(other, [&](const Recall&, Leases::Then then) { answers ? then() : forgotten.swap(then); });
+  BOOST_REQUIRE(leases.share(other, kRootInode, true));
+  Interruptible options;
+  const auto call = pair.begin(pair.create("f", true), {}, options);
+  pair.simulator.run_for(kSecond);
+  BOOST_REQUIRE(forgotten);
+  BOOST_TEST(options.interrupt(pair, call).reply.code == Code::interrupted);
+  const InodeNumber inode = pair.owner.call(Lookup{kRootInode, "f"}).reply.attributes.inode;
+  BOOST_TEST(pair.call(Open{inode, R_OK}).reply.code == Code::ok);
+  answers = true;
+  forgotten();
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(pair.owner.call(Unlink{kRootInode, "f", false}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(GetAttributes{inode}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(Close{{inode}}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(GetAttributes{inode}).reply.code == Code::stale);
 }
 
 BOOST_AUTO_TEST_CASE(calls_end_when_nobody_answers) {

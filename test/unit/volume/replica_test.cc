@@ -1,6 +1,7 @@
 // A volume's sole owner: what is kept across kills, restarts and power loss; sessions; freeing.
 #include "fixture.h"
 #include "peer/base/hash.h"
+#include "peer/volume/session_trust.h"
 
 using namespace efs;
 using namespace efs::test;
@@ -471,6 +472,61 @@ BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   BOOST_TEST(peer.as(mount, 3, create).reply.code == Code::expired);
 }
 
+BOOST_AUTO_TEST_CASE(an_owner_that_did_not_run_hears_everybody_first) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  peer.as(mount, 0, Hello{});
+  peer.pass(kSecond);
+  peer.stand_still(2 * kSessionSilence);
+  BOOST_TEST(peer.as(mount, 0, Sync{}).reply.code == Code::ok);
+  peer.stand_still(2 * kSessionSilence);
+  peer.pass(kSessionSilence + kMinute);
+  BOOST_TEST(peer.as(mount, 0, Sync{}).reply.code == Code::recalled);
+}
+
+// As git makes its objects: whoever may not act for everybody makes a file that nobody may write, and writes
+// it. What others own is not believed to be open.
+BOOST_AUTO_TEST_CASE(who_acts_for_some_users_holds_open_what_is_theirs) {
+  TestPeer peer;
+  SetAttributes shared;
+  shared.inode = kRootInode;
+  shared.mode = 0777;
+  peer.call(shared);
+  SessionId mount{9, 9};
+  set_limited(mount, true);
+  peer.as(mount, 0, Hello{});
+  const auto as = [&](uint32_t uid, uint64_t sequence, RequestBody body, Payload payload = {}) {
+    Request request;
+    request.session = mount;
+    request.sequence = sequence;
+    request.acknowledged = 1;
+    request.who = user(uid);
+    request.body = std::move(body);
+    VolumeAnswer out;
+    peer.replica->execute(request, std::move(payload), [&](VolumeAnswer answer) { out = std::move(answer); });
+    return out;
+  };
+  Create create;
+  create.parent = kRootInode;
+  create.name = "object";
+  create.mode = 0100444;
+  create.open = true;
+  const InodeNumber file = as(1000, 1, create).reply.attributes.inode;
+  Write write;
+  write.inode = file;
+  BOOST_TEST(as(1000, 2, write, to_bytes(view("blob"))).reply.code == Code::ok);
+  BOOST_TEST(as(1001, 3, write, to_bytes(view("evil"))).reply.code == Code::access_denied);
+  SetAttributes shorten;
+  shorten.inode = file;
+  shorten.size = 2;
+  shorten.has_write_handle = true;
+  BOOST_TEST(as(1001, 4, shorten).reply.code == Code::access_denied);
+  BOOST_TEST(as(1000, 5, shorten).reply.code == Code::ok);
+  BOOST_TEST(peer.read(file, 0, 9) == "bl");
+  as(1000, 0, Close{{file}});
+  BOOST_TEST(as(1000, 6, write, to_bytes(view("more"))).reply.code == Code::access_denied);
+}
+
 // What a mount repeats after a restart comes before what is new, or not at all.
 BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
   for (const bool in_time : {true, false}) {
@@ -518,6 +574,41 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
     BOOST_TEST(content() == "now");
     peer.as(mount, 0, DropLeases{{file}, 0, false});  // it has sent all
     BOOST_TEST((*write(mount, 4, true, "new") == Code::ok));
+  }
+}
+
+// Nor does what comes from a mount whose session has ended, too, since the restart.
+BOOST_AUTO_TEST_CASE(who_is_back_after_a_restart_and_its_sessions_end_is_late) {
+  for (const bool ended : {false, true}) {
+    TestPeer peer;
+    const SessionId mount{9, 9};
+    const InodeNumber file = peer.make("a");
+    const auto first = peer.as(mount, 0, Hello{}).reply.session;
+    BOOST_REQUIRE(first);
+    BOOST_TEST(peer.as(mount, 0, Open{file, W_OK}).reply.code == Code::ok);
+    BOOST_TEST((peer.as(mount, 0, Hello{{file}}).reply.session == first));
+    peer.kill();
+    if (ended) peer.pass(kSessionSilence + kMinute);
+    BOOST_TEST(peer.write(file, 0, "new").code == Code::ok);
+    Hello back{{file}};
+    back.known = first;
+    const auto again = peer.as(mount, 0, back).reply.session;
+    BOOST_REQUIRE(again);
+    BOOST_TEST((again->began_ns != first->began_ns) == ended);
+    BOOST_TEST(again->owner_ns != first->owner_ns);
+    Request request;
+    request.volume = peer.id;
+    request.session = mount;
+    request.sequence = request.acknowledged = 1;
+    request.late = true;
+    Write write;
+    write.inode = file;
+    request.body = write;
+    std::optional<Code> code;
+    peer.replica->execute(request, to_bytes(view("old")),
+                          [&](VolumeAnswer answer) { code = answer.reply.code; });
+    BOOST_TEST((code == Code::io));
+    BOOST_TEST(peer.read(file) == "new");
   }
 }
 
