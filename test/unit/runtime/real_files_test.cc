@@ -53,7 +53,7 @@ BOOST_AUTO_TEST_CASE(what_is_not_in_memory_is_not_waited_for) {
   TemporaryDirectory directory;
   const std::string path = directory / "file";
   auto file = *real_files().open(path, OpenMode::create_new);
-  const Bytes bytes(64 << 10, 7);
+  const Bytes bytes(16 << 20, 7);  // more than the system reads ahead at once, however quick the disk is
   BOOST_REQUIRE(file->write(0, bytes));
   Bytes out(bytes.size() + 1);
   BOOST_TEST(*file->read_cached(0, out) == bytes.size());
