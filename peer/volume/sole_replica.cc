@@ -133,16 +133,17 @@ std::optional<VolumeAnswer> SoleReplica::look(const Request& request, bool cache
 }
 
 VolumeAnswer SoleReplica::finished(const Request& request, VolumeAnswer answer) {
-  identify(request.session, answer.reply);
-  if (std::holds_alternative<Hello>(request.body) || answer.reply.code == Code::recalled) {
-    answer.reply.verifier_before = verifier_before_;
-    answer.reply.recovered = recovered_index_;
-  }
+  identify(request.session, answer.reply, std::holds_alternative<Hello>(request.body));
   return answer;
 }
 
-void SoleReplica::identify(const SessionId& session, Reply& reply) const {
+void SoleReplica::identify(const SessionId& session, Reply& reply, bool greeted) const {
   reply.verifier = verifier_;
+  // Whatever a mount first hears of a new run by.
+  if (greeted || reply.code == Code::recalled || reply.code == Code::expired) {
+    reply.verifier_before = verifier_before_;
+    reply.recovered = recovered_index_;
+  }
   reply.durable = durable_index_.load();
   reply.logged = rows_->applied_index();
   reply.leases_lost = leases_->lost(session);

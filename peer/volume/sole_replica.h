@@ -149,7 +149,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // `cached`: a Read answers Code::uncached instead of waiting for a disk.
   std::optional<VolumeAnswer> look(const Request& request, bool cached);
   VolumeAnswer finished(const Request& request, VolumeAnswer answer);
-  void identify(const SessionId& session, Reply& reply) const;  // which run of this owner, how far its log is
+  // Says which run of this owner answers, and how far its log is.
+  void identify(const SessionId& session, Reply& reply, bool greeted = false) const;
   void after_taking_back(const Request& request, const Leases::Inodes& about, Payload payload, Done done);
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);

@@ -577,6 +577,32 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
   }
 }
 
+// By whatever it hears first: what is not lost is not sent again.
+BOOST_AUTO_TEST_CASE(a_new_run_says_what_it_has_found_of_the_log) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  const InodeNumber file = peer.make("a");
+  const Reply before = peer.as(mount, 0, Hello{}).reply;
+  SetAttributes set;
+  set.inode = file;
+  set.mode = 0600;
+  const Reply written = peer.as(mount, 1, set).reply;
+  BOOST_TEST(written.logged > before.logged);
+  BOOST_TEST(written.durable < written.logged);
+  BOOST_TEST(peer.as(mount, 0, Sync{}).reply.durable >= written.logged);
+  peer.kill();
+  const auto tells = [&](const VolumeAnswer& answer, Code code) {
+    BOOST_TEST((answer.reply.code == code));
+    BOOST_TEST(answer.reply.verifier != before.verifier);
+    BOOST_TEST(answer.reply.verifier_before == before.verifier);
+    BOOST_TEST(answer.reply.recovered >= written.logged);
+  };
+  tells(peer.as(mount, 0, GetAttributes{file}), Code::recalled);
+  tells(peer.as(mount, 0, GetLock{{file, false, 1, kReadLock, 0, 0, 0}}), Code::recalled);
+  tells(peer.as(SessionId{8, 8}, 1, set), Code::expired);
+  tells(peer.as(mount, 0, Hello{}), Code::ok);
+}
+
 // Nor does what comes from a mount whose session has ended, too, since the restart.
 BOOST_AUTO_TEST_CASE(who_is_back_after_a_restart_and_its_sessions_end_is_late) {
   for (const bool ended : {false, true}) {
