@@ -63,7 +63,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
   auto apply = [request, node, body, file] {
     auto client = request->session().client(node);
     request->session().call(request, client, body, [request, client, body, file](VolumeAnswer& answer) {
-      if (file) file->own_change(answer.reply.attributes);
+      if (file) file->own_change(answer.reply);
       if (file && body.size) file->forget_written(*body.size, UINT64_MAX);
       // The kernel takes these attributes as they are, also when news has overtaken them: not to be kept.
       request->session().reply_attributes(request, client, answer.reply.attributes, 0);

@@ -289,15 +289,18 @@ void start(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, fuse_file
 // The kernel keeps the listing: at the owner it is told of every change, elsewhere as long as it is leased.
 void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
   auto session = session_of(req);
+  uint64_t names_lost = 0;
   if (auto client = session->client(node)) {
     const uint64_t key = listing_key(node);
     session->given.give(key, session->given.now(), session->background.clock().now_ns(), kForLong);
+    names_lost = session->names_lost_and_told(*client);
     auto* cache = client->local() ? nullptr : static_cast<LeaseCache*>(client.get());
     info->cache_readdir = 1;
     info->keep_cache = session->notifier.overflows() == 0 && (!cache || cache->keep_listing(inode_of(node)));
   }
   auto handle = std::make_unique<DirectoryHandlePtr>(std::make_shared<DirectoryHandle>());
   (*handle)->no_atime = (info->flags & O_NOATIME) != 0;
+  (*handle)->names_lost = names_lost;
   info->fh = reinterpret_cast<uint64_t>(handle.get());
   if (fuse_reply_open(req, info) == 0) handle.release();
 }
@@ -314,10 +317,14 @@ void op_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   fuse_reply_err(req, 0);
 }
 
-void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int, fuse_file_info*) {
+void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int, fuse_file_info* info) {
   auto request = begin(req);
-  request->session().call(request, node, Sync{inode_of(node)},
-                          [request](VolumeAnswer&) { request->error(0); });
+  const DirectoryHandlePtr handle = *reinterpret_cast<DirectoryHandlePtr*>(info->fh);
+  auto client = request->session().client(node);
+  request->session().call(request, client, Sync{inode_of(node)}, [request, client, handle](VolumeAnswer&) {
+    const bool lost = request->session().lost_names(*client, handle->names_lost);
+    request->error(lost ? EIO : 0);
+  });
 }
 
 }  // namespace

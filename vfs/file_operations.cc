@@ -149,7 +149,11 @@ void truncate_opened(const RequestPtr& request, const std::shared_ptr<OpenFile>&
   auto client = file->client();
   client->call(request->who(), body, {}, request->options(),
                [request, file, then = std::move(then)](VolumeAnswer answer) {
-                 if (answer.reply.code == Code::ok) return then(answer.reply.attributes);
+                 if (answer.reply.code == Code::ok) {
+                   file->own_change(answer.reply);
+                   file->forget_written(0, UINT64_MAX);
+                   return then(answer.reply.attributes);
+                 }
                  request->session().files->release(file);
                  request->error(answer.reply.code);
                });
@@ -288,7 +292,7 @@ void clear_suid_and_write(const RequestPtr& request, const HandlePtr& handle, By
   auto client = handle->file->client();
   request->session().call(request, client, clear,
                           [request, handle, bytes = std::move(bytes), how](VolumeAnswer& answer) {
-                            handle->file->own_change(answer.reply.attributes);
+                            handle->file->own_change(answer.reply);
                             request->session().notifier.inode(handle->file->node(), false);
                             write(request, handle, bytes, how);
                           });
@@ -303,7 +307,7 @@ void drop_capability_and_write(const RequestPtr& request, const HandlePtr& handl
                [request, handle, file, news = file->attribute_news(), bytes = std::move(bytes),
                 how](VolumeAnswer answer) {
                  if (answer.reply.code == Code::ok) {
-                   file->own_change(answer.reply.attributes);
+                   file->own_change(answer.reply);
                  } else if (answer.reply.code == Code::no_attribute) {
                    file->note_no_capability(news);
                  } else {
@@ -398,7 +402,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
   file->flush([request, node, file, body](Code code) {
     if (code != Code::ok) return void(request->error(code));
     request->session().call(request, node, body, [request, file, body](VolumeAnswer& answer) {
-      file->own_change(answer.reply.attributes);
+      file->own_change(answer.reply);
       if (body.punch || body.zero) file->forget_written(body.offset, body.length);
       request->error(0);
     });

@@ -1,5 +1,5 @@
-// Last release -> the buffered bytes are flushed -> Close -> gone. What comes in between (an open) stops it
-// at the next step; an owner that cannot be reached is asked again.
+// Last release -> the buffered bytes are flushed -> they are on the owner's disk -> Close -> gone. What comes
+// in between (an open) stops it at the next step; an owner that cannot be reached is asked again.
 #include "vfs/files.h"
 
 namespace efs {
@@ -56,6 +56,7 @@ void Files::settle(uint64_t node) {
       if (auto self = weak.lock()) self->settle_later(node, code == Code::ok ? 0 : kRetryAfter);
     });
   }
+  if (!file->durable()) return settle_when_durable(node);
   const VolumeNumber volume = volume_of(node);
   bool now = file->client()->local();
   {
@@ -71,6 +72,50 @@ void Files::settle(uint64_t node) {
   });
 }
 
+void Files::settle_when_durable(uint64_t node) {
+  const VolumeNumber volume = volume_of(node);
+  {
+    std::lock_guard lock(mutex_);
+    auto& waiting = undurable_[volume];
+    waiting.push_back(node);
+    if (waiting.size() > 1) return;  // they are looked after
+  }
+  look_later(volume);
+}
+
+void Files::look_later(VolumeNumber volume) {
+  context_.background.after(kDurableCheck, [weak = weak_from_this(), volume] {
+    if (auto self = weak.lock()) self->look_for_durable(volume);
+  });
+}
+
+void Files::look_for_durable(VolumeNumber volume) {
+  std::vector<uint64_t> ready;
+  std::shared_ptr<OpenFile> next;
+  {
+    std::lock_guard lock(mutex_);
+    auto waiting = undurable_.find(volume);
+    if (waiting == undurable_.end()) return;
+    for (; !waiting->second.empty(); waiting->second.pop_front()) {
+      const uint64_t node = waiting->second.front();
+      auto found = open_.find(node);
+      if (found == open_.end() || found->second.users != 0) continue;
+      if (!found->second.file->durable()) {
+        next = found->second.file;
+        break;
+      }
+      ready.push_back(node);
+    }
+    if (!next) undurable_.erase(waiting);
+  }
+  for (uint64_t node : ready) settle(node);
+  if (!next) return;
+  Hello news;  // any answer says how far it is
+  news.renew = true;
+  next->client()->call({}, std::move(news), {}, {}, [](VolumeAnswer) {});
+  look_later(volume);
+}
+
 void Files::send_closes(VolumeNumber volume) {
   std::vector<uint64_t> nodes, dirty;
   Close request;
@@ -82,7 +127,7 @@ void Files::send_closes(VolumeNumber volume) {
     for (uint64_t node : batch->second) {
       auto found = open_.find(node);
       if (found == open_.end() || found->second.users != 0 || found->second.closing) continue;
-      if (!found->second.file->clean()) {  // an owner that restarted is sent bytes again
+      if (!found->second.file->durable()) {  // an owner that restarted is sent bytes again
         dirty.push_back(node);
         continue;
       }

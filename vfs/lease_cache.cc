@@ -74,7 +74,8 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       Close rest;
       for (InodeNumber inode : close->inodes) {
         auto opened = opened_.find(inode);
-        if (opened == opened_.end() || opened->second.told) rest.inodes.push_back(inode);
+        if (asked_.erase(inode) != 0 || opened == opened_.end() || opened->second.told)
+          rest.inodes.push_back(inode);
         if (opened != opened_.end()) opened_.erase(opened);
       }
       if (rest.inodes.empty()) here = VolumeAnswer{};
@@ -83,6 +84,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       }
       body = std::move(rest);
     }
+    if (const auto* open = std::get_if<Open>(&body); open && !here) asked_.insert(open->inode);
     untold = opened_here(body);
     if (may_unname(body)) ++unnaming_;  // until send() has the answer
   }
@@ -563,6 +565,10 @@ void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> t
     for (auto& close : closes) close();
     then();
   };
+  {
+    std::lock_guard lock(mutex_);
+    asked_.insert(inodes.begin(), inodes.end());
+  }
   Hello opened{std::move(inodes)};
   opened.renew = true;  // no greeting: an owner that has started anew is to hear of everything first
   volume_->call({}, std::move(opened), {}, {}, std::move(reported));

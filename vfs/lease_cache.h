@@ -14,6 +14,7 @@
 
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "peer/base/generations.h"
 #include "peer/runtime/clock.h"
@@ -38,7 +39,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void on_leases_lost(std::function<void(bool for_good)> listener) override;
   int64_t lease_until_ns() const override { return volume_->lease_until_ns(); }
   bool may_buffer(InodeNumber inode) override;
-  void on_new_verifier(std::function<void()> listener) override {
+  void on_new_verifier(std::function<void(Resending)> listener) override {
     volume_->on_new_verifier(std::move(listener));
   }
   OwnersLog owners_log() const override { return volume_->owners_log(); }
@@ -130,7 +131,9 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   Generations<EntryKey, Entry, EntryHash> entries_;
   uint64_t tenures_ = 0;
   std::unordered_map<InodeNumber, Opened> opened_;  // here
-  std::vector<std::function<void()>> closes_;       // that wait for reports
+  std::unordered_set<InodeNumber>
+      asked_;  // what the owner was asked to open, or told of: it hears of the close
+  std::vector<std::function<void()>> closes_;  // that wait for reports
   struct Drop {
     int64_t at_ns = 0;  // not believed any more from then on
     uint64_t mark = 0;  // what was heard when it was let go

@@ -166,6 +166,7 @@ void OpenFile::append(const Credentials& who, Bytes bytes, bool durable, bool in
     request.crc = crc32c(bytes);
     Item item;
     if (self->keeps_) item.bytes = bytes;
+    item.who = who;
     self->client_->call(who, request, std::move(bytes), options,
                         [self, item = std::move(item), durable, in_pages,
                          done = std::move(done)](VolumeAnswer answer) mutable {
@@ -475,6 +476,12 @@ bool OpenFile::may_have_capability() const {
 bool OpenFile::clean() const {
   std::lock_guard lock(mutex_);
   return dirty_.empty() && queue_.empty() && !pending_;
+}
+
+bool OpenFile::durable() {
+  std::lock_guard lock(mutex_);
+  drop_safe();
+  return dirty_.empty() && queue_.empty() && !pending_ && kept_.empty() && unkept_upto_ == 0;
 }
 
 uint64_t OpenFile::error_mark() const {

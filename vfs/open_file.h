@@ -82,6 +82,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void stop_buffering(Done done);
   void sync(const Credentials& who, Done done);
   bool clean() const;
+  // And the owner has all of it on disk.
+  bool durable();
   // Mode, owner and times, kept here under the exclusive lease and sent with the bytes that they come after:
   // true, and `shown` is what the file looks like now. False: it is for the owner to do.
   bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);
@@ -97,7 +99,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // size and times as the buffered bytes will make them.
   Attributes seen(const Attributes& attributes);
   // What the owner said in answer to a change by this mount.
-  void own_change(const Attributes& attributes);
+  void own_change(const Reply& reply);
+  // And of its names alone: what a directory's fsync is for.
+  void names_changed(const Attributes& attributes);
   // A truncation or fallocate at the owner took [offset, offset + length) away or zeroed it.
   void forget_written(uint64_t offset, uint64_t length);
 
@@ -133,7 +137,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // Somebody changed something: an fsync is about that, too.
   void attributes_are_stale();
 
-  void owner_restarted();
+  // What it has lost is sent again; `resending` is kept until that is answered.
+  void owner_restarted(VolumeClient::Resending resending);
   // The mount ends: who waits for the owner is told Code::closed, now and from now on; what it has not got is
   // let go of.
   void end();

@@ -33,6 +33,24 @@ uint32_t without_set_id(uint32_t mode) {
   if (S_ISDIR(mode)) return mode;
   return mode & ~((mode & S_IXGRP) != 0 ? S_ISUID | S_ISGID : uint32_t(S_ISUID));
 }
+// Written by several, perhaps, and each with their own rights.
+struct Again {
+  std::vector<std::pair<Credentials, Extents>> by_whom;
+  Extents& of(const Credentials& who) {
+    for (auto& [by, extents] : by_whom) {
+      if (by.uid == who.uid && by.gid == who.gid) return extents;
+    }
+    return by_whom.emplace_back(who, Extents{}).second;
+  }
+  void cut(uint64_t offset, uint64_t length) {
+    for (auto& [by, extents] : by_whom) extents.cut(offset, length);
+  }
+  uint64_t bytes() const {
+    uint64_t sum = 0;
+    for (const auto& [by, extents] : by_whom) sum += extents.bytes();
+    return sum;
+  }
+};
 uint64_t blocks_of(uint64_t bytes) {
   return (bytes + 4095) / 4096 * 8;
 }
@@ -52,7 +70,7 @@ void OpenFile::keep(Item& item, const Reply& reply) {
   drop_safe();
   arm(kRetryAfter);
   if (context_.kept_bytes.load() + item.bytes.size() > kKeptMountBytes) {
-    unkept_upto_ = reply.logged;
+    unkept_upto_ = std::max(unkept_upto_, reply.logged);
     return;
   }
   context_.kept_bytes.fetch_add(item.bytes.size());
@@ -84,16 +102,16 @@ void OpenFile::note_verifier(uint64_t verifier) {
 // What is newer than a kept piece (later ones, the queue, dirty bytes) must win over it.
 void OpenFile::send_kept_again(uint64_t verifier) {
   if (std::exchange(unkept_upto_, 0) != 0) lost_ = true;
-  Extents again;
+  Again again;
   SetAttributes attributes;
   Credentials who;
   for (auto kept = kept_.begin(); kept != kept_.end();) {
+    again.cut(kept->offset, kept->bytes.size());
     if (kept->verifier == verifier) {
-      again.cut(kept->offset, kept->bytes.size());
       ++kept;
       continue;
     }
-    if (!kept->bytes.empty()) again.write(kept->offset, kept->bytes);
+    if (!kept->bytes.empty()) again.of(kept->who).write(kept->offset, kept->bytes);
     if (kept->attributes) {
       merge(attributes, *kept->attributes);
       who = kept->who;
@@ -103,21 +121,28 @@ void OpenFile::send_kept_again(uint64_t verifier) {
   }
   for (const Item& item : queue_) again.cut(item.offset, item.bytes.size());
   for (const auto& [offset, bytes] : dirty_.map()) again.cut(offset, bytes.size());
-  if (!dirty_.empty() || !queue_.empty()) attributes.mtime_ns.reset();
   for (const Item& item : queue_) {
-    if (item.attributes) leave_out(attributes, *item.attributes);
+    if (!item.bytes.empty()) attributes.mtime_ns.reset();
+    if (!item.attributes) continue;
+    leave_out(attributes, *item.attributes);
+    if (!item.attributes->mtime_ns || again.bytes() == 0) continue;
+    if (is_empty(attributes)) who = item.who;
+    attributes.mtime_ns = item.attributes->mtime_ns;  // what is sent again comes after it
   }
+  if (!dirty_.empty()) attributes.mtime_ns.reset();
   if (pending_) leave_out(attributes, *pending_);
   context_.dirty_bytes.fetch_add(again.bytes());
-  while (!again.empty()) {
-    Item& item = queue_.emplace_back();
-    item.number = next_number_++;
-    item.offset = again.begin()->first;
-    item.bytes = again.take(again.begin());
-    item.who = writer_;
-    item.mtime_ns = last_write_wall_ns_;
-    item.late = true;
-    queued_bytes_ += item.bytes.size();
+  for (auto& [by, extents] : again.by_whom) {
+    while (!extents.empty()) {
+      Item& item = queue_.emplace_back();
+      item.number = next_number_++;
+      item.offset = extents.begin()->first;
+      item.bytes = extents.take(extents.begin());
+      item.who = by;
+      item.mtime_ns = last_write_wall_ns_;
+      item.late = true;
+      queued_bytes_ += item.bytes.size();
+    }
   }
   if (!is_empty(attributes)) {
     Item& item = queue_.emplace_back();
@@ -134,12 +159,14 @@ void OpenFile::send_kept_again(uint64_t verifier) {
   arm(kMillisecond);
 }
 
-void OpenFile::owner_restarted() {
+void OpenFile::owner_restarted(VolumeClient::Resending resending) {
   if (!keeps_) return;
   {
     std::lock_guard lock(mutex_);
     if (verifier_ == 0) return;
     note_verifier(client_->owners_log().verifier);
+    if (!ended_ && !queue_.empty() && queue_.front().number <= resent_upto_)
+      waiters_.push_back({resent_upto_, 0, Code::unreachable, [resending](Code) {}});
   }
   pump();
 }
@@ -154,7 +181,7 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
     left.write(kept.offset, kept.bytes);
     left.cut(offset, end - offset);
     for (const auto& [at, bytes] : left.map())
-      rest.push_back({kept.number, at, bytes, kept.logged, kept.verifier, {}, {}});
+      rest.push_back({kept.number, at, bytes, kept.logged, kept.verifier, {}, kept.who});
     if (kept.attributes)
       rest.push_back({kept.number, 0, {}, kept.logged, kept.verifier, kept.attributes, std::move(kept.who)});
     context_.kept_bytes.fetch_sub(kept.bytes.size());
@@ -250,7 +277,18 @@ void OpenFile::note_attributes(const Attributes& attributes) {
   if (latest_.inode == 0 || attributes.change >= latest_.change) latest_ = attributes;
 }
 
-void OpenFile::own_change(const Attributes& attributes) {
+// What cannot be repeated: if the owner loses it, an fsync has to say so.
+void OpenFile::own_change(const Reply& reply) {
+  std::lock_guard lock(mutex_);
+  note_verifier(reply.verifier);
+  ++answered_;
+  note_attributes(reply.attributes);
+  if (!keeps_) return;
+  unkept_upto_ = std::max(unkept_upto_, reply.logged);
+  arm(kRetryAfter);
+}
+
+void OpenFile::names_changed(const Attributes& attributes) {
   std::lock_guard lock(mutex_);
   ++answered_;
   note_attributes(attributes);

@@ -22,7 +22,7 @@ void copy_at_owner(const std::shared_ptr<Copy>& copy) {
   client->call(copy->who, copy->body, {}, copy->request->options(), [copy](VolumeAnswer answer) {
     if (answer.reply.code != Code::ok) return void(copy->request->error(answer.reply.code));
     if (answer.reply.offset != 0) {
-      copy->to->own_change(answer.reply.attributes);
+      copy->to->own_change(answer.reply);
       copy->to->forget_written(copy->body.offset, answer.reply.offset);
     }
     copy->request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size_t(answer.reply.offset)); });

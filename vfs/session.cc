@@ -226,12 +226,12 @@ void MountSession::listen_to(const std::shared_ptr<VolumeClient>& client) {
   client->on_leases_lost([weak = weak_from_this(), volume](bool for_good) {
     if (auto self = weak.lock()) self->leases_lost(volume, for_good);
   });
-  client->on_new_verifier([weak = weak_from_this(), volume] {
+  client->on_new_verifier([weak = weak_from_this(), volume](const VolumeClient::Resending& resending) {
     auto self = weak.lock();
     if (!self) return;
     self->files->forget_versions();  // it may count from an earlier one
     for (auto& file : self->files->of_volume(volume))
-      self->background.post([file] { file->owner_restarted(); });
+      self->background.post([file, resending] { file->owner_restarted(resending); });
   });
 }
 
@@ -497,7 +497,7 @@ void MountSession::note_shown(uint64_t node, uint64_t parent) {
 
 void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes) {
   const uint64_t node = global_inode(client->number(), attributes.inode);
-  if (auto file = files->find(node)) return file->own_change(attributes);
+  if (auto file = files->find(node)) return file->names_changed(attributes);
   if (attributes.nlink == 0 && attributes.inode != 0) removed.add(node, attributes);
 }
 
@@ -523,6 +523,21 @@ void MountSession::forget_inode(uint64_t node, bool pages) {
 
 void MountSession::forget_entry(uint64_t parent, const std::string& name) {
   fuse_lowlevel_notify_inval_entry(fuse, parent, name.c_str(), name.size());
+}
+
+bool MountSession::lost_names(const VolumeClient& client, uint64_t& seen) {
+  const uint64_t lost = client.owners_log().names_lost;
+  std::lock_guard lock(lost_mutex_);
+  if (seen >= lost) return false;
+  seen = lost_and_told_[client.number()] = lost;
+  return true;
+}
+
+uint64_t MountSession::names_lost_and_told(const VolumeClient& client) {
+  if (client.local()) return 0;
+  std::lock_guard lock(lost_mutex_);
+  auto told = lost_and_told_.find(client.number());
+  return told == lost_and_told_.end() ? 0 : told->second;
 }
 
 void MountSession::track(KernelRequest* request, bool waiting) {

@@ -154,7 +154,8 @@ struct DirectoryHandle {
   uint8_t lease = 0;
   bool end = false;
   bool with_attributes = false;
-  bool no_atime = false;  // it was marked as read, or is not to be
+  bool no_atime = false;    // it was marked as read, or is not to be
+  uint64_t names_lost = 0;  // OwnersLog, as who has it open knows
 };
 // As a FileHandle's: an interrupt may answer a reading whose page comes after the directory was closed.
 using DirectoryHandlePtr = std::shared_ptr<DirectoryHandle>;
@@ -268,6 +269,11 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   void forget_inode(uint64_t node, bool pages) override;
   void forget_entry(uint64_t parent, const std::string& name) override;
 
+  // Whether the volume's owner has lost names that were changed here since `seen` was last told of that. Who
+  // opens a directory has seen what anybody here was told of.
+  bool lost_names(const VolumeClient& client, uint64_t& seen);
+  uint64_t names_lost_and_told(const VolumeClient& client);
+
   void track(KernelRequest* request, bool waiting);
   void interrupt_all();
   // Unmounting: the owners hear that nothing is locked or waited for any more.
@@ -291,6 +297,8 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
       short_news_;  // of names and attributes: by when the kernel believes no more, and by number
   uint64_t short_news_count_ = 0;
   bool looks_for_old_news_ = false;
+  std::mutex lost_mutex_;
+  std::map<VolumeNumber, uint64_t> lost_and_told_;
   std::mutex waiting_mutex_;
   std::unordered_set<KernelRequest*> waiting_;
   // In which directory an inode was last shown: where its answer may still be on its way inside the kernel.

@@ -27,6 +27,7 @@ struct VolumeAnswer {
 struct OwnersLog {
   uint64_t verifier = 0, durable = 0;  // of this run, what is on disk
   uint64_t ended = 0, survived = 0;    // of the run before, what this one has found
+  uint64_t names_lost = 0;             // runs that lost changes of names that this client was answered
   // What was answered in that run with no greater Reply::logged is not lost, and will not be (0: none).
   uint64_t safe(uint64_t run) const { return run == verifier ? durable : run == ended ? survived : 0; }
 };
@@ -81,7 +82,10 @@ class VolumeClient {
     std::string name;
   };
   // The owner restarted uncleanly: what was answered and not durable may be gone, and is to be sent again.
-  virtual void on_new_verifier(std::function<void()> listener) = 0;
+  // Until all copies of `resending` are gone, nothing else goes to the owner (no read, no append, no lock)
+  // than what is late and what is written to a place of its own. The listener must not block.
+  using Resending = std::shared_ptr<void>;
+  virtual void on_new_verifier(std::function<void(Resending)> listener) = 0;
   // Knows of every run that an answer has told of.
   virtual OwnersLog owners_log() const = 0;
 };

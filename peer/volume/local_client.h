@@ -43,7 +43,7 @@ class LocalVolume final : public VolumeClient {
   int64_t lease_until_ns() const override { return INT64_MAX; }
   bool may_buffer(InodeNumber inode) override { return replica_->leases().own(session_, inode); }
   // The owner does not restart without this process.
-  void on_new_verifier(std::function<void()>) override {}
+  void on_new_verifier(std::function<void(Resending)>) override {}
   OwnersLog owners_log() const override { return {}; }
 
  private:

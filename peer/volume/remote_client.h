@@ -74,7 +74,7 @@ class RemoteVolume final : public VolumeClient {
   void on_leases_lost(std::function<void(bool for_good)> listener) override;
   int64_t lease_until_ns() const override;
   bool may_buffer(InodeNumber) override { return false; }  // LeaseCache knows
-  void on_new_verifier(std::function<void()> listener) override;
+  void on_new_verifier(std::function<void(Resending)> listener) override;
   OwnersLog owners_log() const override;
 
  private:

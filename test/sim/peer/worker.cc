@@ -31,7 +31,7 @@ void Worker::begin() {
     return;
   }
   client_ = client;
-  client->on_new_verifier([weak = weak_from_this()] {
+  client->on_new_verifier([weak = weak_from_this()](VolumeClient::Resending) {
     if (auto self = weak.lock()) self->disturbed_ = true;
   });
   disturbed_ = false;

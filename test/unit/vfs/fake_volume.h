@@ -23,6 +23,7 @@ class FakeVolume : public VolumeClient {
   OwnersLog log{7};
   std::vector<RequestBody> seen;
   std::vector<bool> late;                                      // of those
+  std::vector<uint32_t> uids;                                  // likewise
   std::map<std::pair<InodeNumber, std::string>, Reply> names;  // Lookup
   std::map<InodeNumber, Attributes> inodes;                    // GetAttributes of others than the file (9)
   std::map<InodeNumber, std::string> links;                    // ReadLink
@@ -34,10 +35,11 @@ class FakeVolume : public VolumeClient {
   RecallListener recall;
   std::function<void(bool)> lost;
 
-  void call(const Credentials&, RequestBody body, Payload payload, const Options& options,
+  void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
             Done done) override {
     seen.push_back(body);
     late.push_back(options.late);
+    uids.push_back(who.uid);
     if (!deferred) return done(answer(body, payload));
     // Applied when it is answered: a request on its way may be overtaken.
     queue.push_back(
@@ -71,7 +73,7 @@ class FakeVolume : public VolumeClient {
   void on_leases_lost(std::function<void(bool)> listener) override { lost = listener; }
   int64_t lease_until_ns() const override { return lease_until; }
   bool may_buffer(InodeNumber) override { return exclusive; }
-  void on_new_verifier(std::function<void()>) override {}
+  void on_new_verifier(std::function<void(Resending)>) override {}
   OwnersLog owners_log() const override { return log; }
 
   Attributes attributes() const {

@@ -480,6 +480,12 @@ BOOST_AUTO_TEST_CASE(what_the_owner_knows_to_be_open_is_closed_there) {
   BOOST_TEST(!mount.asks(kOpen));
   mount.call(kOpenToWrite);
   BOOST_TEST(mount.asks(kClose));
+  // The answer to an open did not come: it may be open there.
+  BOOST_TEST(!mount.asks(kOpen));
+  mount.volume->refuse = [](const RequestBody&) { return Code::unreachable; };
+  mount.call(kOpenToWrite);
+  mount.volume->refuse = nullptr;
+  BOOST_TEST(mount.asks(kClose));
   // Of several, only what is its business.
   mount.call(kOpen);
   mount.call(Open{kDirectory, R_OK});

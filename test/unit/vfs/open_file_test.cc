@@ -52,6 +52,14 @@ struct World {
     BOOST_TEST(file->set_attributes({}, set, shown));
     flush();
   }
+  // By a request of its own, which the volume has answered.
+  void changed_here() {
+    Reply reply;
+    reply.verifier = volume->verifier;
+    reply.logged = volume->logged;
+    reply.attributes = volume->attributes();
+    file->own_change(reply);
+  }
   template <typename Body>
   size_t asked() const {
     return size_t(std::count_if(volume->seen.begin(), volume->seen.end(),
@@ -87,7 +95,7 @@ BOOST_AUTO_TEST_CASE(writes_wait_here_and_are_read_here) {
 
 BOOST_AUTO_TEST_CASE(attributes_wait_with_the_bytes_and_go_with_them) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   world.write(0, "abc");
   SetAttributes change;
   change.inode = 9;
@@ -119,7 +127,7 @@ BOOST_AUTO_TEST_CASE(attributes_wait_with_the_bytes_and_go_with_them) {
 
 BOOST_AUTO_TEST_CASE(what_is_written_after_attributes_comes_after_them) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   world.volume->deferred = true;
   Attributes shown;
   SetAttributes change;
@@ -144,7 +152,7 @@ BOOST_AUTO_TEST_CASE(what_is_written_after_attributes_comes_after_them) {
 
 BOOST_AUTO_TEST_CASE(attributes_are_set_although_there_is_no_room_for_the_bytes) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   world.volume->refuse = [](const RequestBody& body) {
     return std::holds_alternative<Write>(body) ? Code::no_space : Code::ok;
   };
@@ -159,7 +167,7 @@ BOOST_AUTO_TEST_CASE(attributes_are_set_although_there_is_no_room_for_the_bytes)
 // Another mount may have set attributes since: that costs these, not the bytes.
 BOOST_AUTO_TEST_CASE(bytes_are_written_although_their_attributes_are_refused) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   world.volume->refuse = [](const RequestBody& body) {
     const auto* write = std::get_if<Write>(&body);
     return write != nullptr && write->attributes ? Code::io : Code::ok;
@@ -194,7 +202,7 @@ BOOST_AUTO_TEST_CASE(what_a_program_was_told_of_before_is_late) {
 
 BOOST_AUTO_TEST_CASE(attributes_that_need_a_judge_go_to_the_owner) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   Attributes shown;
   SetAttributes change;
   change.inode = 9;
@@ -213,7 +221,7 @@ BOOST_AUTO_TEST_CASE(attributes_that_need_a_judge_go_to_the_owner) {
 
 BOOST_AUTO_TEST_CASE(attributes_that_the_owner_lost_are_set_again) {
   World world;
-  world.file->own_change(world.volume->attributes());
+  world.changed_here();
   world.write(0, "abc");
   Attributes shown;
   SetAttributes change;
@@ -363,7 +371,7 @@ BOOST_AUTO_TEST_CASE(what_the_owner_lost_is_sent_again_when_it_says_so) {
   world.write(0, "aaaa");
   BOOST_TEST((world.flush() == Code::ok));
   world.volume->lose_power();
-  world.file->owner_restarted();
+  world.file->owner_restarted({});
   BOOST_TEST(text(world.volume->content) == "aaaa");
 }
 
@@ -372,7 +380,7 @@ BOOST_AUTO_TEST_CASE(what_the_owner_lost_is_kept_however_long_it_was_away) {
   world.write(0, "aaaa");
   BOOST_TEST((world.flush() == Code::ok));
   world.clock.now += kMinute;
-  world.file->owner_restarted();  // by mistake: nothing changes
+  world.file->owner_restarted({});  // by mistake: nothing changes
   BOOST_TEST(world.context.kept_bytes.load() == 4u);
   world.volume->lose_power();
   BOOST_TEST((world.sync() == Code::ok));
@@ -389,7 +397,7 @@ BOOST_AUTO_TEST_CASE(what_the_owner_found_again_is_not_sent_again) {
   BOOST_TEST((world.flush() == Code::ok));
   world.volume->content = to_bytes(view("othersbb"));
   world.volume->restart(first);
-  world.file->owner_restarted();
+  world.file->owner_restarted({});
   BOOST_TEST(text(world.volume->content) == "othersCC");
   BOOST_TEST((world.sync() == Code::ok));
   BOOST_TEST(world.context.kept_bytes.load() == 0u);
@@ -407,7 +415,7 @@ BOOST_AUTO_TEST_CASE(what_is_on_the_owners_disk_is_let_go_of) {
   world.volume->restart(world.volume->logged);
   world.volume->restart(world.volume->logged);
   world.volume->content.clear();
-  world.file->owner_restarted();
+  world.file->owner_restarted({});
   BOOST_TEST(text(world.volume->content) == "b");
 }
 
@@ -430,6 +438,107 @@ BOOST_AUTO_TEST_CASE(bytes_that_could_not_be_kept_fail_the_fsync) {
   world.write(0, "new");
   BOOST_TEST((world.sync() == Code::io));
   BOOST_TEST((world.sync() == Code::ok));
+}
+
+// A truncation cannot be repeated: others may have written behind it.
+BOOST_AUTO_TEST_CASE(a_truncation_that_the_owner_lost_fails_the_fsync) {
+  World world;
+  world.write(0, "aaaabbbb");
+  BOOST_TEST((world.sync() == Code::ok));
+  for (const bool lost : {true, false}) {
+    ++world.volume->logged;
+    world.changed_here();
+    world.file->forget_written(4, UINT64_MAX);
+    if (!lost) world.volume->log.durable = world.volume->logged;
+    world.write(0, "x");
+    BOOST_TEST((world.flush() == Code::ok));
+    world.volume->lose_power();
+    BOOST_TEST((world.sync() == (lost ? Code::io : Code::ok)));
+    BOOST_TEST((world.sync() == Code::ok));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(lost_bytes_are_sent_again_by_whom_they_were_written) {
+  World world;
+  const Credentials one{7, 7, {}, true}, other{8, 8, {}, true};
+  world.file->write(one, 0, view(std::string_view("aaaa")), OpenFile::Mode::buffered, [](Code) {});
+  BOOST_TEST((world.flush() == Code::ok));
+  world.file->append(other, to_bytes(view("bbbb")), false, true, {}, [](Code, uint64_t) {});
+  world.file->write(other, 2, view(std::string_view("BB")), OpenFile::Mode::buffered, [](Code) {});
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->lose_power();
+  world.volume->seen.clear();
+  world.volume->uids.clear();
+  world.file->owner_restarted({});
+  BOOST_TEST(text(world.volume->content) == "aaBBbbbb");
+  BOOST_TEST(world.volume->seen.size() == 2u);
+  std::sort(world.volume->uids.begin(), world.volume->uids.end());
+  BOOST_TEST(world.volume->uids == (std::vector<uint32_t>{7, 8}));
+}
+
+BOOST_AUTO_TEST_CASE(a_time_that_was_set_after_lost_bytes_is_set_after_them_again) {
+  World world;
+  world.changed_here();
+  world.write(0, "aaaa");
+  BOOST_TEST((world.flush() == Code::ok));
+  SetAttributes set;
+  set.inode = 9;
+  set.mtime_ns = 5;
+  Attributes shown;
+  BOOST_TEST(world.file->set_attributes({}, set, shown));
+  world.volume->deferred = true;
+  world.file->flush([](Code) {});  // on its way when the owner restarts
+  world.volume->lose_power();
+  world.file->owner_restarted({});
+  while (world.volume->step()) {
+  }
+  BOOST_TEST(text(world.volume->content) == "aaaa");
+  const auto* last = std::get_if<SetAttributes>(&world.volume->seen.back());
+  BOOST_REQUIRE(last != nullptr);
+  BOOST_TEST(last->mtime_ns.value_or(0) == 5);
+}
+
+BOOST_AUTO_TEST_CASE(who_waits_for_what_is_sent_again_goes_on_when_it_is_answered) {
+  World world;
+  world.write(0, "aaaa");
+  BOOST_TEST((world.flush() == Code::ok));
+  world.volume->lose_power();
+  world.volume->deferred = true;
+  auto resending = std::make_shared<int>();
+  const std::weak_ptr<int> waits = resending;
+  world.file->owner_restarted(std::move(resending));
+  BOOST_TEST(!waits.expired());
+  world.volume->down = true;
+  while (world.volume->step()) {
+  }
+  BOOST_TEST(!waits.expired());
+  world.volume->down = false;
+  world.file->flush([](Code) {});
+  while (world.volume->step()) {
+  }
+  BOOST_TEST(waits.expired());
+  // Nothing is sent again, or the mount ends.
+  auto second = std::make_shared<int>();
+  const std::weak_ptr<int> ends = second;
+  world.file->owner_restarted(std::move(second));
+  BOOST_TEST(ends.expired());
+}
+
+BOOST_AUTO_TEST_CASE(what_is_at_the_owner_is_durable_when_it_says_so) {
+  World world;
+  BOOST_TEST(world.file->durable());
+  world.write(0, "aaaa");
+  BOOST_TEST(!world.file->durable());
+  BOOST_TEST((world.flush() == Code::ok));
+  BOOST_TEST(world.file->clean());
+  BOOST_TEST(!world.file->durable());
+  world.volume->log.durable = world.volume->logged;
+  BOOST_TEST(world.file->durable());
+  ++world.volume->logged;
+  world.changed_here();
+  BOOST_TEST(!world.file->durable());
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.file->durable());
 }
 
 // Not only who happens to sync when it is found out.
@@ -703,7 +812,8 @@ BOOST_AUTO_TEST_CASE(behaves_as_a_plain_file) {
             world.volume->content.resize(std::min(model.size(), size_t(offset)));
             model = world.volume->durable = world.volume->content;
             ++world.volume->change;
-            world.file->own_change(world.volume->attributes());
+            world.volume->log.durable = ++world.volume->logged;
+            world.changed_here();
             world.file->forget_written(model.size(), UINT64_MAX);
             break;
           }

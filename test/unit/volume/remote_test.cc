@@ -205,7 +205,7 @@ BOOST_AUTO_TEST_CASE(one_change_that_waits_has_no_others_refused) {
 BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
   RemotePair pair;
   int verifiers = 0;
-  pair.remote->on_new_verifier([&] { ++verifiers; });
+  pair.remote->on_new_verifier([&](VolumeClient::Resending) { ++verifiers; });
   auto made = pair.call(pair.create("f", true)).reply;
   pair.owner.call(Unlink{kRootInode, "f", false});
   pair.stop_owner();
@@ -218,6 +218,76 @@ BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
   BOOST_TEST(verifiers == 1);
   pair.owner.pass(kSessionGrace + 30 * kSecond);
   BOOST_TEST(pair.call(GetAttributes{made.attributes.inode}).reply.code == Code::ok);
+}
+
+// Else a line that is appended takes the place of one that is still to be sent again, which then overwrites
+// it.
+BOOST_AUTO_TEST_CASE(nothing_overtakes_what_is_sent_again) {
+  RemotePair pair;
+  VolumeClient::Resending resending;
+  pair.remote->on_new_verifier([&](const VolumeClient::Resending& token) { resending = token; });
+  const InodeNumber inode = pair.call(pair.create("f", true)).reply.attributes.inode;
+  BOOST_TEST(pair.call(Sync{inode}).reply.code == Code::ok);
+  Write line;
+  line.inode = inode;
+  line.append = true;
+  BOOST_TEST(pair.call(line, to_bytes(view("one."))).reply.offset == 0u);
+  pair.stop_owner();
+  pair.owner.power_loss();
+  const auto second = pair.begin(line, to_bytes(view("two.")));
+  const auto read = pair.begin(Read{inode, 0, 100});
+  pair.simulator.run_for(3 * kSecond);
+  pair.start_owner();
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return resending.use_count() != 0; }, 60 * kSecond));
+  pair.simulator.run_for(3 * kSecond);
+  BOOST_TEST(!second->has_value());
+  BOOST_TEST(!read->has_value());
+  Write first;
+  first.inode = inode;
+  VolumeClient::Options late;
+  late.late = true;
+  BOOST_TEST(pair.wait(pair.begin(first, to_bytes(view("one.")), late)).reply.code == Code::ok);
+  first.offset = 100;  // whose bytes nobody has: it has its place
+  BOOST_TEST(pair.call(first, Bytes{1}).reply.code == Code::ok);
+  BOOST_TEST(pair.call(Hello{}).reply.code == Code::ok);
+  BOOST_TEST(!second->has_value());
+  resending.reset();
+  BOOST_TEST(pair.wait(second).reply.offset == 101u);
+  BOOST_TEST(text(pair.wait(read).payload).substr(0, 4) == "one.");
+}
+
+BOOST_AUTO_TEST_CASE(names_that_the_owner_lost_are_counted) {
+  RemotePair pair;
+  BOOST_TEST(pair.call(pair.create("kept")).reply.code == Code::ok);
+  BOOST_TEST(pair.call(Sync{}).reply.code == Code::ok);
+  for (const uint64_t lost : {0, 1}) {
+    if (lost != 0) BOOST_TEST(pair.call(pair.create("lost")).reply.code == Code::ok);
+    pair.stop_owner();
+    pair.owner.power_loss();
+    pair.start_owner();
+    BOOST_TEST(pair.call(Lookup{kRootInode, "kept"}).reply.code == Code::ok);
+    BOOST_TEST(pair.remote->owners_log().names_lost == lost);
+  }
+  BOOST_TEST(pair.call(Lookup{kRootInode, "lost"}).reply.code == Code::not_found);
+}
+
+// The kernel may believe what it was told under them for so long.
+BOOST_AUTO_TEST_CASE(leases_that_nobody_used_are_given_back_after_their_term) {
+  RemotePair pair;
+  pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
+  pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+  int lost = 0;
+  pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+  const InodeNumber inode = pair.owner.make("f");
+  BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
+  const Leases& leases = pair.owner.replica->leases();
+  lost = 0;
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return lost != 0; }, 2 * kMinute));
+  BOOST_TEST(pair.remote->lease_until_ns() == 0);
+  pair.simulator.run_for(kLeaseTerm - 10 * kMillisecond);
+  BOOST_TEST(leases.holders(inode).size() == 1u);
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(leases.holders(inode).empty());
 }
 
 BOOST_AUTO_TEST_CASE(an_ended_session_begins_anew) {
@@ -416,8 +486,16 @@ BOOST_AUTO_TEST_CASE(more_than_the_owner_lets_wait_get_their_turn) {
     calls.push_back(pair.begin(lock_of(inode, i, kReadLock, 10 + i, true)));
   pair.simulator.run_for(3 * kSecond);
   for (auto& one : calls) BOOST_TEST(!one->has_value());
+  // Also who does not wait there can be taken back.
+  const uint64_t last = 2 * kMaxLockWaits - 1;
+  BOOST_TEST(pair.call(CancelLock{10 + last}).reply.code == Code::ok);
+  BOOST_TEST(pair.wait(calls.back()).reply.code == Code::interrupted);
+  calls.pop_back();
   BOOST_TEST(pair.owner.call(lock_of(inode, 1, kUnlocked, 0)).reply.code == Code::ok);
   for (auto& one : calls) BOOST_TEST(pair.wait(one).reply.code == Code::ok);
+  for (uint64_t i = 0; i < last; ++i) pair.call(lock_of(inode, i, kUnlocked, 0));
+  pair.simulator.run_for(kSecond);
+  BOOST_TEST(!pair.owner.call(GetLock{{inode, false, 1, kWriteLock, 0, 9, 0}}).reply.lock.has_value());
 }
 
 BOOST_AUTO_TEST_CASE(locks_outlive_their_owners_restart) {
