@@ -216,7 +216,7 @@ const Leases::Holder* Leases::find(const SessionId& session, InodeNumber inode) 
 
 bool Leases::add(const SessionId& session, InodeNumber inode, bool exclusive, bool names) {
   auto of = sessions_.find(session);
-  if (of == sessions_.end() || of->second.ends_ns != 0) return false;
+  if (of == sessions_.end() || of->second.ends_ns != 0 || inode == unnaming_) return false;
   Holder* holder = find(session, inode);
   if (holder == nullptr) {
     if (of->second.leases >= kMaxLeases) return false;
@@ -388,9 +388,24 @@ uint64_t Leases::mark() const {
 }
 
 std::vector<SessionId> Leases::holders(InodeNumber inode) const {
-  std::vector<SessionId> out;
-  if (remote_.load() == 0) return out;
+  if (remote_.load() == 0) return {};
   std::lock_guard lock(mutex_);
+  return holders_of(inode);
+}
+
+std::vector<SessionId> Leases::begin_unnaming(InodeNumber inode) {
+  std::lock_guard lock(mutex_);
+  unnaming_ = inode;
+  return holders_of(inode);
+}
+
+void Leases::end_unnaming() {
+  std::lock_guard lock(mutex_);
+  unnaming_ = 0;
+}
+
+std::vector<SessionId> Leases::holders_of(InodeNumber inode) const {
+  std::vector<SessionId> out;
   auto found = held_.find(inode);
   if (found == held_.end()) return out;
   for (const Holder& holder : found->second) {

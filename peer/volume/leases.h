@@ -104,6 +104,10 @@ class Leases : public std::enable_shared_from_this<Leases> {
   uint64_t mark() const;
   // Sessions, but for those of this process, that hold a lease on it.
   std::vector<SessionId> holders(InodeNumber inode) const;
+  // The inode may be about to lose its last name: who holds a lease on it. Until end_unnaming() nobody is
+  // granted one, since who gets it now opens the file without asking, and is not among these. One at a time.
+  std::vector<SessionId> begin_unnaming(InodeNumber inode);
+  void end_unnaming();
 
   // ---- names ----
   // `by` has changed these names. Until all copies of what this gives are gone, others may believe otherwise.
@@ -181,6 +185,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   using Holders = std::vector<Holder>;
 
   // With mutex_ held.
+  std::vector<SessionId> holders_of(InodeNumber inode) const;
   Holder* find(const SessionId& session, InodeNumber inode);
   const Holder* find(const SessionId& session, InodeNumber inode) const;
   bool add(const SessionId& session, InodeNumber inode, bool exclusive, bool names);
@@ -229,6 +234,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   };
   std::map<InodeNumber, Taking> taking_;
   std::vector<std::pair<InodeNumber, SessionId>> changing_;
+  InodeNumber unnaming_ = 0;
   struct Overtaken {
     bool bytes = false, attributes = false;
   };

@@ -97,7 +97,8 @@ std::optional<Reply> SoleReplica::refused(const Operation& operation, const Requ
 Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const Request& request,
                            Changes& changes) {
   if (auto answer = refused(operation, request)) return std::move(*answer);
-  // What loses its last name stays for those who hold it. No open may come between the look and the commit.
+  // What loses its last name stays for those who hold it, or may open it without asking. No open and no lease
+  // of it may come between the look and the commit.
   Result<std::optional<InodeNumber>> victim = std::nullopt;
   if (may_unname(operation.body)) victim = loses_last_name(*rows_->read(), operation.body);
   if (!victim) return error_reply(std::move(victim.error()));
@@ -108,7 +109,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   if (*victim) {
     operation.holders = open_.holders(**victim);
     changes.unlinked = **victim;
-    for (const SessionId& session : leases_->holders(**victim)) {
+    for (const SessionId& session : leases_->begin_unnaming(**victim)) {
       if (session == operation.session || open_.holds(session, **victim)) continue;
       changes.presumed.push_back(session);
       operation.holders.push_back(session);
@@ -116,6 +117,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   }
   Effects effects;
   Reply reply = log_and_apply(operation, effects, packed);
+  if (*victim) leases_->end_unnaming();
   if (const auto* set = std::get_if<SetPolicy>(&operation.body);
       set && reply.code == Code::ok && !effects.repeated)
     compression_ = set->policy.compression;

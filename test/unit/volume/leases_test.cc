@@ -172,6 +172,18 @@ BOOST_AUTO_TEST_CASE(what_is_granted_during_a_recall_survives_its_end) {
   BOOST_TEST(table.b.asked.size() == 1u);
 }
 
+// Who got a lease then would open what is unlinked without asking, and the owner would not keep it for him.
+BOOST_AUTO_TEST_CASE(what_loses_its_name_is_leased_to_nobody_else) {
+  Table table;
+  table.leases->share(table.b.id, kFile);
+  BOOST_TEST((table.leases->begin_unnaming(kFile) == std::vector{table.b.id}));
+  BOOST_TEST(!table.leases->share(table.c.id, kFile));
+  BOOST_TEST(!table.leases->own(table.c.id, kFile));
+  BOOST_TEST(table.leases->share(table.c.id, kOther));
+  table.leases->end_unnaming();
+  BOOST_TEST(table.leases->share(table.c.id, kFile));
+}
+
 BOOST_AUTO_TEST_CASE(what_is_let_go_is_not_what_was_granted_since) {
   Table table;
   table.leases->share(table.a.id, kFile);
