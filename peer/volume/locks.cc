@@ -180,9 +180,11 @@ void Locks::end_grace_if_due(LockTable::Ready& ready) {
 
 // ---- silence ----
 
+// Who was heard since the last tick is not.
 bool Locks::is_silent(const SessionId& session) const {
   auto found = silence_.find(session);
-  return found != silence_.end() && found->second.silent_ns >= kLockTerm;
+  return found != silence_.end() && found->second.silent_ns >= kLockTerm &&
+         heard_(session) == found->second.heard_ns;
 }
 
 void Locks::tick() {

@@ -316,6 +316,12 @@ BOOST_AUTO_TEST_CASE(a_silent_holder_loses_to_who_asks) {
   set(2, false);
   BOOST_TEST(answers.back() == Code::conflict);
   pass(kLockTerm + 2 * kLockTick, false);
+  // Heard again just now, it keeps them, whatever the last tick has found.
+  heard[session_of(1)] = clock.now;
+  set(2, false);
+  BOOST_TEST(answers.back() == Code::conflict);
+  BOOST_TEST(taken.size() == 1u);
+  pass(kLockTerm + 2 * kLockTick, false);
   set(2, false);
   BOOST_TEST(answers.back() == Code::ok);
 }
