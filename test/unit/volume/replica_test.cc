@@ -577,6 +577,32 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
   }
 }
 
+// Others may believe what the owner had not told them before its restart.
+BOOST_AUTO_TEST_CASE(what_is_repeated_after_a_restart_is_answered_when_old_leases_have_ended) {
+  TestPeer peer;
+  const SessionId mount{9, 9};
+  const InodeNumber file = peer.make("a");
+  peer.as(mount, 0, Hello{});
+  SetAttributes set;
+  set.inode = file;
+  set.mode = 0600;
+  BOOST_TEST(peer.as(mount, 1, set).reply.code == Code::ok);
+  peer.kill();
+  peer.replica->leases().hold(true);
+  peer.as(mount, 0, Hello{{file}});
+  Request request;
+  request.volume = peer.id;
+  request.session = mount;
+  request.sequence = 1;
+  request.late = true;  // the others wait before they are made
+  request.body = set;
+  std::optional<Code> code;
+  peer.replica->execute(request, {}, [&](VolumeAnswer answer) { code = answer.reply.code; });
+  BOOST_TEST(!code);
+  peer.replica->leases().hold(false);
+  BOOST_TEST((code == Code::ok));
+}
+
 // By whatever it hears first: what is not lost is not sent again.
 BOOST_AUTO_TEST_CASE(a_new_run_says_what_it_has_found_of_the_log) {
   TestPeer peer;

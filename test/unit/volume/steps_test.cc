@@ -202,6 +202,37 @@ BOOST_AUTO_TEST_CASE(what_has_waited_for_others_runs_apart) {
   peer.check();
 }
 
+// A write that is to be durable, or is large, and a read are not for a loop either; a small write is.
+BOOST_AUTO_TEST_CASE(what_waits_for_a_disk_runs_apart_when_it_has_waited) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("file");
+  std::vector<Leases::Then> apart;
+  peer.set->run_apart_by([&](Leases::Then task) { apart.push_back(std::move(task)); });
+  const SessionId writer{9, 9};
+  Leases& leases = peer.replica->leases();
+  leases.attach(writer, [&](const Recall&, Leases::Then then) { then(); });
+  const auto runs_apart = [&](RequestBody body, size_t bytes) {
+    BOOST_REQUIRE(leases.own(writer, file));
+    Request request;
+    request.volume = peer.id;
+    request.body = std::move(body);
+    std::optional<Code> code;
+    peer.replica->execute(request, Bytes(bytes, 1), [&](VolumeAnswer answer) { code = answer.reply.code; });
+    const bool waits = !code;
+    for (Leases::Then& task : std::exchange(apart, {})) task();
+    BOOST_TEST((code == Code::ok));
+    return waits;
+  };
+  Write write;
+  write.inode = file;
+  BOOST_TEST(!runs_apart(write, 100));
+  BOOST_TEST(runs_apart(write, kMaxBytesInLog + 1));
+  write.durable = true;
+  BOOST_TEST(runs_apart(write, 100));
+  BOOST_TEST(runs_apart(Read{file, 0, 100}, 0));
+  leases.detach(writer);
+}
+
 // The disk fails after some of the steps, and the owner is killed: a beginning of the file is left. Who
 // believed otherwise has heard of it.
 BOOST_AUTO_TEST_CASE(a_crash_between_steps_leaves_a_shorter_file) {
