@@ -67,18 +67,18 @@ bool Leases::alone(const SessionId& session) const {
 void Leases::note_fenced(const SessionId& session) {
   for (const auto& [inode, holders] : held_) {
     for (const Holder& holder : holders) {
-      if (holder.exclusive && holder.session == session) add_fenced(session, inode, false);
+      if (holder.exclusive && holder.session == session) add_fenced(session, inode, false, false);
     }
   }
   count_fenced();
 }
 
-void Leases::add_fenced(const SessionId& session, InodeNumber inode, bool overtaken) {
+void Leases::add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
   const std::pair key(inode, session);
   if (fenced_.size() >= kMaxFenced && !fenced_.contains(key)) return;
   Overtaken& one = fenced_[key];
-  one.bytes |= overtaken;
-  one.attributes |= overtaken;
+  one.bytes |= bytes;
+  one.attributes |= attributes;
 }
 
 void Leases::count_fenced() {
@@ -120,9 +120,9 @@ bool Leases::overtaken(const SessionId& session, InodeNumber inode, Part part) c
   return part == Part::bytes ? found->second.bytes : found->second.attributes;
 }
 
-void Leases::expect_late(const SessionId& session, InodeNumber inode, bool overtaken) {
+void Leases::expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
   std::lock_guard lock(mutex_);
-  add_fenced(session, inode, overtaken);
+  add_fenced(session, inode, bytes, attributes);
   count_fenced();
 }
 
@@ -141,11 +141,26 @@ void Leases::overtake(const SessionId& by, const std::vector<VolumeClient::Chang
   }
 }
 
-void Leases::forgive(const SessionId& session, InodeNumber inode) {
-  if (fenced_count_.load() == 0) return;
+std::vector<SessionId> Leases::late_ones(const SessionId& by, InodeNumber inode) const {
+  std::vector<SessionId> out;
+  if (fenced_count_.load() == 0) return out;
   std::lock_guard lock(mutex_);
-  fenced_.erase({inode, session});
+  for (auto one = fenced_.lower_bound({inode, SessionId{}});
+       one != fenced_.end() && one->first.first == inode; ++one) {
+    if (one->first.second != by && !is_own_session(one->first.second)) out.push_back(one->first.second);
+  }
+  return out;
+}
+
+bool Leases::forgive(const SessionId& session, InodeNumber inode) {
+  if (fenced_count_.load() == 0) return false;
+  std::lock_guard lock(mutex_);
+  auto found = fenced_.find({inode, session});
+  if (found == fenced_.end()) return false;
+  const bool overtaken = found->second.bytes || found->second.attributes;
+  fenced_.erase(found);
   count_fenced();
+  return overtaken;
 }
 
 uint64_t Leases::lost(const SessionId& session) const {

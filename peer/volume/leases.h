@@ -67,13 +67,17 @@ class Leases : public std::enable_shared_from_this<Leases> {
   int64_t ends_ns(const SessionId& session) const;
   // It was fenced while it might keep changes of this inode, or had it open before a restart of this owner,
   // and others have changed it since: what it sends late would undo that. Until it has closed the inode, or
-  // said that there is no more. (Of more than kMaxFenced it is not known.)
+  // said that there is no more. (Of more than kMaxFenced it is not known.) What others have changed is in the
+  // volume's rows, too (OvertakenRow), for the owner's next run.
   enum class Part { bytes, attributes };
   bool overtaken(const SessionId& session, InodeNumber inode, Part part) const;
-  void expect_late(const SessionId& session, InodeNumber inode, bool overtaken);
+  // It returns; what others have changed by then.
+  void expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   // `by` has changed these; `attributes`: set some, too. Before anybody's next change.
   void overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes, bool attributes);
-  void forgive(const SessionId& session, InodeNumber inode);
+  // Who may send late what `by` undoes when it changes this.
+  std::vector<SessionId> late_ones(const SessionId& by, InodeNumber inode) const;
+  bool forgive(const SessionId& session, InodeNumber inode);  // true: it was overtaken
   // Rises when the session loses its leases without a word, and is another one after a restart. It goes with
   // every answer.
   uint64_t lost(const SessionId& session) const;
@@ -200,7 +204,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool waits_for(const SessionId& session, const Wait& wait) const;
   Then no_longer(const WaitPointer& wait, const SessionId& session);
 
-  void add_fenced(const SessionId& session, InodeNumber inode, bool overtaken);
+  void add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   void count_fenced();
   void count_sessions();
 

@@ -3,7 +3,6 @@
 
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
-#include "peer/volume/xattr_names.h"
 
 namespace efs {
 
@@ -56,30 +55,6 @@ bool SoleReplica::was_made(const Operation& operation) const {
   return before && *before;
 }
 
-// Others have changed it since the program was told that this was done.
-bool SoleReplica::overtaken(const Request& request) const {
-  if (!request.late) return false;
-  using Part = Leases::Part;
-  const auto since = [&](InodeNumber inode, Part part) {
-    return leases_->overtaken(request.session, inode, part);
-  };
-  if (const auto* write = std::get_if<Write>(&request.body))
-    return since(write->inode, Part::bytes) || (write->attributes && since(write->inode, Part::attributes));
-  if (const auto* write = std::get_if<WriteScattered>(&request.body)) return since(write->inode, Part::bytes);
-  if (const auto* set = std::get_if<SetAttributes>(&request.body))
-    return since(set->inode, Part::bytes) || since(set->inode, Part::attributes);
-  return false;
-}
-
-namespace {
-bool sets_attributes(const RequestBody& body) {
-  if (const auto* write = std::get_if<Write>(&body)) return bool(write->attributes);
-  if (const auto* set = std::get_if<SetXattr>(&body)) return is_acl(set->name);
-  if (const auto* remove = std::get_if<RemoveXattr>(&body)) return is_acl(remove->name);
-  return std::holds_alternative<SetAttributes>(body);
-}
-}  // namespace
-
 // What it is answered without being applied.
 std::optional<Reply> SoleReplica::refused(const Operation& operation, const Request& request) {
   if (operation.sequence != 0) {
@@ -129,7 +104,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     changes.repeated = effects.repeated;
     for (auto& one : effects.changes)
       changes.rows.push_back({one.inode, one.content, one.parent, std::move(one.name)});
-    leases_->overtake(operation.session, changes.rows, sets_attributes(request.body));
+    leases_->overtake(operation.session, changes.rows, sets_attributes(operation.body));
     if (!leases_->alone(operation.session))
       changes.news = leases_->begin_news(operation.session, changes.rows);
     if (*victim && operation.holders.empty()) leases_->drop(operation.session, {**victim}, UINT64_MAX);
@@ -177,6 +152,8 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   const uint64_t index = rows_->applied_index() + 1;
   operation.time_ns = std::max(parts_.clock.wall_ns(), last_time_ns_);
   operation.durable_index = durable_index_.load();
+  operation.overtaken = leases_->late_ones(operation.session, subject_of(operation.body));
+  if (!run_noted_) operation.run_ns = opened_time_ns_;
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;
   if (auto status = store_bytes(effects, packed); !status) return refuse(effects, status.error());
@@ -187,6 +164,7 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   }
   logged_since_measured_ += record.size();
   transaction->commit(index);
+  run_noted_ = true;
   last_time_ns_ = operation.time_ns;
   free_chunks(effects, index);
   return reply;

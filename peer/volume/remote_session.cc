@@ -41,6 +41,8 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
     see_verifier(*reply);
     if (reply->session) {
       const auto before = std::exchange(session_mark, reply->session);
+      // Until all is said, the owner is to know what this one has missed.
+      if (before && !(to_greet.empty() && locks_to_greet.empty())) session_mark->owner_ns = before->owner_ns;
       if (before && before->began_ns != session_mark->began_ns) session_ended();
     }
     if (of_attempt != attempt) return;  // shut() by whom that was told

@@ -285,7 +285,7 @@ VolumeAnswer SoleReplica::answer(const Request& request, bool cached) {
   if (const auto* body = std::get_if<DropLeases>(&request.body)) {
     leases_->drop(request.session, body->inodes, body->mark);
     if (body->all) leases_->drop_all(request.session, body->mark);
-    for (InodeNumber inode : body->inodes) leases_->forgive(request.session, inode);
+    forgive(request.session, body->inodes);
     return {};
   }
   if (std::holds_alternative<Sync>(request.body)) {
@@ -453,10 +453,8 @@ Reply SoleReplica::close_inodes(const Request& request, const Close& body) {
     std::lock_guard lock(open_mutex_);
     for (InodeNumber inode : body.inodes) open_.close(request.session, inode);
   }
-  for (InodeNumber inode : body.inodes) {
-    leases_->disown(request.session, inode);
-    leases_->forgive(request.session, inode);
-  }
+  for (InodeNumber inode : body.inodes) leases_->disown(request.session, inode);
+  forgive(request.session, body.inodes);
   auto rows = rows_->read();
   for (InodeNumber inode : body.inodes) {
     auto orphan = rows->get(kOrphans, session_key(request.session, inode));
@@ -503,15 +501,19 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     // It was there before this owner's start; who says so may have ended since.
     const bool returns = body.known ? body.known->owner_ns != opened_time_ns_ : row->has_value();
     if (returns && !body.renew) {
+      const auto since_ns = next_run_ns(body.known);
+      if (!since_ns) return error_reply(since_ns.error());
       std::lock_guard open_lock(open_mutex_);
-      if (!open_.greeted(request.session)) open_.set_returning(request.session, true);
+      if (!open_.greeted(request.session)) open_.set_returning(request.session, *since_ns);
     }
     if (!*row) {
       ++last_time_ns_;  // no two begin at one time, whatever the clock says
       Reply reply = propose_house(OpenSession{}, request.session);
       if (reply.code != Code::ok) return reply;
     }
-    answer.session = SessionMark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
+    const SessionMark mark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
+    // Where what is late cannot be noted, the session is not told of this run: the next one looks again.
+    if (expect_late(request.session, body.open)) answer.session = mark;
   }
   // Who may not act for everybody is believed what it may have been granted, no lock that is new here.
   if (const size_t lost = locks_.claim(request.session, body.locks, is_limited(request.session)); lost > 0)
@@ -525,10 +527,8 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     const auto row = view.inode(inode);
     if (!row) continue;
     if (!open_.open(request.session, inode)) return error_reply(Code::overloaded);
-    if (open_.returning(request.session))
-      leases_->expect_late(request.session, inode, row->ctime_ns >= opened_time_ns_);
   }
-  if (!body.more && open_.returning(request.session)) open_.set_returning(request.session, false);
+  if (!body.more) open_.set_returning(request.session, 0);
   return answer;
 }
 
@@ -611,14 +611,6 @@ bool is_durable_at_once(const RequestBody& body) {
   return std::holds_alternative<MakeJunction>(body) || std::holds_alternative<RemoveJunction>(body) ||
          std::holds_alternative<AppendRegister>(body) || std::holds_alternative<SetPolicy>(body);
 }
-InodeNumber content_inode(const OperationBody& body) {
-  return std::visit(
-      [](const auto& one) -> InodeNumber {
-        if constexpr (requires { one.inode; }) return one.inode;
-        return 0;
-      },
-      body);
-}
 }  // namespace
 
 // What an operation carries becomes a chunk under the apply lock, where nothing is packed any more.
@@ -682,7 +674,7 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
   operation.session = request.session;
   operation.sequence = request.sequence;
   operation.acknowledged = request.acknowledged;
-  if (const InodeNumber inode = content_inode(operation.body)) operation.held = holds(request, inode);
+  if (const InodeNumber inode = subject_of(operation.body)) operation.held = holds(request, inode);
   if (auto* set = std::get_if<SetAttributes>(&operation.body); set && is_limited(request.session))
     set->has_write_handle &= operation.held;
   if (const auto* copy = std::get_if<CopyRange>(&operation.body); copy && operation.held)

@@ -155,7 +155,6 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
   bool asked_in_error(const Operation& operation) const;
-  bool overtaken(const Request& request) const;
   bool was_made(const Operation& operation) const;
   VolumeAnswer answer(const Request& request, bool cached);
   VolumeAnswer answer_leased(const Request& request, bool cached);
@@ -198,6 +197,12 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   bool knows(const SessionId& session) const {  // with open_mutex_ held
     return is_own_session(session) || open_.known(session);
   }
+
+  // late.cc
+  bool overtaken(const Request& request) const;
+  Result<int64_t> next_run_ns(const std::optional<SessionMark>& known) const;
+  bool expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes);
+  void forgive(const SessionId& session, const std::vector<InodeNumber>& inodes);
 
   // steps.cc
   bool takes_steps(const RequestBody& body) const;
@@ -244,6 +249,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::mutex apply_mutex_;
   int64_t last_time_ns_ = 0;          // apply_mutex_
   bool closed_ = false;               // apply_mutex_
+  bool run_noted_ = false;            // apply_mutex_: the log has an operation of this run
   InodeNumber reserved_durably_ = 0;  // apply_mutex_: numbers below may be given
 
   mutable std::mutex open_mutex_;

@@ -75,7 +75,7 @@ bool SoleReplica::step(const Operation& operation, const Request& request, Opera
     if (!row) return false;
     if (row->size <= *set->size) return true;  // others have cut it, or these extents lie behind its end
   }
-  if (propose_house(std::move(part)).code != Code::ok) return false;
+  if (propose_house(std::move(part), operation.session).code != Code::ok) return false;
   leases_->overtake(operation.session, {{inode, true, 0, {}}}, false);
   return true;
 }

@@ -87,6 +87,7 @@ void SoleReplica::measure_room() {
 
 bool SoleReplica::expire_sessions() {
   EndSessions end;
+  end.silent = true;
   {
     std::lock_guard lock(apply_mutex_);
     {

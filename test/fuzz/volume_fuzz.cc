@@ -33,6 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   walk(bytes);
   round_trip<VolumeCharter>(bytes);
   round_trip<SessionRow>(bytes);
+  round_trip<OvertakenRow>(bytes);
+  round_trip<RunsRow>(bytes);
   if (auto operation = decode_operation(bytes)) {
     auto again = decode_operation(encode_operation(*operation));
     if (!again || !(*again == *operation)) std::abort();

@@ -16,7 +16,9 @@ Reply OperationRun::run() {
     EFS_ASSIGN(bool answered, answered_before());
     if (answered) return {};
     EFS_TRY(check_level());
+    EFS_TRY(note_run());
     EFS_TRY(std::visit([&](const auto& body) { return apply(body); }, operation_.body));
+    EFS_TRY(note_overtaken());
     finish();
     return remember();
   };

@@ -87,7 +87,7 @@ class OperationRun {
   Status write_access(InodeNumber inode, const InodeRow& row) const;
   Status drop_privileges(InodeNumber inode, InodeRow& row);
   void put_content(InodeRow& row, uint64_t offset, ByteView bytes);
-  void written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
+  Status written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc
@@ -106,7 +106,10 @@ class OperationRun {
 
   // house.cc
   Status drop_session(const SessionId& session);
+  Status forgive_all(const SessionId& session);
   Status release_orphan(const SessionId& session, InodeNumber inode);
+  Status note_run();
+  Status note_overtaken();
 
   // change.cc: the frame
   Status begin();

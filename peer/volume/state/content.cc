@@ -173,15 +173,20 @@ void OperationRun::put_content(InodeRow& row, uint64_t offset, ByteView bytes) {
   state_.usage.bytes += row.content.size() - before;
 }
 
-void OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
+Status OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
   row.size = std::max(row.size, end);
   const int64_t before_ns = row.mtime_ns, changed_ns = row.ctime_ns;
   touch_content(row);
   if (mtime_ns != 0) row.mtime_ns = std::max(before_ns, mtime_ns);
-  // The mount has shown it as the time of change, too: that does not move when the bytes come.
-  if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) row.ctime_ns = mtime_ns;
+  // The mount has shown it as the time of change, too: that does not move when the bytes come. But it stays
+  // in this run of the owner: a mount that returns to that finds by it what others have changed.
+  if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) {
+    EFS_ASSIGN(const RunsRow runs, read_runs(rows_));
+    row.ctime_ns = runs.began_ns.empty() ? mtime_ns : std::max(mtime_ns, runs.began_ns.back());
+  }
   changed(inode, true);
   reply_.attributes = attributes(inode);
+  return {};
 }
 
 Status OperationRun::apply(const WriteExtents& request) {
@@ -225,7 +230,7 @@ Status OperationRun::apply(const WriteExtents& request) {
     }
   }
   if (request.clear_suid) EFS_TRY(drop_privileges(request.inode, row));
-  written(request.inode, row, end, request.mtime_ns);
+  EFS_TRY(written(request.inode, row, end, request.mtime_ns));
   reply_.offset = offset;
   if (request.attributes) {
     if (request.attributes->inode != request.inode || request.attributes->size)
@@ -277,7 +282,7 @@ Status OperationRun::apply(const ScatteredExtents& request) {
     }
     at += piece.length;
   }
-  written(request.inode, row, end, request.mtime_ns);
+  EFS_TRY(written(request.inode, row, end, request.mtime_ns));
   return {};
 }
 

@@ -6,12 +6,46 @@
 
 namespace efs {
 
-Status OperationRun::apply(const OpenSession&) {
-  EFS_ASSIGN(auto found, rows_.get(kSessions, session_key(operation_.session)));
-  if (found) return {};
-  SessionRow row;
-  row.since_ns = stamp_.time_ns;
-  rows_.put(kSessions, session_key(operation_.session), text(encode(row)));
+// The owner has started anew, and this is the first change that it makes.
+Status OperationRun::note_run() {
+  if (operation_.run_ns == 0) return {};
+  EFS_ASSIGN(RunsRow runs, read_runs(rows_));
+  runs.began_ns.push_back(operation_.run_ns);
+  if (runs.began_ns.size() > kMaxRuns) runs.began_ns.erase(runs.began_ns.begin());
+  rows_.put(kMeta, kRunsKey, text(encode(runs)));
+  return {};
+}
+
+// In one operation with the change: neither is there without the other, whatever a power loss takes.
+Status OperationRun::note_overtaken() {
+  if (operation_.overtaken.empty()) return {};
+  const InodeNumber inode = subject_of(operation_.body);
+  const bool attributes = sets_attributes(operation_.body);
+  const bool bytes = std::any_of(effects_.changes.begin(), effects_.changes.end(),
+                                 [&](const auto& one) { return one.inode == inode && one.content; });
+  if (!bytes && !attributes) return {};
+  for (const SessionId& session : operation_.overtaken) {
+    EFS_ASSIGN(OvertakenRow row, read_overtaken(rows_, session, inode));
+    row.bytes |= bytes;
+    row.attributes |= attributes;
+    row.time_ns = stamp_.time_ns;
+    rows_.put(kOvertaken, session_key(session, inode), text(encode(row)));
+  }
+  return {};
+}
+
+Status OperationRun::apply(const OpenSession& request) {
+  const SessionId& session = operation_.session;
+  EFS_ASSIGN(auto found, rows_.get(kSessions, session_key(session)));
+  if (!found) {
+    SessionRow row;
+    row.since_ns = stamp_.time_ns;
+    rows_.put(kSessions, session_key(session), text(encode(row)));
+  }
+  for (InodeNumber inode : request.overtaken)
+    rows_.put(kOvertaken, session_key(session, inode),
+              text(encode(OvertakenRow{true, true, stamp_.time_ns})));
+  for (InodeNumber inode : request.forgiven) rows_.erase(kOvertaken, session_key(session, inode));
   return {};
 }
 
@@ -43,8 +77,22 @@ Status OperationRun::drop_session(const SessionId& session) {
   return {};
 }
 
+Status OperationRun::forgive_all(const SessionId& session) {
+  std::vector<std::string> keys;
+  EFS_TRY(rows_.scan(kOvertaken, session_key(session), [&](std::string_view key, std::string_view) {
+    if (!key.starts_with(text(session))) return false;
+    keys.emplace_back(key);
+    return true;
+  }));
+  for (const auto& key : keys) rows_.erase(kOvertaken, key);
+  return {};
+}
+
 Status OperationRun::apply(const EndSessions& request) {
-  for (const SessionId& session : request.sessions) EFS_TRY(drop_session(session));
+  for (const SessionId& session : request.sessions) {
+    EFS_TRY(drop_session(session));
+    if (!request.silent) EFS_TRY(forgive_all(session));
+  }
   return {};
 }
 

@@ -1,5 +1,7 @@
 #include "peer/volume/state/operation.h"
 
+#include "peer/volume/xattr_names.h"
+
 namespace efs {
 
 namespace {
@@ -13,6 +15,22 @@ uint32_t level_of(const OperationBody& body) {
         return 1;
       },
       body);
+}
+
+InodeNumber subject_of(const OperationBody& body) {
+  return std::visit(
+      [](const auto& one) -> InodeNumber {
+        if constexpr (requires { one.inode; }) return one.inode;
+        return 0;
+      },
+      body);
+}
+
+bool sets_attributes(const OperationBody& body) {
+  if (const auto* write = std::get_if<WriteExtents>(&body)) return bool(write->attributes);
+  if (const auto* set = std::get_if<SetXattr>(&body)) return is_acl(set->name);
+  if (const auto* remove = std::get_if<RemoveXattr>(&body)) return is_acl(remove->name);
+  return std::holds_alternative<SetAttributes>(body);
 }
 
 Bytes encode_operation(const Operation& operation) {

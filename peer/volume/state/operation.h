@@ -57,15 +57,24 @@ struct ScatteredExtents {
                       field("c", &ScatteredExtents::chunk)};
   }
 };
+// Begins the session, if it has not. What it sends late of `overtaken` is to be refused from now on, that of
+// `forgiven` not any more (OvertakenRow).
 struct OpenSession {
   static constexpr uint16_t kKind = 64;
-  static constexpr auto fields() { return std::tuple{}; }
+  std::vector<InodeNumber> overtaken = {}, forgiven = {};
+  static constexpr auto fields() {
+    return std::tuple{field("o", &OpenSession::overtaken), field("f", &OpenSession::forgiven)};
+  }
 };
-// The sessions have ended: their results and what they held open go.
+// The sessions have ended: their results and what they held open go. Those that were `silent` may come back:
+// what others have overtaken stays known.
 struct EndSessions {
   static constexpr uint16_t kKind = 65;
   std::vector<SessionId> sessions;
-  static constexpr auto fields() { return std::tuple{field("s", &EndSessions::sessions)}; }
+  bool silent = false;
+  static constexpr auto fields() {
+    return std::tuple{field("s", &EndSessions::sessions), field("z", &EndSessions::silent)};
+  }
 };
 // A session closed inodes that were unlinked meanwhile.
 struct ReleaseOrphans {
@@ -141,6 +150,10 @@ using OperationBody =
 
 // The format level that a volume must have for this operation: a kind's kLevel, 1 for those without.
 uint32_t level_of(const OperationBody& body);
+// The one inode that is named by its number as what it is about, if any.
+InodeNumber subject_of(const OperationBody& body);
+// It sets mode, owner or times, or what is a part of them.
+bool sets_attributes(const OperationBody& body);
 
 struct Operation {
   Credentials who;
@@ -150,12 +163,16 @@ struct Operation {
   bool held = false;               // the session has the inode open: the mode was checked then
   std::vector<SessionId> holders;  // of what loses its last name
   uint64_t durable_index = 0;      // operations up to this one were known to be durable when this was logged
+  // Sessions that may send late what this undoes: of the one inode that it is about (subject_of).
+  std::vector<SessionId> overtaken;
+  int64_t run_ns = 0;  // the first operation of a run of the owner: when that began
   OperationBody body;
   static constexpr auto fields() {
-    return std::tuple{field("w", &Operation::who),      field("s", &Operation::session),
-                      field("q", &Operation::sequence), field("a", &Operation::acknowledged),
-                      field("t", &Operation::time_ns),  field("h", &Operation::held),
-                      field("hs", &Operation::holders), field("d", &Operation::durable_index),
+    return std::tuple{field("w", &Operation::who),       field("s", &Operation::session),
+                      field("q", &Operation::sequence),  field("a", &Operation::acknowledged),
+                      field("t", &Operation::time_ns),   field("h", &Operation::held),
+                      field("hs", &Operation::holders),  field("d", &Operation::durable_index),
+                      field("o", &Operation::overtaken), field("r", &Operation::run_ns),
                       field("b", &Operation::body)};
   }
 };

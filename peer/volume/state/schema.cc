@@ -58,8 +58,8 @@ auto corrupt(std::string_view what) {
 }  // namespace
 
 std::vector<std::string> volume_tables() {
-  return {"inodes",   "entries", "cookies", "extents", "xattrs",   "chunks", "dead",
-          "sessions", "orphans", "reclaim", "meta",    "register", "history"};
+  return {"inodes",   "entries", "cookies", "extents", "xattrs",   "chunks",  "dead",
+          "sessions", "orphans", "reclaim", "meta",    "register", "history", "overtaken"};
 }
 
 std::string number_key(uint64_t number) {
@@ -271,6 +271,22 @@ Result<VolumePolicy> read_policy(const ReadRows& rows) {
   auto policy = decode<VolumePolicy>(view(*found));
   if (!policy || name_of(policy->compression).empty()) return corrupt("meta");
   return *policy;
+}
+
+Result<RunsRow> read_runs(const ReadRows& rows) {
+  EFS_ASSIGN(auto found, rows.get(kMeta, kRunsKey));
+  if (!found) return RunsRow{};
+  auto runs = decode<RunsRow>(view(*found));
+  if (!runs) return corrupt("meta");
+  return runs;
+}
+
+Result<OvertakenRow> read_overtaken(const ReadRows& rows, const SessionId& session, InodeNumber inode) {
+  EFS_ASSIGN(auto found, rows.get(kOvertaken, session_key(session, inode)));
+  if (!found) return OvertakenRow{};
+  auto row = decode<OvertakenRow>(view(*found));
+  if (!row) return corrupt("overtaken");
+  return row;
 }
 
 Id chunk_id(const ByteArray<32>& key, const Id& sha256_of_bytes) {

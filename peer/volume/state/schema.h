@@ -11,20 +11,21 @@
 namespace efs {
 
 enum VolumeTable : Table {
-  kInodes = 0,    // ino -> InodeRow
-  kEntries = 1,   // parent ino, name -> EntryRow
-  kCookies = 2,   // parent ino, cookie -> EntryRow with name
-  kExtents = 3,   // ino, end of the extent -> ExtentRow (the end, so that one forward scan finds any offset)
-  kXattrs = 4,    // ino, name -> value
-  kChunks = 5,    // chunk id -> ChunkRow
-  kDead = 6,      // chunk id of a row in kChunks without references: to be freed
-  kSessions = 7,  // session -> SessionRow; session, sequence -> Reply
-  kOrphans = 8,   // session, ino: unlinked and still open there
-  kReclaim = 9,   // ino that is gone and whose extents are not yet
-  kMeta =
-      10,  // "volume" -> VolumeCharter, "state" -> StateRow, "verifier" -> 8 bytes, "policy" -> VolumePolicy
+  kInodes = 0,     // ino -> InodeRow
+  kEntries = 1,    // parent ino, name -> EntryRow
+  kCookies = 2,    // parent ino, cookie -> EntryRow with name
+  kExtents = 3,    // ino, end of the extent -> ExtentRow (the end, so that one forward scan finds any offset)
+  kXattrs = 4,     // ino, name -> value
+  kChunks = 5,     // chunk id -> ChunkRow
+  kDead = 6,       // chunk id of a row in kChunks without references: to be freed
+  kSessions = 7,   // session -> SessionRow; session, sequence -> Reply
+  kOrphans = 8,    // session, ino: unlinked and still open there
+  kReclaim = 9,    // ino that is gone and whose extents are not yet
+  kMeta = 10,      // "volume" -> VolumeCharter, "state" -> StateRow, "verifier" -> 8 bytes, "policy" ->
+                   // VolumePolicy, "runs" -> RunsRow
   kRegister = 11,  // root volume: index -> entry
   kHistory = 12,   // for snapshots; empty in this format level
+  kOvertaken = 13,  // session, ino -> OvertakenRow
 };
 std::vector<std::string> volume_tables();  // names, by number
 
@@ -132,15 +133,36 @@ struct SessionRow {
   }
 };
 
+// Others have changed the inode since the session could not: what it sends late of it is refused. Stays over
+// the session's end, if that was for its silence.
+struct OvertakenRow {
+  bool bytes = false, attributes = false;
+  int64_t time_ns = 0;  // of the last such change
+  static constexpr auto fields() {
+    return std::tuple{field("b", &OvertakenRow::bytes), field("a", &OvertakenRow::attributes),
+                      field("t", &OvertakenRow::time_ns)};
+  }
+};
+
+// When the last runs of the owner began that changed anything, the oldest first.
+inline constexpr size_t kMaxRuns = 16;
+struct RunsRow {
+  std::vector<int64_t> began_ns;
+  static constexpr auto fields() { return std::tuple{field("b", &RunsRow::began_ns)}; }
+};
+
 inline constexpr std::string_view kCharterKey = "volume";
 inline constexpr std::string_view kStateKey = "state";
 inline constexpr std::string_view kVerifierKey = "verifier";
 inline constexpr std::string_view kPolicyKey = "policy";
+inline constexpr std::string_view kRunsKey = "runs";
 
 // Nothing when the volume was never created in these rows.
 Result<std::optional<VolumeCharter>> read_charter(const ReadRows& rows);
 Result<StateRow> read_state(const ReadRows& rows);
 Result<VolumePolicy> read_policy(const ReadRows& rows);
+Result<RunsRow> read_runs(const ReadRows& rows);
+Result<OvertakenRow> read_overtaken(const ReadRows& rows, const SessionId& session, InodeNumber inode);
 
 // A chunk's id: BLAKE2b-256 under the volume's key over a tag for the algorithms (1: SHA-256) and the hash.
 Id chunk_id(const ByteArray<32>& key, const Id& sha256_of_bytes);

@@ -475,7 +475,7 @@ BOOST_AUTO_TEST_CASE(who_was_fenced_is_watched_until_it_is_forgiven) {
   Mount own(0, true), remote(2);
   own.attach(*leases, [](InodeNumber) { return false; });
   BOOST_TEST(leases->alone(own.id));
-  leases->expect_late(remote.id, kFile, false);
+  leases->expect_late(remote.id, kFile, false, false);
   BOOST_TEST(!leases->alone(own.id));
   leases->forgive(remote.id, kFile);
   BOOST_TEST(leases->alone(own.id));

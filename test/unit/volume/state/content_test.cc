@@ -205,6 +205,19 @@ BOOST_AUTO_TEST_CASE(appends_go_to_the_end) {
   auto before = volume.attributes(file).mtime_ns;
   BOOST_TEST(volume.run(write).attributes.mtime_ns == before);
   BOOST_TEST(volume.attributes(file).ctime_ns == volume.now_ns);
+  // What was written a while ago has changed then; but not before this run of the owner.
+  const int64_t written_ns = write.mtime_ns = volume.now_ns += 1000;
+  volume.now_ns += 1000;
+  BOOST_TEST(volume.run(write).attributes.ctime_ns == written_ns);
+  Operation late;
+  late.run_ns = write.mtime_ns = volume.now_ns += 1000;
+  late.body = write;
+  BOOST_TEST(volume.run(late).attributes.ctime_ns == late.run_ns);
+  volume.now_ns += 1000;
+  late.run_ns += 500;
+  std::get<WriteExtents>(late.body).mtime_ns = late.run_ns - 1;
+  BOOST_TEST(volume.run(late).attributes.ctime_ns == late.run_ns);
+  BOOST_TEST(volume.attributes(file).mtime_ns == late.run_ns - 1);
   write.bytes.clear();
   BOOST_TEST(volume.run(write).code == Code::invalid_argument);
 }

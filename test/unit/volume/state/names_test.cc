@@ -364,6 +364,68 @@ BOOST_AUTO_TEST_CASE(a_session_gets_each_answer_once) {
   BOOST_TEST(results == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(who_was_overtaken_is_known_until_it_is_forgiven) {
+  TestVolume volume;
+  const SessionId late{5};
+  const InodeNumber file = volume.make(kRootInode, "f", kFile);
+  const auto known = [&] {
+    auto row = read_overtaken(volume.rows, late, file);
+    BOOST_REQUIRE(row);
+    return std::pair(row->bytes, row->attributes);
+  };
+  const auto run = [&](OperationBody body) {
+    Operation operation;
+    operation.session = late;
+    operation.body = std::move(body);
+    BOOST_TEST(volume.run(operation).code == Code::ok);
+  };
+  const auto by_another = [&](OperationBody body) {
+    Operation operation;
+    operation.overtaken = {late};
+    operation.body = std::move(body);
+    BOOST_TEST(volume.run(operation).code == Code::ok);
+  };
+  by_another(Link{file, kRootInode, "g"});
+  by_another(MarkAccess{file});
+  BOOST_TEST((known() == std::pair(false, false)));
+  SetAttributes mode;
+  mode.inode = file;
+  mode.mode = 0600;
+  by_another(mode);
+  BOOST_TEST((known() == std::pair(false, true)));
+  WriteExtents write;
+  write.inode = file;
+  write.bytes = {1};
+  by_another(write);
+  BOOST_TEST((known() == std::pair(true, true)));
+  EndSessions end{{late}};
+  end.silent = true;
+  volume.run(end);
+  BOOST_TEST((known() == std::pair(true, true)));
+  run(OpenSession{{}, {file}});
+  BOOST_TEST((known() == std::pair(false, false)));
+  run(OpenSession{{file}, {}});
+  BOOST_TEST((known() == std::pair(true, true)));
+  volume.run(EndSessions{{late}});
+  BOOST_TEST((known() == std::pair(false, false)));
+}
+
+BOOST_AUTO_TEST_CASE(the_last_runs_of_the_owner_are_known) {
+  TestVolume volume;
+  for (int64_t began = 1; began <= int64_t(kMaxRuns) + 3; ++began) {
+    Operation first;
+    first.run_ns = began;
+    first.body = ReclaimExtents{};
+    BOOST_TEST(volume.run(first).code == Code::ok);
+    BOOST_TEST(volume.run(ReclaimExtents{}).code == Code::ok);
+  }
+  const auto runs = read_runs(volume.rows);
+  BOOST_REQUIRE(runs);
+  BOOST_TEST(runs->began_ns.size() == kMaxRuns);
+  BOOST_TEST(runs->began_ns.front() == 4);
+  BOOST_TEST(runs->began_ns.back() == int64_t(kMaxRuns) + 3);
+}
+
 BOOST_AUTO_TEST_CASE(the_register_grows_by_one) {
   TestVolume volume;
   AppendRegister append{0, {1, 2}};

@@ -1,0 +1,73 @@
+// What a mount sends late: its program was told before that it is done. It is refused where others have
+// changed the same since.
+//
+// Within a run of the owner Leases knows that. For the next run the rows do: what others overtake of who may
+// send late is written in one operation with their change (Operation::overtaken). A session that returns to a
+// new run says which one it knew; a file whose ctime is of a later one was changed by others.
+#include <algorithm>
+
+#include "peer/volume/sole_replica.h"
+#include "peer/volume/state/view.h"
+
+namespace efs {
+
+// Others have changed it since the program was told that this was done.
+bool SoleReplica::overtaken(const Request& request) const {
+  if (!request.late) return false;
+  using Part = Leases::Part;
+  const auto since = [&](InodeNumber inode, Part part) {
+    return leases_->overtaken(request.session, inode, part);
+  };
+  if (const auto* write = std::get_if<Write>(&request.body))
+    return since(write->inode, Part::bytes) || (write->attributes && since(write->inode, Part::attributes));
+  if (const auto* write = std::get_if<WriteScattered>(&request.body)) return since(write->inode, Part::bytes);
+  if (const auto* set = std::get_if<SetAttributes>(&request.body))
+    return since(set->inode, Part::bytes) || since(set->inode, Part::attributes);
+  return false;
+}
+
+// When the first run began of which a session that returns has not heard: what was changed since was changed
+// by others.
+Result<int64_t> SoleReplica::next_run_ns(const std::optional<SessionMark>& known) const {
+  if (!known) return opened_time_ns_;
+  EFS_ASSIGN(const RunsRow runs, read_runs(*rows_->read()));
+  const auto& all = runs.began_ns;
+  if (all.size() >= kMaxRuns && known->owner_ns < all.front()) return known->owner_ns;  // too long ago
+  const auto next = std::upper_bound(all.begin(), all.end(), known->owner_ns);
+  return next == all.end() ? opened_time_ns_ : *next;
+}
+
+// With apply_mutex_ held, so that nothing changes in between. What others have changed while the session was
+// away is noted for the next run, too: the session may be told of this one, and not get to send what is late.
+bool SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes) {
+  OpenSession noted;
+  {
+    std::lock_guard open_lock(open_mutex_);
+    const int64_t since_ns = open_.returning_since(session);
+    if (since_ns == 0) return true;
+    const auto rows = rows_->read();
+    const RowsView view(*rows);
+    for (InodeNumber inode : inodes) {
+      const auto row = view.inode(inode);
+      if (!row) continue;
+      const auto known = read_overtaken(*rows, session, inode);
+      const bool changed = row->ctime_ns >= since_ns || !known;  // what cannot be read may say so
+      leases_->expect_late(session, inode, changed || known->bytes, changed || known->attributes);
+      if (changed && !(known && known->bytes && known->attributes)) noted.overtaken.push_back(inode);
+    }
+  }
+  return noted.overtaken.empty() || propose_house(std::move(noted), session).code == Code::ok;
+}
+
+// Nothing comes late of these any more.
+void SoleReplica::forgive(const SessionId& session, const std::vector<InodeNumber>& inodes) {
+  OpenSession noted;
+  for (InodeNumber inode : inodes) {
+    if (leases_->forgive(session, inode)) noted.forgiven.push_back(inode);
+  }
+  if (noted.forgiven.empty() || is_own_session(session)) return;
+  std::lock_guard lock(apply_mutex_);
+  propose_house(std::move(noted), session);
+}
+
+}  // namespace efs
