@@ -33,16 +33,25 @@ void answer(const Responder& responder, VolumeAnswer&& result) {
 struct Waiting {
   Loop& loop;
   std::optional<Responder> responder;
+  std::function<void(Reply&)> before = {};  // it is sent: on the loop
   static void answer(const std::shared_ptr<Waiting>& self, VolumeAnswer&& result) {
     if (self->loop.on_thread()) return self->finish(std::move(result));
     auto kept = std::make_shared<VolumeAnswer>(std::move(result));
     self->loop.post([self, kept] { self->finish(std::move(*kept)); });
   }
   void finish(VolumeAnswer&& result) {
-    if (responder) efs::answer(*std::exchange(responder, std::nullopt), std::move(result));
+    if (!responder) return;
+    if (before) before(result.reply);
+    efs::answer(*std::exchange(responder, std::nullopt), std::move(result));
   }
 };
 constexpr int64_t kAskAgain = 50 * kMillisecond;
+
+std::string too_many_sessions(const PeerId& caller) {
+  return "peer " + short_hex(caller) + " has " + std::to_string(kMaxSessionsOfPeer) +
+         " sessions of this volume: unmount some of its mounts, or wait " +
+         std::to_string(kSessionSilence / kMinute) + " minutes until those that are gone have ended";
+}
 }  // namespace
 
 // Recalls on their way. Outlives the service in the hands of those who wait for them.
@@ -164,10 +173,20 @@ void VolumeService::tick_locks() {
   if (busy) lock_tick_.start(kLockTick, [this] { tick_locks(); });
 }
 
-void VolumeService::attach(const PeerId& caller, const SessionId& named, const Request& request,
+// Those that have ended do not count.
+bool VolumeService::may_begin(const PeerId& caller, const SessionId& session, const SoleReplica& replica) {
+  auto& all = sessions_[{caller, replica.id()}];
+  if (replica.heard_ns(session) == 0 && all.size() >= kMaxSessionsOfPeer) {
+    std::erase_if(all, [&](const SessionId& one) { return replica.heard_ns(one) == 0; });
+    if (all.size() >= kMaxSessionsOfPeer) return false;
+  }
+  all.insert(session);
+  return true;
+}
+
+void VolumeService::attach(const PeerId& caller, const SessionId& named, const SessionId& session,
                            const std::shared_ptr<SoleReplica>& replica) {
-  const SessionId session = request.session;
-  auto recaller = [weak = std::weak_ptr(recalls_), caller, named, session, volume = request.volume,
+  auto recaller = [weak = std::weak_ptr(recalls_), caller, named, session, volume = replica->id(),
                    owner = std::weak_ptr(replica)](const Recall& asked, Leases::Then forgotten) {
     auto recalls = weak.lock();
     if (!recalls) return forgotten();
@@ -226,12 +245,21 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
   request->session = session_of(caller.id, named);
   const bool limited = !access_.may_act || !access_.may_act(caller.id, 0);
   set_limited(request->session, limited);
-  if (request->leases && std::holds_alternative<Hello>(request->body))
-    attach(caller.id, named, *request, replica);
   const auto* hello = std::get_if<Hello>(&request->body);
+  if (hello && !hello->renew && !may_begin(caller.id, request->session, *replica))
+    return answer(responder, {error_reply(Code::overloaded, too_many_sessions(caller.id)), {}});
   const bool locks = std::holds_alternative<SetLock>(request->body) || (hello && !hello->locks.empty());
   if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
+  // What is granted next, when it has this answer, finds it attached; one that was refused is not kept.
+  if (hello && request->leases)
+    waiting->before = [this, weak = std::weak_ptr(recalls_), peer = caller.id, named,
+                       session = request->session, replica](Reply& reply) {
+      const auto recalls = weak.lock();
+      if (reply.code != Code::ok || !recalls || recalls->rpc == nullptr) return;  // or this service is gone
+      attach(peer, named, session, replica);
+      reply.leases_lost = replica->leases().lost(session);
+    };
   auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
   if (auto found = read_cached(*replica, *request)) return answered(std::move(*found));
   if (replica->executes_inline(request->body, payload.size())) {

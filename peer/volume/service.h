@@ -2,15 +2,19 @@
 // that of Write; the answer's body a Reply, its payload that of Read.
 //
 // Who may call: admitted peers, for the uids that `may_act` allows them; junctions and register entries only
-// with `may_administer`. A caller's session ids are its own: another peer that learns one cannot use it.
-// A session that said Hello and can be asked to forget is asked over its peer's connection; one that does not
-// answer is fenced once its leases must have ended. After a restart no change is answered before the leases
-// of before must have ended. Locks of mounts that are gone are freed for others (Locks::tick). A volume that
-// is not owned here answers Code::not_owner.
+// with `may_administer`. A caller's session ids are its own: another peer that learns one cannot use it; and
+// it has kMaxSessionsOfPeer of a volume at most, of those that all peers share. A session whose Hello was
+// answered and that can be asked to forget is asked over its peer's connection; one that does not answer is
+// fenced once its leases must have ended. After a restart no change is answered before the leases of before
+// must have ended. Locks of mounts that are gone are freed for others (Locks::tick). A volume that is not
+// owned here answers Code::not_owner.
 //
 // The loop's thread only. What must not block the loop runs on its pool: VolumeSet outlives such work, which
 // close() waits for.
 #pragma once
+
+#include <map>
+#include <set>
 
 #include "peer/net/rpc.h"
 #include "peer/runtime/jobs.h"
@@ -28,6 +32,8 @@ inline constexpr uint16_t kVolumeRecall =
 inline constexpr int64_t kRecallPatience = 2 * kLeaseTerm;
 inline constexpr int64_t kFlushPatience = 10 * kSecond;
 
+inline constexpr size_t kMaxSessionsOfPeer = 64;  // of one volume
+
 struct VolumeAccess {
   std::function<bool(const PeerId& caller, uint32_t uid)> may_act;
   std::function<bool(const PeerId& caller, const Request& request)> may_administer;
@@ -44,7 +50,8 @@ class VolumeService {
   void serve(const Caller& caller, const Bytes& body, Payload payload, Responder responder);
   std::optional<VolumeAnswer> read_cached(SoleReplica& replica, const Request& request);
   Reply refuse(const Caller& caller, const Request& request) const;
-  void attach(const PeerId& caller, const SessionId& named, const Request& request,
+  bool may_begin(const PeerId& caller, const SessionId& session, const SoleReplica& replica);
+  void attach(const PeerId& caller, const SessionId& named, const SessionId& session,
               const std::shared_ptr<SoleReplica>& replica);
   void wait_out_old_leases();
   void tick_locks();
@@ -56,6 +63,7 @@ class VolumeService {
   const VolumeAccess access_;
   struct Recalls;
   std::shared_ptr<Recalls> recalls_;
+  std::map<std::pair<PeerId, VolumeId>, std::set<SessionId>> sessions_;  // also some that have ended
   InlineReads inline_reads_;
   Timer old_leases_, lock_tick_;
 };

@@ -494,7 +494,8 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     {
       std::lock_guard open_lock(open_mutex_);
       if (!open_.begin(request.session, parts_.clock.now_ns()))
-        return error_reply(Code::overloaded, "the volume has too many sessions");
+        return error_reply(Code::overloaded, "the volume has " + std::to_string(kMaxHolders) +
+                                                 " sessions: unmount some of its mounts");
     }
     auto row = session_row(*rows_->read(), request.session);
     if (!row) return error_reply(std::move(row.error()));

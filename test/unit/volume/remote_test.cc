@@ -449,6 +449,44 @@ SetLock lock_of(InodeNumber inode, uint64_t owner, uint8_t type, uint64_t ticket
 }
 }  // namespace
 
+// One peer leaves room for others, however many sessions it names; and what is refused leaves nothing behind.
+BOOST_AUTO_TEST_CASE(one_peer_has_a_part_of_the_sessions) {
+  RemotePair pair;
+  uint32_t number = 0;
+  const auto ask = [&](RequestBody body, bool leases) {
+    Request request;
+    request.volume = pair.owner.id;
+    put_le<uint32_t>(request.session.data(), number);
+    request.leases = leases;
+    request.body = std::move(body);
+    std::optional<Reply> reply;
+    pair.mount_rpc->call(peer_id_of(pair.keys[0].public_key()), kVolumeCall, encode(request), {},
+                         {kMinute, Priority::control}, [&](Result<Answer> answer) {
+                           BOOST_REQUIRE(answer);
+                           auto decoded = decode<Reply>(answer->body);
+                           BOOST_REQUIRE(decoded);
+                           reply = std::move(*decoded);
+                         });
+    BOOST_REQUIRE(pair.simulator.run_until([&] { return reply.has_value(); }, kMinute));
+    return *reply;
+  };
+  for (; number < kMaxSessionsOfPeer; ++number) BOOST_TEST(ask(Hello{}, false).code == Code::ok);
+  for (; number < kMaxSessionsOfPeer + kMaxLeaseSessions + 1; ++number) {
+    const Reply refused = ask(Hello{}, true);
+    BOOST_REQUIRE(refused.code == Code::overloaded);
+    BOOST_REQUIRE(refused.message.find("unmount") != std::string::npos);
+  }
+  number = 1;
+  BOOST_TEST(ask(Hello{}, false).code == Code::ok);  // one that is there
+  BOOST_TEST(ask(Goodbye{}, false).code == Code::ok);
+  pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+  const InodeNumber inode = pair.owner.make("f");
+  BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
+  number = 2;
+  ask(Goodbye{}, false);
+  BOOST_TEST(ask(Hello{}, false).code == Code::ok);
+}
+
 // Asked once, answered when it is free, over broken connections; the deadline is for the owner's silence.
 BOOST_AUTO_TEST_CASE(a_lock_is_waited_for) {
   RemotePair pair;
