@@ -39,24 +39,27 @@ Result<int64_t> SoleReplica::next_run_ns(const std::optional<SessionMark>& known
 
 // With apply_mutex_ held, so that nothing changes in between. What others have changed while the session was
 // away is noted for the next run, too: the session may be told of this one, and not get to send what is late.
-bool SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes) {
+Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes) {
   OpenSession noted;
   {
     std::lock_guard open_lock(open_mutex_);
     const int64_t since_ns = open_.returning_since(session);
-    if (since_ns == 0) return true;
+    if (since_ns == 0) return false;
     const auto rows = rows_->read();
     const RowsView view(*rows);
     for (InodeNumber inode : inodes) {
       const auto row = view.inode(inode);
       if (!row) continue;
-      const auto known = read_overtaken(*rows, session, inode);
-      const bool changed = row->ctime_ns >= since_ns || !known;  // what cannot be read may say so
-      leases_->expect_late(session, inode, changed || known->bytes, changed || known->attributes);
-      if (changed && !(known && known->bytes && known->attributes)) noted.overtaken.push_back(inode);
+      EFS_ASSIGN(const OvertakenRow known, read_overtaken(*rows, session, inode));
+      const bool changed = row->ctime_ns >= since_ns;
+      leases_->expect_late(session, inode, changed || known.bytes, changed || known.attributes);
+      if (changed && !(known.bytes && known.attributes)) noted.overtaken.push_back(inode);
     }
   }
-  return noted.overtaken.empty() || propose_house(std::move(noted), session).code == Code::ok;
+  if (noted.overtaken.empty()) return false;
+  Reply reply = propose_house(std::move(noted), session);
+  if (reply.code != Code::ok) return fail(reply.code, std::move(reply.message));
+  return true;
 }
 
 // Nothing comes late of these any more.

@@ -141,13 +141,15 @@ void Leases::overtake(const SessionId& by, const std::vector<VolumeClient::Chang
   }
 }
 
-std::vector<SessionId> Leases::late_ones(const SessionId& by, InodeNumber inode) const {
+std::vector<SessionId> Leases::late_ones(const SessionId& by, InodeNumber inode, bool attributes) const {
   std::vector<SessionId> out;
   if (fenced_count_.load() == 0) return out;
   std::lock_guard lock(mutex_);
   for (auto one = fenced_.lower_bound({inode, SessionId{}});
        one != fenced_.end() && one->first.first == inode; ++one) {
-    if (one->first.second != by && !is_own_session(one->first.second)) out.push_back(one->first.second);
+    const SessionId& session = one->first.second;
+    const bool known = one->second.bytes && (one->second.attributes || !attributes);
+    if (session != by && !known && !is_own_session(session)) out.push_back(session);
   }
   return out;
 }

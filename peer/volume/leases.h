@@ -75,8 +75,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   // `by` has changed these; `attributes`: set some, too. Before anybody's next change.
   void overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes, bool attributes);
-  // Who may send late what `by` undoes when it changes this.
-  std::vector<SessionId> late_ones(const SessionId& by, InodeNumber inode) const;
+  // Who may send late what `by` undoes when it changes this, and was not overtaken before.
+  std::vector<SessionId> late_ones(const SessionId& by, InodeNumber inode, bool attributes) const;
   bool forgive(const SessionId& session, InodeNumber inode);  // true: it was overtaken
   // Rises when the session loses its leases without a word, and is another one after a restart. It goes with
   // every answer.

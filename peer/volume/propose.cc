@@ -152,7 +152,8 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   const uint64_t index = rows_->applied_index() + 1;
   operation.time_ns = std::max(parts_.clock.wall_ns(), last_time_ns_);
   operation.durable_index = durable_index_.load();
-  operation.overtaken = leases_->late_ones(operation.session, subject_of(operation.body));
+  operation.overtaken =
+      leases_->late_ones(operation.session, subject_of(operation.body), sets_attributes(operation.body));
   if (!run_noted_) operation.run_ns = opened_time_ns_;
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;

@@ -243,6 +243,7 @@ void SoleReplica::report_damage(const Reply& reply) {
 bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes) const {
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
   if (const auto* write = std::get_if<Write>(&body)) return !write->durable && payload_bytes <= most_inline();
+  if (const auto* hello = std::get_if<Hello>(&body); hello && returns(*hello)) return hello->open.empty();
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<WriteScattered>(body) || std::holds_alternative<MakeJunction>(body) ||
            std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body) ||
@@ -489,6 +490,7 @@ Result<std::optional<SessionRow>> session_row(const ReadRows& rows, const Sessio
 
 Reply SoleReplica::hello(const Request& request, const Hello& body) {
   Reply answer;
+  Result<bool> noted = false;
   if (!is_own_session(request.session)) {
     std::lock_guard lock(apply_mutex_);
     {
@@ -500,8 +502,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     auto row = session_row(*rows_->read(), request.session);
     if (!row) return error_reply(std::move(row.error()));
     // It was there before this owner's start; who says so may have ended since.
-    const bool returns = body.known ? body.known->owner_ns != opened_time_ns_ : row->has_value();
-    if (returns && !body.renew) {
+    if (body.known ? returns(body) : row->has_value() && !body.renew) {
       const auto since_ns = next_run_ns(body.known);
       if (!since_ns) return error_reply(since_ns.error());
       std::lock_guard open_lock(open_mutex_);
@@ -512,10 +513,11 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
       Reply reply = propose_house(OpenSession{}, request.session);
       if (reply.code != Code::ok) return reply;
     }
-    const SessionMark mark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
-    // Where what is late cannot be noted, the session is not told of this run: the next one looks again.
-    if (expect_late(request.session, body.open)) answer.session = mark;
+    answer.session = SessionMark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
+    noted = expect_late(request.session, body.open);
   }
+  // A session that is told of this run has what is noted of it on disk: the next one looks no further back.
+  if (!noted || (*noted && !sync())) answer.session.reset();
   // Who may not act for everybody is believed what it may have been granted, no lock that is new here.
   if (const size_t lost = locks_.claim(request.session, body.locks, is_limited(request.session)); lost > 0)
     parts_.logger.warning("volume {}: {} locks that a mount held are others' by now", charter_.number, lost);

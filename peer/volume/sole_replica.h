@@ -201,7 +201,11 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // late.cc
   bool overtaken(const Request& request) const;
   Result<int64_t> next_run_ns(const std::optional<SessionMark>& known) const;
-  bool expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes);
+  bool returns(const Hello& hello) const {
+    return hello.known && hello.known->owner_ns != opened_time_ns_ && !hello.renew;
+  }
+  // True: something was noted.
+  Result<bool> expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes);
   void forgive(const SessionId& session, const std::vector<InodeNumber>& inodes);
 
   // steps.cc

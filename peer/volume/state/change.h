@@ -106,7 +106,7 @@ class OperationRun {
 
   // house.cc
   Status drop_session(const SessionId& session);
-  Status forgive_all(const SessionId& session);
+  Status end_overtaken(const SessionId& session, bool forgive);
   Status release_orphan(const SessionId& session, InodeNumber inode);
   Status note_run();
   Status note_overtaken();

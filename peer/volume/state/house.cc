@@ -77,21 +77,26 @@ Status OperationRun::drop_session(const SessionId& session) {
   return {};
 }
 
-Status OperationRun::forgive_all(const SessionId& session) {
-  std::vector<std::string> keys;
+Status OperationRun::end_overtaken(const SessionId& session, bool forgive) {
+  std::vector<InodeNumber> inodes;
   EFS_TRY(rows_.scan(kOvertaken, session_key(session), [&](std::string_view key, std::string_view) {
     if (!key.starts_with(text(session))) return false;
-    keys.emplace_back(key);
+    inodes.push_back(trailing_number(key));
     return true;
   }));
-  for (const auto& key : keys) rows_.erase(kOvertaken, key);
+  for (InodeNumber inode : inodes) {
+    EFS_ASSIGN(OvertakenRow row, read_overtaken(rows_, session, inode));
+    row.time_ns = stamp_.time_ns;
+    const std::string key = session_key(session, inode);
+    forgive ? rows_.erase(kOvertaken, key) : rows_.put(kOvertaken, key, text(encode(row)));
+  }
   return {};
 }
 
 Status OperationRun::apply(const EndSessions& request) {
   for (const SessionId& session : request.sessions) {
     EFS_TRY(drop_session(session));
-    if (!request.silent) EFS_TRY(forgive_all(session));
+    EFS_TRY(end_overtaken(session, !request.silent));
   }
   return {};
 }

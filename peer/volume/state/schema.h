@@ -137,7 +137,7 @@ struct SessionRow {
 // the session's end, if that was for its silence.
 struct OvertakenRow {
   bool bytes = false, attributes = false;
-  int64_t time_ns = 0;  // of the last such change
+  int64_t time_ns = 0;  // of that change, and then of the session's end
   static constexpr auto fields() {
     return std::tuple{field("b", &OvertakenRow::bytes), field("a", &OvertakenRow::attributes),
                       field("t", &OvertakenRow::time_ns)};

@@ -190,6 +190,26 @@ BOOST_AUTO_TEST_CASE(a_mount_is_not_told_of_a_run_that_cannot_note_what_is_late)
   BOOST_TEST(peer.read(file) == "new");
 }
 
+// Or the next run would compare with less than it has missed.
+BOOST_AUTO_TEST_CASE(a_mount_that_is_told_of_a_run_is_known_to_be_late_after_a_power_loss) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    TestPeer peer(seed);
+    const InodeNumber file = peer.make("a");
+    Away mount(peer, file);
+    peer.kill();
+    BOOST_TEST(peer.write(file, 0, "new", true).code == Code::ok);
+    Hello hello{{file}};
+    hello.known = mount.known;
+    BOOST_TEST(!peer.replica->executes_inline(hello, 0));  // it waits for a sync
+    mount.greet();
+    peer.power_loss();
+    mount.greet();
+    BOOST_TEST(peer.replica->executes_inline(Hello{}, 0));
+    BOOST_TEST(mount.send_late("old") == Code::io);
+    BOOST_TEST(peer.read(file) == "new");
+  }
+}
+
 // What was written before a restart and comes after it, by a mount that is back sooner, is newer all the
 // same.
 BOOST_AUTO_TEST_CASE(what_is_late_itself_is_not_overwritten_by_what_comes_later) {
