@@ -171,6 +171,26 @@ BOOST_AUTO_TEST_CASE(what_was_made_is_not_made_again) {
   peer.check();
 }
 
+// A mount that was fenced may send late what others' steps undo; not what its own do.
+BOOST_AUTO_TEST_CASE(steps_are_of_who_asked) {
+  Peer peer;
+  const SessionId mount{9, 9};
+  peer.as(mount, 0, Hello{});
+  Leases& leases = peer.replica->leases();
+  leases.attach(mount, [&](const Recall&, Leases::Then then) { then(); });
+  BOOST_REQUIRE(leases.own(mount, peer.file));
+  leases.fence(mount);
+  const auto overtaken = [&] {
+    const auto row = read_overtaken(*peer.replica->rows(), mount, peer.file);
+    BOOST_REQUIRE(row);
+    return row->bytes;
+  };
+  BOOST_TEST(peer.as(mount, 1, peer.truncation(10)).reply.code == Code::ok);
+  BOOST_TEST(!overtaken());
+  peer.scatter();
+  BOOST_TEST(overtaken());
+}
+
 // What is heard on a loop lets it go on; it does so elsewhere.
 BOOST_AUTO_TEST_CASE(what_has_waited_for_others_runs_apart) {
   Peer peer;
