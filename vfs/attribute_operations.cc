@@ -136,6 +136,18 @@ void reply_value(const RequestPtr& request, std::string_view value, size_t size)
   }
 }
 
+// As MountSession::call(), but `then` gets every answer.
+void get_xattr(const RequestPtr& request, const std::shared_ptr<VolumeClient>& client, const GetXattr& body,
+               const VolumeClient::Done& then) {
+  client->call(request->who(), body, {}, request->options(),
+               [request, client, body, then](VolumeAnswer answer) {
+                 const bool refused = answer.reply.code == Code::access_denied && request->who().uid != 0;
+                 if (refused && (request->fetch_groups() || request->as_root()))
+                   return get_xattr(request, client, body, then);
+                 then(std::move(answer));
+               });
+}
+
 // The kernel asks for security.capability before every write: that it is absent is remembered while the file
 // is open here.
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) {
@@ -152,16 +164,14 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   if (is_acl(name)) request->session().expect_acl(node);
   settled(request, node, name,
           [request, client, file, news, label, size, body = GetXattr{inode_of(node), name}] {
-            client->call(request->who(), body, {}, request->options(),
-                         [request, file, news, label, size](VolumeAnswer answer) {
-                           const bool none = answer.reply.code == Code::no_attribute;
-                           if (file && none) file->note_no_capability(news);
-                           // As where there are no labels: `ls -l` then stops asking for each file's.
-                           if (label && none) return void(request->error(EOPNOTSUPP));
-                           if (answer.reply.code != Code::ok)
-                             return void(request->path_error(answer.reply.code));
-                           reply_value(request, answer.reply.text, size);
-                         });
+            get_xattr(request, client, body, [request, file, news, label, size](VolumeAnswer answer) {
+              const bool none = answer.reply.code == Code::no_attribute;
+              if (file && none) file->note_no_capability(news);
+              // As where there are no labels: `ls -l` then stops asking for each file's.
+              if (label && none) return void(request->error(EOPNOTSUPP));
+              if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
+              reply_value(request, answer.reply.text, size);
+            });
           });
 }
 

@@ -52,7 +52,7 @@ struct Again {
   }
 };
 uint64_t blocks_of(uint64_t bytes) {
-  return (bytes + 4095) / 4096 * 8;
+  return block_end(bytes) / 512;
 }
 void show(const SetAttributes& change, Attributes& shown) {
   if (change.uid) shown.uid = *change.uid;
@@ -307,10 +307,11 @@ Attributes OpenFile::seen(const Attributes& attributes) {
 
 Attributes OpenFile::with_buffered() const {
   Attributes shown = latest_;
+  const int64_t now_ns = context_.background.clock().wall_ns();
   const auto wrote = [&](ByteView bytes, uint64_t offset, int64_t at_ns) {
     if (bytes.empty()) return;
     shown.size = std::max<uint64_t>(shown.size, offset + bytes.size());
-    shown.mtime_ns = std::max(shown.mtime_ns, at_ns);
+    shown.mtime_ns = shown.mtime_ns > now_ns + kClocksApart ? at_ns : std::max(shown.mtime_ns, at_ns);
     shown.ctime_ns = std::max(shown.ctime_ns, at_ns);
   };
   const auto set = [&](const SetAttributes& change) {
@@ -336,7 +337,9 @@ bool OpenFile::holds_attributes() const {
 }
 
 bool OpenFile::set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown) {
-  if (change.size || !ask_to_buffer()) return false;
+  // One that sets nothing is a chown(-1, -1): it takes the set-id bits away, as its owner does.
+  const bool sets = !is_empty(change) || change.atime_now || change.mtime_now || change.clear_suid;
+  if (change.size || !sets || !ask_to_buffer()) return false;
   std::lock_guard lock(mutex_);
   if (!may_buffer_ || write_through_ || latest_.inode == 0) return false;
   const int64_t now_ns = context_.background.clock().wall_ns();

@@ -420,7 +420,7 @@ struct stat to_stat(VolumeNumber volume, const Attributes& attributes) {
   info.st_gid = attributes.gid;
   info.st_rdev = attributes.rdev;
   info.st_size = off_t(attributes.size);
-  info.st_blksize = 4096;
+  info.st_blksize = blksize_t(kBlockBytes);
   info.st_blocks = blkcnt_t(attributes.blocks);
   info.st_atim = time(attributes.atime_ns);
   info.st_mtim = time(attributes.mtime_ns);

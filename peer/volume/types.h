@@ -7,6 +7,7 @@
 
 #include "peer/base/compression.h"
 #include "peer/base/encoding.h"
+#include "peer/runtime/clock.h"
 
 namespace efs {
 
@@ -26,6 +27,16 @@ inline constexpr size_t kMaxXattrName = 255;
 inline constexpr size_t kMaxXattrValue = 65536;
 inline constexpr size_t kMaxXattrs = 65536;  // bytes of all names of an inode (listxattr's limit)
 inline constexpr uint64_t kMaxFileSize = INT64_MAX;
+inline constexpr uint64_t kBlockBytes = 4096;  // st_blksize; st_blocks, holes and fallocate(2) count in these
+constexpr uint64_t block_start(uint64_t at) {
+  return at / kBlockBytes * kBlockBytes;
+}
+constexpr uint64_t block_end(uint64_t at) {  // of at most kMaxFileSize
+  return block_start(at + kBlockBytes - 1);
+}
+// A time that is later than this from now was set by somebody; one that is less, perhaps by a clock
+// elsewhere.
+inline constexpr int64_t kClocksApart = 10 * kSecond;
 inline constexpr size_t kMaxGroups = 1024;
 inline constexpr uint32_t kMaxWrite = 1 << 20;  // bytes of one Write or Read
 inline constexpr uint32_t kInlineBytes = 2048;  // a file up to this size lives in its inode

@@ -358,6 +358,48 @@ TEST(lseek, data_in_small_and_empty_files) {
   FAILS(ENXIO, lseek(small, 7, SEEK_DATA));
 }
 
+TEST(lseek, data_is_whole_blocks) {
+  constexpr off_t kBlock = 4096, kSize = 30 * kBlock;
+  Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+  OK(ftruncate(fd, kSize));
+  write_at(fd, "some bytes", kSize - 128);
+  OK(fsync(fd));
+  Fd other(OK(open(seen("f").c_str(), O_RDONLY)));
+  EQ(lseek(other, kSize - 128, SEEK_HOLE), kSize);
+  EQ(lseek(other, 0, SEEK_DATA), kSize - kBlock);
+  EQ(lseek(other, kSize - 1, SEEK_DATA), kSize - 1);
+  FAILS(ENXIO, lseek(other, kSize, SEEK_DATA));
+}
+
+TEST(lseek, allocated_is_a_hole_until_it_is_written) {
+  constexpr off_t kBlock = 4096;
+  Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+  OK(fallocate(fd, 0, 0, 11 * kBlock));
+  write_at(fd, pattern(kBlock), 10 * kBlock);
+  OK(fsync(fd));
+  Fd other(OK(open(seen("f").c_str(), O_RDONLY)));
+  EQ(lseek(other, 0, SEEK_DATA), 10 * kBlock);
+  EQ(lseek(other, 0, SEEK_HOLE), 0);
+  EQ(lseek(other, 10 * kBlock, SEEK_HOLE), 11 * kBlock);
+}
+
+TEST(fallocate, takes_and_gives_whole_blocks) {
+  Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+  OK(fallocate(fd, 0, 4095, 2));
+  EQ(info_of(fd).st_size, 4097);
+  EQ(info_of(fd).st_blocks, 16);
+  write_at(fd, "xy", 4095);
+  EQ(info_of(fd).st_blocks, 16);
+  OK(fsync(fd));
+  EQ(info(seen("f")).st_blocks, 16);
+  make_file("small", std::string(1000, 's'));
+  Fd small(OK(open("small", O_RDWR)));
+  OK(fallocate(small, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
+  FAILS(ENXIO, lseek(small, 0, SEEK_DATA));
+  EQ(info(seen("small")).st_blocks, 0);
+  EQ(contents(seen("small")), std::string(1000, '\0'));
+}
+
 TEST(lseek, data_not_yet_sent) {
   Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
   OK(ftruncate(fd, 1 << 20));

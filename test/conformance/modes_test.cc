@@ -126,6 +126,18 @@ TEST(chown, to_nobody_else) {  // -1, -1
   EQ(mode_of(seen("d")), 06755u);
 }
 
+TEST(chown, to_nobody_else_takes_the_bits_of_an_open_file) {
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  as_user([] {
+    Fd fd(OK(open("f", O_RDWR)));
+    OK(fchmod(fd, 04755));
+    OK(fchown(fd, uid_t(-1), gid_t(-1)));
+    EQ(info_of(fd).st_mode & 07777, 0755u);
+  });
+  EQ(mode_of(seen("f")), 0755u);
+}
+
 TEST(setuid, cleared_by_what_others_write) {
   OK(chmod(".", 0777));
   const auto after = [](mode_t mode, const std::function<void(int)>& action) {

@@ -63,6 +63,20 @@ TEST(times, of_writing) {
   EQ(times_risen("f", [&] { FAILS(EINVAL, ftruncate(fd, -1)); }), "");
 }
 
+TEST(times, in_the_future_do_not_outlast_a_write) {
+  Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+  const int64_t begun_ns = now_ns();
+  for (const char* through : {"write", "pwrite"}) {
+    const timespec future[2] = {{0, UTIME_OMIT}, {time_t(begun_ns / 1'000'000'000 + 86'400'000), 0}};
+    OK(futimens(fd, future));
+    EQ(info_of(fd).st_mtim.tv_sec, future[1].tv_sec);
+    EQ(through[0] == 'w' ? write(fd, "x", 1) : pwrite(fd, "x", 1, 100), 1);
+    TRUE(ns(info_of(fd).st_mtim) < begun_ns + 3'600'000'000'000);
+    OK(fsync(fd));
+    TRUE(ns(info(seen("f")).st_mtim) < begun_ns + 3'600'000'000'000);
+  }
+}
+
 TEST(times, seen_before_close) {  // by who writes, at once
   make_file("f");
   Fd fd(OK(open("f", O_RDWR)));

@@ -148,6 +148,25 @@ TEST(xattr, user_attributes_follow_permissions) {
   OK(set("sticky", "user.a", "1"));
 }
 
+TEST(xattr, user_attributes_are_read_by_every_group) {
+  make_file("f", "", 0640);
+  OK(mkdir("d", 0750));
+  for (const char* path : {"f", "d"}) {
+    OK(chown(path, 0, kOtherGroup));
+    OK(setxattr(path, "user.a", "value", 5, 0));
+  }
+  for (const std::string& path : {seen("f"), seen("d")}) {
+    as(kUser, kGroup, {kOtherGroup}, [&] {
+      char value[10];
+      EQ(getxattr(path.c_str(), "user.a", value, sizeof value), 5);
+    });
+    as(kUser, kGroup, {}, [&] {
+      char value[10];
+      FAILS(EACCES, getxattr(path.c_str(), "user.a", value, sizeof value));
+    });
+  }
+}
+
 TEST(xattr, only_files_and_directories_have_user_attributes) {
   OK(symlink("missing", "s"));
   OK(mkfifo("p", 0644));

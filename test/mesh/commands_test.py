@@ -222,8 +222,23 @@ class Commands(unittest.TestCase):
         shown = remount("rw", f"touch {self.one.path('yes')}")
         self.assertEqual({"rw", "nosuid", "nodev"} - set(shown), set())
         self.assertNotIn("nosuid", remount("suid"))
+        # And makes one: as from fstab, or a program that mounts and unmounts.
+        here = os.path.join(self.mesh.base, "made")
+        os.mkdir(here)
         helper = os.path.join(mesh.TOP, "tools", "mount.fuse.efs")
-        self.assertEqual(mesh.run(helper, "efs", "/mnt", "-o", "rw", check=False).returncode, 1)
+        with open(os.path.join(sbin, "efs"), "w", encoding="utf-8") as program:  # this test's peer is not where it is looked for
+            program.write(f'#!/bin/sh\nexec {mesh.EFS} --socket {self.one.socket} "$@"\n')
+            os.fchmod(program.fileno(), 0o755)
+        environment = dict(os.environ, PATH=sbin + ":" + os.environ["PATH"])
+        for options, expected in (("rw,noauto,x-systemd.automount", {"rw"}), ("ro,noexec", {"ro", "noexec", "nosuid"})):
+            mesh.run(helper, "efs", here, "-o", options, env=environment)
+            with open("/proc/self/mounts", encoding="utf-8") as mounts:
+                shown = [line.split()[3].split(",") for line in mounts if line.split()[1] == here]
+            self.assertEqual([expected - set(one) for one in shown], [set()])
+            self.assertTrue(os.path.exists(os.path.join(here, "yes")))
+            mesh.run("umount", here)
+        refused = mesh.run(helper, "efs", os.path.join(sbin, "efs"), "-o", "rw", env=environment, check=False)
+        self.assertEqual(refused.returncode, 32)
 
     def test_keys(self):
         keys, base = self.one.keys, self.mesh.base

@@ -173,11 +173,24 @@ void OperationRun::put_content(InodeRow& row, uint64_t offset, ByteView bytes) {
   state_.usage.bytes += row.content.size() - before;
 }
 
+// What lies behind small content reads as zeros.
+void OperationRun::punch_content(InodeRow& row, uint64_t from, uint64_t to) {
+  const uint64_t size = row.content.size();
+  if (from >= size) return;
+  if (to < size)
+    return void(std::fill(row.content.begin() + ptrdiff_t(from), row.content.begin() + ptrdiff_t(to), 0));
+  row.content.resize(size_t(from));
+  row.covered -= size - from;
+  state_.usage.bytes -= size - from;
+}
+
 Status OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
   row.size = std::max(row.size, end);
   const int64_t before_ns = row.mtime_ns, changed_ns = row.ctime_ns;
   touch_content(row);
-  if (mtime_ns != 0) row.mtime_ns = std::max(before_ns, mtime_ns);
+  // What comes out of order does not set it back; a time in the future is one that somebody has set.
+  if (mtime_ns != 0)
+    row.mtime_ns = before_ns > stamp_.time_ns + kClocksApart ? mtime_ns : std::max(before_ns, mtime_ns);
   // The mount has shown it as the time of change, too: that does not move when the bytes come. But it stays
   // in this run of the owner: a mount that returns to that finds by it what others have changed.
   if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) {
@@ -286,7 +299,7 @@ Status OperationRun::apply(const ScatteredExtents& request) {
   return {};
 }
 
-// fallocate(2): allocated zeros count in st_blocks and are data to SEEK_DATA; holes do not and are not.
+// fallocate(2): allocated zeros count in st_blocks, in whole blocks; to SEEK_DATA they are holes.
 Status OperationRun::apply(const Allocate& request) {
   EFS_ASSIGN(InodeRow * found, edit(request.inode));
   InodeRow& row = *found;
@@ -298,13 +311,12 @@ Status OperationRun::apply(const Allocate& request) {
     return fail(Code::too_large);
   const uint64_t end = request.offset + request.length;
   if (request.punch) {
-    for (uint64_t at = request.offset; at < std::min<uint64_t>(end, row.content.size()); ++at)
-      row.content[at] = 0;
+    punch_content(row, request.offset, end);
     EFS_TRY(cut(request.inode, row, request.offset, end));
   } else {
     EFS_TRY(spill(request.inode, row));
     if (request.zero) EFS_TRY(cut(request.inode, row, request.offset, end));
-    EFS_TRY(fill(request.inode, row, request.offset, end));
+    EFS_TRY(fill(request.inode, row, block_start(request.offset), std::min(block_end(end), kMaxFileSize)));
     if (!request.keep_size) row.size = std::max(row.size, end);
   }
   if (who_.uid != 0) EFS_TRY(drop_privileges(request.inode, row));

@@ -193,28 +193,32 @@ Status Query::answer(const Read& request) {
   return {};
 }
 
-// lseek(2). Data is what extents or small content cover; the end of the file is a hole.
+// lseek(2). Data is what was written, in whole blocks, as programs that know of blocks expect it; what was
+// only allocated is a hole, and so is the end of the file.
 Status Query::answer(const SeekData& request) {
   EFS_ASSIGN(auto row, view_.inode(request.inode));
   if (!row.is_regular()) return fail(Code::invalid_argument);
   if (request.offset >= row.size) return fail(Code::no_device);
   uint64_t at = request.offset;
   std::optional<uint64_t> data;
-  if (!row.has_extents()) {
-    if (at < row.content.size()) {
-      data = at;
-      if (request.hole) at = row.content.size();
+  const auto goes_on = [&](uint64_t start, uint64_t end) {
+    start = block_start(start);
+    end = block_end(end);
+    if (end <= at) return true;
+    if (!request.hole) {
+      data = std::max(at, start);
+      return false;
     }
-  } else {
-    EFS_TRY(view_.extents(request.inode, at, [&](const ExtentRow& extent) {
-      if (!request.hole) {
-        data = std::max(at, extent.start);
-        return false;
-      }
-      if (extent.start > at) return false;
-      at = extent.end;
-      return true;
+    if (start > at) return false;
+    at = end;
+    return true;
+  };
+  if (row.has_extents()) {
+    EFS_TRY(view_.extents(request.inode, block_start(at), [&](const ExtentRow& extent) {
+      return !extent.chunk || goes_on(extent.start, extent.end);
     }));
+  } else if (!row.content.empty()) {
+    goes_on(0, row.content.size());
   }
   if (request.hole) {
     reply.offset = std::min(at, row.size);

@@ -145,7 +145,7 @@ Attributes attributes_of(InodeNumber inode, const InodeRow& row) {
   out.gid = row.gid;
   out.nlink = row.nlink;
   out.size = row.size;
-  out.blocks = (row.covered + 4095) / 4096 * 8;
+  out.blocks = block_end(row.covered) / 512;
   out.rdev = row.is_regular() ? 0 : row.rdev;
   out.atime_ns = row.atime_ns;
   out.mtime_ns = row.mtime_ns;

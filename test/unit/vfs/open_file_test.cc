@@ -541,6 +541,28 @@ BOOST_AUTO_TEST_CASE(what_is_at_the_owner_is_durable_when_it_says_so) {
   BOOST_TEST(world.file->durable());
 }
 
+BOOST_AUTO_TEST_CASE(what_sets_nothing_is_for_the_owner) {
+  World world;
+  world.changed_here();
+  SetAttributes nothing;
+  nothing.inode = 9;
+  Attributes shown;
+  BOOST_TEST(!world.file->set_attributes({}, nothing, shown));
+}
+
+BOOST_AUTO_TEST_CASE(a_time_in_the_future_does_not_outlast_a_write) {
+  World world;
+  world.changed_here();
+  SetAttributes set;
+  set.inode = 9;
+  set.mtime_ns = world.clock.wall_ns() + kHour;
+  Attributes shown;
+  BOOST_TEST(world.file->set_attributes({}, set, shown));
+  BOOST_TEST(shown.mtime_ns == *set.mtime_ns);
+  world.write(0, "a");
+  BOOST_TEST(world.file->seen(world.volume->attributes()).mtime_ns == world.clock.wall_ns());
+}
+
 // Not only who happens to sync when it is found out.
 BOOST_AUTO_TEST_CASE(bytes_that_could_not_be_kept_are_missed_by_each_handle) {
   World world;

@@ -189,7 +189,7 @@ BOOST_AUTO_TEST_CASE(allocating_what_is_there_takes_no_room) {
   allocate.offset = 50'000;
   allocate.length = 50'000;
   BOOST_TEST(peer.call(allocate).reply.code == Code::ok);
-  allocate.length = 50'001;
+  allocate.length = 60'000;
   BOOST_TEST(peer.call(allocate).reply.code == Code::no_space);
 }
 

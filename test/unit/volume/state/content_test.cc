@@ -162,7 +162,9 @@ BOOST_AUTO_TEST_CASE(holes_truncation_and_allocation) {
   BOOST_TEST(volume.usage().bytes == 100u);
   volume.run(size_of(file, (1 << 30) + 200));
   BOOST_TEST(volume.usage().bytes == 100u);
-  BOOST_TEST(volume.ask(SeekData{file, (1 << 30) + 100, false}).code == Code::no_device);
+  BOOST_TEST(volume.ask(SeekData{file, (1 << 30) + 100, false}).offset ==
+             uint64_t(1 << 30) + 100);  // a block
+  BOOST_TEST(volume.ask(SeekData{file, (1 << 30) + 200, false}).code == Code::no_device);
   Allocate allocate;
   allocate.inode = file;
   allocate.offset = (1 << 30) - 4096;
@@ -188,6 +190,96 @@ BOOST_AUTO_TEST_CASE(holes_truncation_and_allocation) {
   volume.run(size_of(file, 0));
   BOOST_TEST(volume.usage().bytes == 0u);
   BOOST_TEST(volume.usage().stored_bytes == 0u);
+}
+
+// As ext4 with blocks of 4 KiB.
+BOOST_AUTO_TEST_CASE(data_and_holes_are_whole_blocks) {
+  TestVolume volume;
+  const auto seek = [&](InodeNumber file, uint64_t offset, bool hole) {
+    const Reply reply = volume.ask(SeekData{file, offset, hole});
+    return reply.code == Code::ok ? int64_t(reply.offset) : -1;
+  };
+  auto file = volume.make(kRootInode, "f", kFile);
+  volume.run(size_of(file, 30 * 4096));
+  volume.write(file, 30 * 4096 - 128, std::string(12, 'x'));
+  BOOST_TEST(seek(file, 30 * 4096 - 128, true) == 30 * 4096);
+  BOOST_TEST(seek(file, 0, false) == 29 * 4096);
+  BOOST_TEST(seek(file, 30 * 4096 - 1, false) == 30 * 4096 - 1);
+  BOOST_TEST(seek(file, 29 * 4096 - 1, true) == 29 * 4096 - 1);
+  volume.write(file, 28 * 4096 + 5, "y");  // two that touch are one
+  BOOST_TEST(seek(file, 28 * 4096 + 100, true) == 30 * 4096);
+  // Small content, too.
+  auto small = volume.make(kRootInode, "s", kFile);
+  volume.write(small, 0, "abc");
+  volume.run(size_of(small, 10'000));
+  BOOST_TEST(seek(small, 0, true) == 4096);
+  BOOST_TEST(seek(small, 4000, false) == 4000);
+  BOOST_TEST(seek(small, 4096, false) == -1);
+  // What was only allocated is a hole until it is written.
+  auto allocated = volume.make(kRootInode, "a", kFile);
+  Allocate allocate;
+  allocate.inode = allocated;
+  allocate.length = 11 * 4096;
+  volume.run(allocate);
+  BOOST_TEST(seek(allocated, 0, false) == -1);
+  BOOST_TEST(seek(allocated, 100, true) == 100);
+  volume.write(allocated, 10 * 4096, std::string(4096, 'x'));
+  BOOST_TEST(seek(allocated, 0, false) == 10 * 4096);
+  BOOST_TEST(seek(allocated, 10 * 4096, true) == 11 * 4096);
+}
+
+BOOST_AUTO_TEST_CASE(whole_blocks_are_allocated_and_punched) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  Allocate allocate;
+  allocate.inode = file;
+  allocate.offset = 4095;
+  allocate.length = 2;
+  volume.run(allocate);
+  BOOST_TEST(volume.attributes(file).size == 4097u);
+  BOOST_TEST(volume.attributes(file).blocks == 16u);
+  volume.write(file, 4095, "xy");
+  BOOST_TEST(volume.attributes(file).blocks == 16u);
+  allocate.offset = kMaxFileSize - 10;
+  allocate.length = 10;
+  BOOST_TEST(volume.run(allocate).code == Code::ok);
+  // Small content behind a hole's beginning is no data any more.
+  auto small = volume.make(kRootInode, "s", kFile);
+  volume.write(small, 0, std::string(1000, 's'));
+  Allocate punch;
+  punch.inode = small;
+  punch.punch = punch.keep_size = true;
+  punch.offset = 10;
+  punch.length = 20;
+  volume.run(punch);
+  BOOST_TEST(volume.content(small) == std::string(10, 's') + std::string(20, '\0') + std::string(970, 's'));
+  punch.offset = 500;
+  punch.length = 4096;
+  volume.run(punch);
+  BOOST_TEST(volume.content(small).substr(499) == 's' + std::string(500, '\0'));
+  punch.offset = 0;
+  volume.run(punch);
+  BOOST_TEST(volume.content(small) == std::string(1000, '\0'));
+  BOOST_TEST(volume.attributes(small).blocks == 0u);
+  BOOST_TEST(volume.ask(SeekData{small, 0, false}).code == Code::no_device);
+  volume.run(size_of(file, 0));
+  BOOST_TEST(volume.usage().bytes == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_write_brings_a_time_back_that_was_set_into_the_future) {
+  TestVolume volume;
+  auto file = volume.make(kRootInode, "f", kFile);
+  SetAttributes set;
+  set.inode = file;
+  set.mtime_ns = volume.now_ns + kHour;
+  volume.run(set);
+  WriteExtents write;
+  write.inode = file;
+  write.bytes = {'a'};
+  const int64_t written_ns = write.mtime_ns = volume.now_ns + kMillisecond;
+  BOOST_TEST(volume.run(write).attributes.mtime_ns == written_ns);
+  write.mtime_ns -= 1000;  // one that comes out of order sets nothing back
+  BOOST_TEST(volume.run(write).attributes.mtime_ns == written_ns);
 }
 
 BOOST_AUTO_TEST_CASE(appends_go_to_the_end) {
