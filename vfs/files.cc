@@ -1,5 +1,5 @@
-// Last release -> the buffered bytes are flushed -> they are on the owner's disk -> Close -> gone. What comes
-// in between (an open) stops it at the next step; an owner that cannot be reached is asked again.
+// Last release -> the buffered bytes are flushed -> Close -> gone. What comes in between (an open) stops it
+// at the next step; an owner that cannot be reached is asked again.
 #include "vfs/files.h"
 
 namespace efs {
@@ -14,7 +14,7 @@ void Files::acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acq
     }
     Entry& entry = open_[global_inode(client->number(), inode)];
     if (!entry.file) {
-      entry.file = std::make_shared<OpenFile>(context_, std::move(client), inode);
+      entry.file = make(std::move(client), inode);
       count_.fetch_add(1);
     }
     ++entry.users;
@@ -25,6 +25,43 @@ void Files::acquire(std::shared_ptr<VolumeClient> client, InodeNumber inode, Acq
     file = entry.file;
   }
   then(std::move(file));
+}
+
+// Who opens it anew and calls fsync is to hear of what was written before and lost since.
+std::shared_ptr<OpenFile> Files::make(std::shared_ptr<VolumeClient> client, InodeNumber inode) {
+  auto file = std::make_shared<OpenFile>(context_, std::move(client), inode);
+  if (auto before = undurable_.find(file->node()); before != undurable_.end()) {
+    file->note_undurable(before->second);
+    undurable_.erase(before);
+  }
+  return file;
+}
+
+void Files::note_undurable(uint64_t node, OpenFile& file) {
+  const OpenFile::Undurable left = file.let_go();
+  if (left.logged == 0 && !left.lost) return;
+  undurable_[node] = left;
+  if (undurable_.size() < look_at_undurable_) return;
+  drop_durable(volume_of(node), file.client()->owners_log());
+  if (undurable_.size() > kUndurableFiles) undurable_.clear();
+  look_at_undurable_ = std::max(kUndurableFiles / 16, 2 * undurable_.size());
+}
+
+void Files::drop_durable(VolumeNumber volume, const OwnersLog& log) {
+  std::erase_if(undurable_, [&](const auto& one) {
+    const Undurable& it = one.second;
+    return volume_of(one.first) == volume && !it.lost && it.logged <= log.safe(it.verifier);
+  });
+}
+
+// What this run has not found again is lost: the next one says nothing of it.
+void Files::owner_restarted(const VolumeClient& client) {
+  std::lock_guard lock(mutex_);
+  std::fill(versions_.begin(), versions_.end(), Version{});  // they may count from an earlier one
+  const OwnersLog log = client.owners_log();
+  drop_durable(client.number(), log);
+  for (auto& [node, one] : undurable_)
+    one.lost |= volume_of(node) == client.number() && one.verifier != log.verifier;
 }
 
 void Files::release(const std::shared_ptr<OpenFile>& file) {
@@ -56,7 +93,6 @@ void Files::settle(uint64_t node) {
       if (auto self = weak.lock()) self->settle_later(node, code == Code::ok ? 0 : kRetryAfter);
     });
   }
-  if (!file->durable()) return settle_when_durable(node);
   const VolumeNumber volume = volume_of(node);
   bool now = file->client()->local();
   {
@@ -72,50 +108,6 @@ void Files::settle(uint64_t node) {
   });
 }
 
-void Files::settle_when_durable(uint64_t node) {
-  const VolumeNumber volume = volume_of(node);
-  {
-    std::lock_guard lock(mutex_);
-    auto& waiting = undurable_[volume];
-    waiting.push_back(node);
-    if (waiting.size() > 1) return;  // they are looked after
-  }
-  look_later(volume);
-}
-
-void Files::look_later(VolumeNumber volume) {
-  context_.background.after(kDurableCheck, [weak = weak_from_this(), volume] {
-    if (auto self = weak.lock()) self->look_for_durable(volume);
-  });
-}
-
-void Files::look_for_durable(VolumeNumber volume) {
-  std::vector<uint64_t> ready;
-  std::shared_ptr<OpenFile> next;
-  {
-    std::lock_guard lock(mutex_);
-    auto waiting = undurable_.find(volume);
-    if (waiting == undurable_.end()) return;
-    for (; !waiting->second.empty(); waiting->second.pop_front()) {
-      const uint64_t node = waiting->second.front();
-      auto found = open_.find(node);
-      if (found == open_.end() || found->second.users != 0) continue;
-      if (!found->second.file->durable()) {
-        next = found->second.file;
-        break;
-      }
-      ready.push_back(node);
-    }
-    if (!next) undurable_.erase(waiting);
-  }
-  for (uint64_t node : ready) settle(node);
-  if (!next) return;
-  Hello news;  // any answer says how far it is
-  news.renew = true;
-  next->client()->call({}, std::move(news), {}, {}, [](VolumeAnswer) {});
-  look_later(volume);
-}
-
 void Files::send_closes(VolumeNumber volume) {
   std::vector<uint64_t> nodes, dirty;
   Close request;
@@ -127,11 +119,12 @@ void Files::send_closes(VolumeNumber volume) {
     for (uint64_t node : batch->second) {
       auto found = open_.find(node);
       if (found == open_.end() || found->second.users != 0 || found->second.closing) continue;
-      if (!found->second.file->durable()) {  // an owner that restarted is sent bytes again
+      if (!found->second.file->clean()) {  // an owner that restarted is sent bytes again
         dirty.push_back(node);
         continue;
       }
       found->second.closing = true;
+      note_undurable(node, *found->second.file);
       client = found->second.file->client();
       if (const uint64_t version = found->second.file->pages_version())
         versions_[node % kPageVersions] = {node, version};
@@ -176,7 +169,7 @@ void Files::closed(const std::vector<uint64_t>& nodes) {
         continue;
       }
       // Opened meanwhile: begin anew, since the owner has forgotten it.
-      entry.file = std::make_shared<OpenFile>(context_, entry.file->client(), inode_of(node));
+      entry.file = make(entry.file->client(), inode_of(node));
       for (auto& then : entry.waiting) ready.emplace_back(std::move(then), entry.file);
       entry.waiting.clear();
     }
@@ -226,11 +219,6 @@ uint64_t Files::version_of(uint64_t node) const {
   std::lock_guard lock(mutex_);
   const Version& version = versions_[node % kPageVersions];
   return version.node == node ? version.version : 0;
-}
-
-void Files::forget_versions() {
-  std::lock_guard lock(mutex_);
-  std::fill(versions_.begin(), versions_.end(), Version{});
 }
 
 void Files::end() {

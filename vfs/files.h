@@ -1,12 +1,11 @@
 // The files that this mount has open, and when the owner is told that they no longer are.
 //
-// A File lives here from its first open until its last handle is gone and the owner has its bytes on disk
-// (who opens it before that and calls fsync hears of what the owner has lost); then the owner gets a Close
+// A File lives here from its first open until its last handle is gone and its bytes are at the owner; then
+// the owner gets a Close
 // (from afar: several at a time). An open that comes while the Close is on its way waits for its answer, so
 // that the two cannot overtake each other. Any thread.
 #pragma once
 
-#include <deque>
 #include <mutex>
 #include <unordered_map>
 
@@ -36,7 +35,8 @@ class Files : public std::enable_shared_from_this<Files> {
 
   // The version of the pages that the kernel may still have of a file that was closed (0: unknown).
   uint64_t version_of(uint64_t node) const;
-  void forget_versions();
+  // It has lost what it had not on disk: versions of pages, too, may be counted anew.
+  void owner_restarted(const VolumeClient& client);
 
   // The mount ends: see OpenFile::end(). Nothing is kept here from now on.
   void end();
@@ -50,9 +50,10 @@ class Files : public std::enable_shared_from_this<Files> {
   };
   void settle(uint64_t node);
   void settle_later(uint64_t node, int64_t delay_ns);
-  void settle_when_durable(uint64_t node);
-  void look_for_durable(VolumeNumber volume);
-  void look_later(VolumeNumber volume);
+  // With mutex_ held.
+  std::shared_ptr<OpenFile> make(std::shared_ptr<VolumeClient> client, InodeNumber inode);
+  void note_undurable(uint64_t node, OpenFile& file);
+  void drop_durable(VolumeNumber volume, const OwnersLog& log);
   void send_closes(VolumeNumber volume);
   void closed(const std::vector<uint64_t>& nodes);
 
@@ -61,8 +62,10 @@ class Files : public std::enable_shared_from_this<Files> {
   bool ended_ = false;
   std::unordered_map<uint64_t, Entry> open_;
   std::unordered_map<VolumeNumber, std::vector<uint64_t>> closes_;  // to be sent together
-  // At the owner, but not on its disk yet; in the order of their bytes there, more or less.
-  std::unordered_map<VolumeNumber, std::deque<uint64_t>> undurable_;
+  // Closed files whose bytes the owner had not on its disk then.
+  using Undurable = OpenFile::Undurable;
+  std::unordered_map<uint64_t, Undurable> undurable_;
+  size_t look_at_undurable_ = kUndurableFiles / 16;
   struct Version {
     uint64_t node = 0, version = 0;
   };

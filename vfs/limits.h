@@ -30,9 +30,8 @@ inline constexpr int64_t kHeldForRepeat = kSecond;         // a file that was lo
 inline constexpr unsigned kRepeats = 16;                   // that are tried until one can be held
 inline constexpr size_t kCloseBatch = 128;                 // inodes in one Close
 inline constexpr int64_t kCloseDelay = 50 * kMillisecond;
-// Whether the owner has on disk what was written to files that are closed: it syncs twice a second.
-inline constexpr int64_t kDurableCheck = 250 * kMillisecond;
-inline constexpr size_t kPageVersions = 1 << 14;  // closed files whose pages may stay in the kernel
+inline constexpr size_t kUndurableFiles = 1 << 16;  // closed ones of which it is known that they may be lost
+inline constexpr size_t kPageVersions = 1 << 14;    // closed files whose pages may stay in the kernel
 // Entries of one ReadDirectory: at first, as many as most directories have; from afar then each time four
 // times as many, up to these, with attributes and without.
 inline constexpr uint32_t kFirstListing = 128, kListingPage = 1024, kNamesPage = 4096;

@@ -478,10 +478,24 @@ bool OpenFile::clean() const {
   return dirty_.empty() && queue_.empty() && !pending_;
 }
 
-bool OpenFile::durable() {
+OpenFile::Undurable OpenFile::let_go() {
   std::lock_guard lock(mutex_);
   drop_safe();
-  return dirty_.empty() && queue_.empty() && !pending_ && kept_.empty() && unkept_upto_ == 0;
+  Undurable left{verifier_, unkept_upto_, lost_};
+  while (!kept_.empty()) {
+    left.logged = std::max(left.logged, kept_.front().logged);
+    drop_kept(kept_.begin());
+  }
+  unkept_upto_ = left.logged;
+  return left;
+}
+
+void OpenFile::note_undurable(const Undurable& before) {
+  std::lock_guard lock(mutex_);
+  verifier_ = before.verifier;
+  unkept_upto_ = before.lost ? 0 : before.logged;
+  lost_ |= before.lost;
+  arm(kRetryAfter);
 }
 
 uint64_t OpenFile::error_mark() const {

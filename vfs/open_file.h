@@ -82,8 +82,14 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void stop_buffering(Done done);
   void sync(const Credentials& who, Done done);
   bool clean() const;
-  // And the owner has all of it on disk.
-  bool durable();
+  // It is closed at its owner: what is kept to be sent again is not kept any more. Up to where the owner's
+  // log has to be on disk that nothing is lost (0: it is not lost), for who opens the file next.
+  struct Undurable {
+    uint64_t verifier = 0, logged = 0;  // Reply
+    bool lost = false;
+  };
+  Undurable let_go();
+  void note_undurable(const Undurable& before);
   // Mode, owner and times, kept here under the exclusive lease and sent with the bytes that they come after:
   // true, and `shown` is what the file looks like now. False: it is for the owner to do.
   bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);

@@ -226,10 +226,12 @@ void MountSession::listen_to(const std::shared_ptr<VolumeClient>& client) {
   client->on_leases_lost([weak = weak_from_this(), volume](bool for_good) {
     if (auto self = weak.lock()) self->leases_lost(volume, for_good);
   });
-  client->on_new_verifier([weak = weak_from_this(), volume](const VolumeClient::Resending& resending) {
+  client->on_new_verifier([weak = weak_from_this(), weak_client = std::weak_ptr(client),
+                           volume](const VolumeClient::Resending& resending) {
     auto self = weak.lock();
-    if (!self) return;
-    self->files->forget_versions();  // it may count from an earlier one
+    auto restarted = weak_client.lock();
+    if (!self || !restarted) return;
+    self->files->owner_restarted(*restarted);
     for (auto& file : self->files->of_volume(volume))
       self->background.post([file, resending] { file->owner_restarted(resending); });
   });

@@ -524,23 +524,6 @@ BOOST_AUTO_TEST_CASE(who_waits_for_what_is_sent_again_goes_on_when_it_is_answere
   BOOST_TEST(ends.expired());
 }
 
-BOOST_AUTO_TEST_CASE(what_is_at_the_owner_is_durable_when_it_says_so) {
-  World world;
-  BOOST_TEST(world.file->durable());
-  world.write(0, "aaaa");
-  BOOST_TEST(!world.file->durable());
-  BOOST_TEST((world.flush() == Code::ok));
-  BOOST_TEST(world.file->clean());
-  BOOST_TEST(!world.file->durable());
-  world.volume->log.durable = world.volume->logged;
-  BOOST_TEST(world.file->durable());
-  ++world.volume->logged;
-  world.changed_here();
-  BOOST_TEST(!world.file->durable());
-  BOOST_TEST((world.sync() == Code::ok));
-  BOOST_TEST(world.file->durable());
-}
-
 BOOST_AUTO_TEST_CASE(what_sets_nothing_is_for_the_owner) {
   World world;
   world.changed_here();
