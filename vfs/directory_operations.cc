@@ -33,11 +33,14 @@ struct Listing {
   uint64_t position = 0;
   bool plus = false;
   DirectoryHandlePtr handle;
-  uint64_t since = 0;  // when the entries were asked for, and what was leased with them
+  DirectoryHandle::Since since;  // when the entries were asked for, and what was leased with them
   uint8_t lease = 0;
   std::string buffer;  // `size` bytes, of which `used` are
   size_t used = 0;
 
+  DirectoryHandle::Since now() const;
+  // What it came with is not older than what this mount has changed since: the kernel would believe it.
+  bool is_current(const DirectoryEntry& entry) const;
   // False: it did not fit.
   bool add(const char* name, const fuse_entry_param& entry, uint64_t next);
   bool add(const DirectoryEntry& entry);
@@ -45,6 +48,20 @@ struct Listing {
   void reply();
 };
 using ListingPtr = std::shared_ptr<Listing>;
+
+LeaseCache* cache_of(const std::shared_ptr<VolumeClient>& client) {
+  return client->local() ? nullptr : static_cast<LeaseCache*>(client.get());
+}
+
+DirectoryHandle::Since Listing::now() const {
+  const LeaseCache* cache = cache_of(client);
+  return {request->session().given.now(), cache ? cache->now() : 0};
+}
+
+bool Listing::is_current(const DirectoryEntry& entry) const {
+  const LeaseCache* cache = cache_of(client);
+  return cache == nullptr || cache->unchanged(entry.inode, since.cached);
+}
 
 bool Listing::add(const char* name, const fuse_entry_param& entry, uint64_t next) {
   if (buffer.empty()) buffer.resize(size);
@@ -59,10 +76,10 @@ bool Listing::add(const char* name, const fuse_entry_param& entry, uint64_t next
 
 bool Listing::add(const DirectoryEntry& entry) {
   fuse_entry_param shown{};
-  if (plus && entry.attributes && !entry.junction) {
+  if (plus && entry.attributes && !entry.junction && is_current(entry)) {
     const uint8_t of_entry = lease != 0 ? kLeaseInode | kLeaseDirectory : 0;
     const MountSession::Shown where{node, entry.name, of_entry, nullptr};
-    shown = request->session().entry_of(since, client, *entry.attributes, where);
+    shown = request->session().entry_of(since.given, client, *entry.attributes, where);
   } else {  // no attributes: the kernel looks it up when it is wanted
     shown.attr.st_ino = entry.junction ? global_inode(entry.junction->number, kRootInode)
                                        : global_inode(client->number(), entry.inode);
@@ -152,7 +169,7 @@ void fetch_ahead(const ListingPtr& listing, uint64_t cookie, bool with_attribute
   auto ahead = std::make_shared<DirectoryHandle::Ahead>();
   ahead->cookie = cookie;
   ahead->with_attributes = with_attributes;
-  ahead->since = listing->request->session().given.now();
+  ahead->since = listing->now();
   ReadDirectory body;
   {
     std::lock_guard lock(listing->handle->mutex);
@@ -199,7 +216,7 @@ void take_page(const ListingPtr& listing, Reply& reply) {
 
 void ask_for_page(const ListingPtr& listing) {
   const uint64_t cookie = listing->position < kFirstCookie ? 0 : listing->position;
-  listing->since = listing->request->session().given.now();
+  listing->since = listing->now();
   ReadDirectory body;
   {
     std::lock_guard lock(listing->handle->mutex);
@@ -245,7 +262,7 @@ void fetch(const ListingPtr& listing) {
   body.limit = uint32_t(listing->size / each + 1);
   if (listing->position == 0) body.limit = std::min(body.limit, kFirstListing);
   body.with_attributes = listing->plus;
-  listing->since = listing->request->session().given.now();
+  listing->since = listing->now();
   listing->request->session().call(listing->request, listing->client, body, [listing](VolumeAnswer& answer) {
     mark_read(*listing, answer.reply.attributes);
     {
@@ -294,7 +311,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
     const uint64_t key = listing_key(node);
     session->given.give(key, session->given.now(), session->background.clock().now_ns(), kForLong);
     names_lost = session->names_lost_and_told(*client);
-    auto* cache = client->local() ? nullptr : static_cast<LeaseCache*>(client.get());
+    auto* cache = cache_of(client);
     info->cache_readdir = 1;
     info->keep_cache = session->notifier.overflows() == 0 && (!cache || cache->keep_listing(inode_of(node)));
   }

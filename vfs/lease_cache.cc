@@ -367,6 +367,13 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
   if (Node* node = nodes_.find(parent)) node->complete = false;
 }
 
+// It is not known whether the name still leads there.
+void LeaseCache::doubt_entry(InodeNumber parent, const std::string& name) {
+  if (const InodeNumber* entry = entry_of(parent, name); entry && *entry != 0) changed_here(*entry);
+  forget_entry(parent, name);
+  changed_here(parent);
+}
+
 void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t since) {
   set_parent(create.parent, reply, since);
   if (create.open) opened_[reply.attributes.inode].told = true;
@@ -383,6 +390,7 @@ void LeaseCache::learn_create(const Create& create, const Reply& reply, uint64_t
       node->complete |= S_ISDIR(reply.attributes.mode);
     }
   }
+  changed_here(reply.attributes.inode);  // it may have been there
   changed_here(create.parent);
 }
 
@@ -408,7 +416,10 @@ void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t
   } else {
     forget_attributes(reply.attributes.inode);
   }
-  if (reply.replaced) nodes_.erase(reply.replaced->inode);
+  if (reply.replaced) {
+    nodes_.erase(reply.replaced->inode);
+    changed_here(reply.replaced->inode);
+  }
   for (InodeNumber inode : {rename.parent, rename.new_parent, reply.attributes.inode}) changed_here(inode);
 }
 
@@ -417,17 +428,12 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   const bool done = reply.code == Code::ok;
   if (const auto* create = std::get_if<Create>(&body)) {
     if (done) return learn_create(*create, reply, since);
-    forget_entry(create->parent, create->name);
-    return changed_here(create->parent);
+    return doubt_entry(create->parent, create->name);
   }
   if (const auto* rename = std::get_if<Rename>(&body)) {
     if (done) return learn_rename(*rename, reply, since);
-    for (const auto& [parent, name] :
-         {std::pair(rename->parent, rename->name), std::pair(rename->new_parent, rename->new_name)}) {
-      forget_entry(parent, name);
-      changed_here(parent);
-    }
-    return;
+    doubt_entry(rename->parent, rename->name);
+    return doubt_entry(rename->new_parent, rename->new_name);
   }
   if (const auto* link = std::get_if<Link>(&body)) {
     set_parent(link->parent, reply, since);
@@ -443,7 +449,10 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
   if (const auto* unlink = std::get_if<Unlink>(&body)) {
     set_parent(unlink->parent, reply, since);
     InodeNumber* entry = entry_of(unlink->parent, unlink->name);
-    if (entry && *entry != 0) nodes_.erase(*entry);
+    if (entry && *entry != 0) {
+      nodes_.erase(*entry);
+      changed_here(*entry);
+    }
     if (done && entry && unchanged(unlink->parent, since)) {
       *entry = 0;
     } else {

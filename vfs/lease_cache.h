@@ -47,6 +47,11 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   // The kernel is about to list this directory and to keep the listing: whether what it has from before is
   // still true.
   bool keep_listing(InodeNumber directory);
+  // What was asked for at `since` is not older than any change of the inode, made here or heard of.
+  uint64_t now() const { return epochs_.now(); }
+  bool unchanged(InodeNumber inode, uint64_t since) const {
+    return epochs_.unchanged(node_key(inode), since);
+  }
 
  private:
   struct Node {
@@ -99,6 +104,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void set_parent(InodeNumber parent, const Reply& reply, uint64_t since);
   void forget_attributes(InodeNumber inode);
   void forget_entry(InodeNumber parent, const std::string& name);
+  void doubt_entry(InodeNumber parent, const std::string& name);
   void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }
   Node& node_of(InodeNumber inode);
   // What is known of this name; nullptr: nothing.
@@ -110,9 +116,6 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void send(const Credentials& who, RequestBody body, Payload payload, const Options& options, uint64_t since,
             Done done);
   void make_room();
-  bool unchanged(InodeNumber inode, uint64_t since) const {
-    return epochs_.unchanged(node_key(inode), since);
-  }
 
   void recalled(const Recall& recall, Forgotten forgotten);
   void lost(bool for_good);

@@ -131,10 +131,15 @@ inline HandlePtr handle_of(const fuse_file_info* info) {
 
 // An open directory: from afar entries come many at a time, more than the kernel takes at once.
 struct DirectoryHandle {
+  // When a page was asked for: Given::now(), and from afar LeaseCache::now(), which tells of own changes,
+  // too.
+  struct Since {
+    uint64_t given = 0, cached = 0;
+  };
   // The page after `entries`, asked for before it is wanted.
   struct Ahead {
     uint64_t cookie = 0;
-    uint64_t since = 0;
+    Since since;
     bool with_attributes = false;
     std::shared_ptr<std::atomic<bool>> interrupted = std::make_shared<std::atomic<bool>>(false);
     std::mutex mutex;
@@ -147,7 +152,7 @@ struct DirectoryHandle {
   uint64_t cookie = 0;       // where `entries` begins
   uint64_t next_cookie = 0;  // where the reading went on last, and
   EntryList::Iterator next;  // the entry there
-  uint64_t since = 0;        // Given::now(), when they were asked for
+  Since since;               // when they were asked for
   uint32_t limit = 0;        // of the last page that was asked for
   uint64_t until = 0;  // cookies from here on are of entries made after it was begun to be read; 0: not begun
   EntryList entries;

@@ -117,6 +117,48 @@ TEST(readdir, renaming_while_reading_ends) {  // what a reader itself makes is n
   TRUE(found);
 }
 
+// As `ls -l` reads: what a listing under way brings is not older than what was changed through the same
+// mount.
+TEST(readdir, changes_while_reading) {
+  constexpr int kFiles = 2500;
+  OK(mkdir("d", 0755));
+  const auto file = [](int number) { return seen("d") + "/file" + std::to_string(10000 + number); };
+  for (int i = 0; i < kFiles; ++i) make_file("d/file" + std::to_string(10000 + i));
+  std::map<std::string, int> changed;
+  DIR* stream = opendir(seen("d").c_str());
+  int shown = 0, stale = 0, next = 100;
+  while (const dirent* entry = readdir(stream)) {
+    if (entry->d_name[0] == '.') continue;
+    const std::string path = seen("d") + "/" + entry->d_name;
+    struct stat is {};
+    const bool there = lstat(path.c_str(), &is) == 0;
+    if (auto found = changed.find(path); found != changed.end()) {
+      const bool as_left = found->second == 0   ? there && (is.st_mode & 07777) == 0600
+                           : found->second == 1 ? there && is.st_size == 5
+                           : found->second == 2 ? !there
+                                                : there && is.st_size == 7;
+      stale += !as_left;
+    }
+    if (++shown % 8 != 0 || (next = std::max(next, shown + 100)) + 203 >= kFiles) continue;
+    const int how = shown / 8 % 4;
+    for (const std::string& at : {file(next), file(next + 203)}) {
+      if (changed.contains(at)) continue;
+      changed[at] = how;
+      if (how == 0) OK(chmod(at.c_str(), 0600));
+      if (how == 1) make_file(at, "hello");
+      if (how == 2) OK(unlink(at.c_str()));
+      if (how == 3) {
+        make_file(at + "~", "renamed");
+        OK(rename((at + "~").c_str(), at.c_str()));
+      }
+    }
+    ++next;
+  }
+  closedir(stream);
+  TRUE(changed.size() > 300);
+  EQ(stale, 0);
+}
+
 TEST(readdir, positions) {
   OK(mkdir("d", 0755));
   for (int i = 0; i < 300; ++i) make_file("d/" + std::to_string(i));
