@@ -87,9 +87,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
 }
 
 // A mode that was set and waits here with the file's bytes changes its ACL, and an ACL that is set after it
-// the mode: it is sent first.
+// the mode: it is sent first. So it is where it decides what this caller may do.
 void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, std::function<void()> then) {
-  auto file = is_acl(name) ? request->session().files->find(node) : nullptr;
+  if (!is_acl(name)) return request->session().settle_attributes(request, volume_of(node), std::move(then));
+  auto file = request->session().files->find(node);
   if (!file || !file->holds_attributes()) return then();
   request->listen(nullptr);
   file->flush([request, then = std::move(then)](Code code) {
@@ -99,8 +100,11 @@ void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, 
 }
 
 void change_xattr(const RequestPtr& request, fuse_ino_t node, RequestBody body) {
-  request->session().call(request, node, std::move(body), [request, node](VolumeAnswer&) {
-    if (auto file = request->session().files->find(node)) file->attributes_are_stale();
+  request->session().call(request, node, std::move(body), [request, node](VolumeAnswer& answer) {
+    if (auto file = request->session().files->find(node)) {
+      file->attributes_are_stale();
+      file->own_change(answer.reply);
+    }
     request->error(0);
   });
 }

@@ -39,6 +39,7 @@ std::shared_ptr<OpenFile> Files::make(std::shared_ptr<VolumeClient> client, Inod
 
 void Files::note_undurable(uint64_t node, OpenFile& file) {
   const OpenFile::Undurable left = file.let_go();
+  undurable_.erase(node);  // of a close that its owner did not answer
   if (left.logged == 0 && !left.lost) return;
   undurable_[node] = left;
   if (undurable_.size() < look_at_undurable_) return;

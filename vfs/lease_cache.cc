@@ -85,6 +85,8 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
       body = std::move(rest);
     }
     if (const auto* open = std::get_if<Open>(&body); open && !here) asked_.insert(open->inode);
+    // Of what was held when the leases were lost: what was granted since stays.
+    if (auto* drop = std::get_if<DropLeases>(&body)) drop->mark = lost_mark_;
     untold = opened_here(body);
     if (may_unname(body)) ++unnaming_;  // until send() has the answer
   }
@@ -618,6 +620,7 @@ void LeaseCache::lost(bool for_good) {
     std::lock_guard lock(mutex_);
     listener = lost_listener_;
     if (for_good) {
+      lost_mark_ = mark_;
       epochs_.all_recalled();
       nodes_.clear();
       entries_.clear();

@@ -144,7 +144,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   std::unordered_map<InodeNumber, Drop> drops_;
   int64_t drops_at_ns_ = 0;  // the first of them; 0: none
   unsigned unnaming_ = 0;    // own changes under way that may take a last name
-  uint64_t mark_ = 0;
+  uint64_t mark_ = 0;        // the last that was heard
+  uint64_t lost_mark_ = 0;   // when the leases were lost last
   RecallListener listener_;
   std::function<void(bool)> lost_listener_;
 };

@@ -1,6 +1,6 @@
 // Writing: write -> dirty_ -> (cut) queue_ -> Write at the owner -> kept_ until durable.
 // A Write that fails for now goes back to waiting in the queue; one that fails for good is dropped and leaves
-// its error for every handle; see file.h.
+// its error for every handle; see open_file.h.
 #include "vfs/open_file.h"
 
 #include <algorithm>
@@ -368,7 +368,9 @@ void OpenFile::take_answer(Item& item, const VolumeAnswer& answer) {
   queued_bytes_ -= item.bytes.size();
   context_.dirty_bytes.fetch_sub(item.bytes.size());
   if (item.attributes) context_.pending_attributes.fetch_sub(1);
-  if (answer.reply.code == Code::ok && !item.durable) keep(item, answer.reply);
+  if (answer.reply.code != Code::ok) return;
+  if (!item.durable) return keep(item, answer.reply);
+  durable_ = std::max(durable_, item.covers);
 }
 
 void OpenFile::finish_waiters(Ready& ready) {
@@ -465,12 +467,12 @@ void OpenFile::tick() {
 
 uint32_t OpenFile::mode() const {
   std::lock_guard lock(mutex_);
-  return latest_.mode;
+  return latest_.inode == 0 ? 07777 : latest_.mode;
 }
 
 bool OpenFile::may_have_capability() const {
   std::lock_guard lock(mutex_);
-  return latest_.xattr_bytes != 0 && !has_no_capability();
+  return (latest_.inode == 0 || latest_.xattr_bytes != 0) && !has_no_capability();
 }
 
 bool OpenFile::clean() const {

@@ -94,7 +94,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // true, and `shown` is what the file looks like now. False: it is for the owner to do.
   bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);
   bool holds_attributes() const;  // that are not at the owner yet
-  uint32_t mode() const;          // as the owner last said
+  uint32_t mode() const;          // as the owner last said; all bits, where that is not known
 
   // ---- errors: each handle keeps the number that it has seen ----
   uint64_t error_mark() const;
@@ -159,7 +159,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     int64_t mtime_ns = 0;
     bool in_flight = false;
     bool durable = false;
-    bool late = false;  // VolumeClient::Options::late
+    uint64_t covers = 0;  // durable: answered_, when it was cut (0: in another run of the owner)
+    bool late = false;    // VolumeClient::Options::late
     int64_t retry_at_ns = 0;
   };
   struct Waiter {

@@ -96,7 +96,9 @@ void OpenFile::note_verifier(uint64_t verifier) {
   drop_safe();
   const bool restarted = verifier_ != 0;
   verifier_ = verifier;
-  if (restarted) send_kept_again(verifier);
+  if (!restarted) return;
+  for (Item& item : queue_) item.covers = 0;
+  send_kept_again(verifier);
 }
 
 // What is newer than a kept piece (later ones, the queue, dirty bytes) must win over it.
@@ -132,6 +134,7 @@ void OpenFile::send_kept_again(uint64_t verifier) {
   if (!dirty_.empty()) attributes.mtime_ns.reset();
   if (pending_) leave_out(attributes, *pending_);
   context_.dirty_bytes.fetch_add(again.bytes());
+  const uint64_t first = next_number_;
   for (auto& [by, extents] : again.by_whom) {
     while (!extents.empty()) {
       Item& item = queue_.emplace_back();
@@ -153,7 +156,7 @@ void OpenFile::send_kept_again(uint64_t verifier) {
     item.attributes->inode = inode_;
     context_.pending_attributes.fetch_add(1);
   }
-  resent_upto_ = next_number_ - 1;
+  if (next_number_ != first) resent_upto_ = next_number_ - 1;
   latest_ = {};  // the owner may be a moment younger than what it said before
   base_version_ = own_version_ = 0;
   arm(kMillisecond);
@@ -163,6 +166,7 @@ void OpenFile::owner_restarted(VolumeClient::Resending resending) {
   if (!keeps_) return;
   {
     std::lock_guard lock(mutex_);
+    latest_ = {};  // as in send_kept_again(), of what was only read, too
     if (verifier_ == 0) return;
     note_verifier(client_->owners_log().verifier);
     if (!ended_ && !queue_.empty() && queue_.front().number <= resent_upto_)
@@ -177,6 +181,10 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
   const uint64_t end = length > UINT64_MAX - offset ? UINT64_MAX : offset + length;
   std::deque<Kept> rest;
   for (Kept& kept : kept_) {
+    if (kept.offset >= end || kept.offset + kept.bytes.size() <= offset) {
+      rest.push_back(std::move(kept));
+      continue;
+    }
     Extents left;
     left.write(kept.offset, kept.bytes);
     left.cut(offset, end - offset);
@@ -193,15 +201,17 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
 void OpenFile::sync(const Credentials& who, Done done) {
   {
     std::lock_guard lock(mutex_);
-    // One request, and nothing else that is not durable: it is itself asked to be.
-    const bool first = queue_.empty() && fits_one_request() && answered_ == durable_ && !lost_;
+    // One request: it is itself asked to be durable, and with it is what the owner answered before.
+    const bool first = queue_.empty() && fits_one_request() && !lost_;
     cut_all();
     const bool alone = first && std::none_of(queue_.begin(), queue_.end(), [&](const Item& item) {
                          return item.attributes && (item.bytes.empty() || queue_.size() > 1);
                        });
     for (Item& item : queue_) {
       item.retry_at_ns = 0;
-      if (alone) item.durable = true;
+      if (!alone) continue;
+      item.durable = true;
+      item.covers = answered_;
     }
   }
   sync_round(who, 0, std::move(done));

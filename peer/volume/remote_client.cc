@@ -19,16 +19,17 @@ bool opens(const RemoteCall& call, InodeNumber inode) {
   return told != nullptr && std::find(told->open.begin(), told->open.end(), inode) != told->open.end();
 }
 
-// Right also before what its owner has lost is there again.
-bool comes_first(const RemoteCall& call) {
-  if (const auto* write = std::get_if<Write>(&call.body)) return call.options.late || !write->append;
-  return call.options.late || std::holds_alternative<WriteScattered>(call.body) ||
-         std::holds_alternative<Hello>(call.body) || std::holds_alternative<CancelLock>(call.body);
-}
-
 bool changes_names(const RequestBody& body) {
   return std::holds_alternative<Create>(body) || std::holds_alternative<Link>(body) ||
          std::holds_alternative<Unlink>(body) || std::holds_alternative<Rename>(body);
+}
+
+// Right also before what its owner has lost is there again. A change of names that was on its way is, and
+// must be: until it is answered, only so many others may go (kMaxResultsPerSession).
+bool comes_first(const RemoteCall& call) {
+  if (const auto* write = std::get_if<Write>(&call.body)) return call.options.late || !write->append;
+  return call.options.late || std::holds_alternative<WriteScattered>(call.body) ||
+         std::holds_alternative<Hello>(call.body) || (call.sequence != 0 && changes_names(call.body));
 }
 
 bool waits_for_lock(const RemoteCall& call) {
@@ -143,14 +144,22 @@ void RemoteVolume::Impl::cancel_refused(uint64_t ticket) {
   std::copy_if(waiting.begin(), waiting.end(), std::back_inserter(found), meant);
   std::erase_if(parked, meant);
   std::erase_if(waiting, meant);
-  for (const auto& call : found) finish(call, {error_reply(Code::interrupted), {}});
+  for (const auto& call : found) finish_cancelled(call);
+}
+
+void RemoteVolume::Impl::finish_cancelled(const CallPointer& call) {
+  note_lock(std::get<SetLock>(call->body), Code::interrupted);
+  finish(call, {error_reply(Code::interrupted), {}});
 }
 
 bool RemoteVolume::Impl::may_go(const Call& call) const {
   if (resending != 0 && !comes_first(call)) return false;
   if (!changes(call.body))
     return std::none_of(closing.begin(), closing.end(), [&](InodeNumber one) { return opens(call, one); });
-  return call.sequence != 0 || next_sequence <= acknowledged() + kMaxResultsPerSession;
+  // What is sent again finds room, whatever else is written meanwhile.
+  const uint64_t window =
+      resending != 0 && !call.options.late ? kMaxResultsPerSession / 2 : kMaxResultsPerSession;
+  return call.sequence != 0 || next_sequence <= acknowledged() + window;
 }
 
 // Sends what waits, or sees to a session first.
@@ -247,7 +256,7 @@ void RemoteVolume::Impl::decide(const CallPointer& call, Reply reply, Payload pa
       return again(call);
     case Code::conflict:
       if (waits_for_lock(*call)) {
-        if (call->cancelled) return finish(call, {error_reply(Code::interrupted), {}});
+        if (call->cancelled) return finish_cancelled(call);
         wait_on(*call);
         call->refused = true;
         return parked.push_back(call);
@@ -276,7 +285,7 @@ void RemoteVolume::Impl::again(const CallPointer& call) {
 // Not of what was refused before the volume saw it: its owner has not heard the session then.
 void RemoteVolume::Impl::note(const Call& call, const Reply& reply) {
   if (reply.verifier == 0) return;
-  if (std::exchange(leases_lost, reply.leases_lost) != reply.leases_lost && last_lease_ns != 0) lose_leases();
+  if (std::exchange(leases_lost, reply.leases_lost) != reply.leases_lost) lose_leases();
   if (reply.lease != 0) last_lease_ns = call.sent_ns;
   lease_mark = std::max(lease_mark, reply.lease_mark);
   if (last_lease_ns != 0 && state == State::ready) {

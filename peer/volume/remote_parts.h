@@ -68,9 +68,11 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   void drain();
   void admit(CallPointer call);
   void cancel_refused(uint64_t ticket);
+  void finish_cancelled(const CallPointer& call);
   void pump();
   void greet();
   void hello_answered(uint64_t attempt, Result<Answer> answer);
+  void say_hello();
   void peer_is_up(const PeerId& peer);
   void send(const CallPointer& call);
   void answered(const CallPointer& call, Result<Answer> result);

@@ -26,35 +26,35 @@ void RemoteVolume::Impl::greet() {
   state = State::greeting;
   to_greet.assign(open.begin(), open.end());
   locks_to_greet = locks.of({});
-  hello_answered(++attempt, Answer{});
+  ++attempt;
+  say_hello();
 }
 
-// One Hello after another until all open inodes are told; `answer` is that of the one before.
+// One Hello after another until all open inodes are told.
 void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answer) {
   if (of_attempt != attempt || state != State::greeting) return;
   if (!answer) return lost_owner(to_text(answer.error()));
-  const bool first = answer->body.empty();
-  if (!first) {
-    auto reply = decode<Reply>(answer->body);
-    if (!reply) return lost_owner("its answer cannot be read");
-    if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
-    see_verifier(*reply);
-    if (reply->session) {
-      const auto before = std::exchange(session_mark, reply->session);
-      // Until all is said, the owner is to know what this one has missed.
-      if (before && !(to_greet.empty() && locks_to_greet.empty())) session_mark->owner_ns = before->owner_ns;
-      if (before && before->began_ns != session_mark->began_ns) session_ended();
-    }
-    if (of_attempt != attempt) return;  // shut() by whom that was told
-    if (to_greet.empty() && locks_to_greet.empty()) {
-      state = State::ready;
-      known = true;
-      waited_for = false;
-      backoff_ns = kReconnectMin;
-      last_hello_ns = loop.clock().now_ns();
-      return pump();
-    }
+  auto reply = decode<Reply>(answer->body);
+  if (!reply) return lost_owner("its answer cannot be read");
+  if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
+  see_verifier(*reply);
+  if (reply->session) {
+    const auto before = std::exchange(session_mark, reply->session);
+    // Until all is said, the owner is to know what this one has missed.
+    if (before && !(to_greet.empty() && locks_to_greet.empty())) session_mark->owner_ns = before->owner_ns;
+    if (before && before->began_ns != session_mark->began_ns) session_ended();
   }
+  if (of_attempt != attempt) return;  // shut() by whom that was told
+  if (!to_greet.empty() || !locks_to_greet.empty()) return say_hello();
+  state = State::ready;
+  known = true;
+  waited_for = false;
+  backoff_ns = kReconnectMin;
+  last_hello_ns = loop.clock().now_ns();
+  pump();
+}
+
+void RemoteVolume::Impl::say_hello() {
   Request request;
   request.volume = id;
   request.session = session;
@@ -70,8 +70,8 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
   hello.known = session_mark;
   request.body = std::move(hello);
   rpc.call(*owner, kVolumeCall, encode(request), {}, {kHelloTimeout, Priority::control},
-           [self = weak_from_this(), of_attempt](Result<Answer> next) {
-             if (auto impl = self.lock()) impl->hello_answered(of_attempt, std::move(next));
+           [self = weak_from_this(), of_attempt = attempt](Result<Answer> answer) {
+             if (auto impl = self.lock()) impl->hello_answered(of_attempt, std::move(answer));
            });
 }
 

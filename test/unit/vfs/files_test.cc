@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 #include <future>
+#include <thread>
 
 #include "fake_volume.h"
 #include "peer/runtime/real.h"
@@ -54,6 +55,40 @@ BOOST_AUTO_TEST_CASE(who_opens_a_closed_file_hears_at_fsync_of_what_was_lost) {
     std::vector<Code> synced;
     for (int i = 0; i < 2; ++i) again->sync({}, [&](Code code) { synced.push_back(code); });
     BOOST_TEST((synced == std::vector<Code>{lost ? Code::io : Code::ok, Code::ok}));
+  }
+}
+
+// Its owner did not answer the close: it was opened again before it was closed.
+BOOST_AUTO_TEST_CASE(a_loss_that_was_told_is_not_told_to_who_opens_next) {
+  World world;
+  std::atomic<int> closes{0};
+  world.volume->refuse = [&](const RequestBody& body) {
+    if (!std::holds_alternative<Close>(body)) return Code::ok;
+    return ++closes == 1 ? Code::unreachable : Code::ok;
+  };
+  const auto closed = [&](int times) {
+    for (int i = 0; i < 2000 && closes.load() < times; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return closes.load() >= times;
+  };
+  auto file = world.open();
+  Reply changed;
+  changed.verifier = world.volume->verifier;
+  changed.logged = ++world.volume->logged;
+  changed.attributes = world.volume->attributes();
+  file->own_change(changed);
+  world.files->release(file);
+  BOOST_REQUIRE(closed(1));
+  world.volume->lose_power();
+  world.files->owner_restarted(*world.volume);
+  for (const Code wanted : {Code::io, Code::ok}) {
+    auto again = world.open();
+    std::optional<Code> synced;
+    again->sync({}, [&](Code code) { synced = code; });
+    BOOST_TEST((synced == wanted));
+    const int before = closes.load();
+    world.files->release(again);
+    BOOST_REQUIRE(closed(before + 1));
   }
 }
 

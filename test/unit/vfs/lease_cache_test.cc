@@ -579,6 +579,20 @@ BOOST_AUTO_TEST_CASE(bytes_may_be_kept_back_until_they_are_called_for) {
   BOOST_TEST(*answered);
 }
 
+// Once it has sent what it kept, its owner is to let go of what it held then, and of nothing newer.
+BOOST_AUTO_TEST_CASE(what_is_let_go_of_after_a_loss_is_what_was_held_then) {
+  Cached mount;
+  mount.call(kOpenToWrite);
+  const uint64_t held = mount.marks;
+  mount.volume->lost(true);
+  mount.call(kOpenToWrite);
+  mount.volume->seen.clear();
+  mount.call(DropLeases{{kFile}, 0, false});
+  BOOST_REQUIRE(mount.volume->seen.size() == 1u);
+  BOOST_TEST(std::get<DropLeases>(mount.volume->seen[0]).mark == held);
+  BOOST_TEST(mount.cache->may_buffer(kFile));
+}
+
 // ---- bounds ----
 
 // What is let go is told to the owner once the kernel cannot believe it any more; names of a directory that

@@ -290,6 +290,34 @@ BOOST_AUTO_TEST_CASE(leases_that_nobody_used_are_given_back_after_their_term) {
   BOOST_TEST(leases.holders(inode).empty());
 }
 
+// What it holds exclusively stays until it says that it has sent what it kept; and until then it may be
+// fenced.
+BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
+  RemotePair pair;
+  pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
+  pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+  int lost = 0;
+  pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+  const Reply made = pair.call(pair.create("f", true)).reply;
+  BOOST_TEST((made.lease & kLeaseExclusive) != 0);
+  const InodeNumber inode = made.attributes.inode;
+  lost = 0;
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return lost == 1; }, 2 * kMinute));
+  pair.simulator.run_for(kLeaseTerm + kSecond);
+  Leases& leases = pair.owner.replica->leases();
+  BOOST_REQUIRE(leases.holders(inode).size() == 1u);
+  leases.fence(leases.holders(inode).at(0));
+  BOOST_TEST(pair.owner.write(inode, 0, "new").code == Code::ok);
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return lost == 2; }, kMinute));
+  BOOST_TEST(pair.call(DropLeases{{inode}, made.lease_mark, false}).reply.code ==
+             Code::ok);  // it has sent all
+  VolumeClient::Options late;
+  late.late = true;
+  Write write;
+  write.inode = inode;
+  BOOST_TEST(pair.wait(pair.begin(write, to_bytes(view("now")), late)).reply.code == Code::ok);
+}
+
 BOOST_AUTO_TEST_CASE(an_ended_session_begins_anew) {
   RemotePair pair;
   BOOST_TEST(pair.call(pair.create("a")).reply.code == Code::ok);
