@@ -15,6 +15,11 @@ bool contains(const All& all, const One& one) {
 
 // ---- sessions ----
 
+void Leases::begin_at(uint64_t mark) {
+  std::lock_guard lock(mutex_);
+  mark_ = mark;
+}
+
 void Leases::attach(const SessionId& session, Recaller recaller, Knows knows) {
   std::lock_guard lock(mutex_);
   if (!sessions_.contains(session)) {

@@ -45,6 +45,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
  public:
   // `start`: drawn anew at each start of the owner; where lost() begins to count.
   explicit Leases(uint64_t start = 1) : start_(start) {}
+  // Marks count from here: above those of earlier runs of the owner, which its clients may name yet.
+  void begin_at(uint64_t mark);
 
   using Then = std::function<void()>;
   // Asks a session to forget; runs `forgotten` once it has, or can hold no lease any more.

@@ -145,6 +145,7 @@ Status SoleReplica::after_unclean_stop() {
 Status SoleReplica::load_sessions() {
   const int64_t heard_ns = parts_.clock.now_ns() - kSessionSilence + kSessionGrace;
   opened_time_ns_ = last_time_ns_ = std::max(parts_.clock.wall_ns(), last_time_ns_ + 1);
+  leases_->begin_at(uint64_t(opened_time_ns_));
   EndSessions own;  // this process's of before, and those of which nothing is worth keeping any more
   std::vector<SessionId> others;
   auto note = [&](std::string_view key, std::string_view) {

@@ -233,4 +233,24 @@ BOOST_AUTO_TEST_CASE(what_is_late_itself_is_not_overwritten_by_what_comes_later)
   BOOST_TEST(first.send_late("newest") == Code::ok);
 }
 
+// It names a mark of the run before. What this run has granted since is recalled all the same.
+BOOST_AUTO_TEST_CASE(what_a_mount_let_go_of_before_a_restart_leaves_later_leases) {
+  TestPeer peer;
+  const SessionId id{9, 9};
+  const auto grant = [&](InodeNumber inode) {
+    peer.as(id, 0, Hello{});
+    peer.replica->leases().attach(id, [](const Recall&, Leases::Then then) { then(); });
+    BOOST_TEST(peer.replica->leases().share(id, inode));
+    return peer.replica->leases().mark();
+  };
+  const InodeNumber file = peer.make("a");
+  for (int i = 0; i < 5; ++i) grant(file);
+  const uint64_t mark = grant(file);
+  peer.clock.now += kSecond;
+  peer.kill();
+  BOOST_TEST(grant(file) > mark);
+  peer.as(id, 0, DropLeases{{file}, mark, true});
+  BOOST_TEST(peer.replica->leases().holders(file).size() == 1u);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
