@@ -2,14 +2,19 @@
 // changed the same since.
 //
 // Within a run of the owner Leases knows that. For the next run the rows do: what others overtake of who may
-// send late is written in one operation with their change (Operation::overtaken). A session that returns to a
-// new run says which one it knew; a file whose ctime is of a later one was changed by others.
+// send late is written in one operation with their change (Operation::overtaken), and loaded when it begins.
+// A session that returns to a new run says which one it knew; a file whose ctime is of a later one was
+// changed by others.
 #include <algorithm>
 
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 
 namespace efs {
+
+namespace {
+constexpr int64_t kLateKept = 24 * kHour;  // of a session that has ended
+}
 
 // Others have changed it since the program was told that this was done.
 bool SoleReplica::overtaken(const Request& request) const {
@@ -50,10 +55,9 @@ Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vecto
     for (InodeNumber inode : inodes) {
       const auto row = view.inode(inode);
       if (!row) continue;
-      EFS_ASSIGN(const OvertakenRow known, read_overtaken(*rows, session, inode));
       const bool changed = row->ctime_ns >= since_ns;
-      leases_->expect_late(session, inode, changed || known.bytes, changed || known.attributes);
-      if (changed && !(known.bytes && known.attributes)) noted.overtaken.push_back(inode);
+      leases_->expect_late(session, inode, changed, changed);
+      if (changed) noted.overtaken.push_back(inode);
     }
   }
   if (noted.overtaken.empty()) return false;
@@ -62,15 +66,40 @@ Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vecto
   return true;
 }
 
-// Nothing comes late of these any more.
-void SoleReplica::forgive(const SessionId& session, const std::vector<InodeNumber>& inodes) {
+// Nothing comes late of these any more. What cannot be noted stays, here as in the rows.
+void SoleReplica::forgive(const SessionId& session, std::vector<InodeNumber> inodes) {
+  using Part = Leases::Part;
+  std::erase_if(inodes, [&](InodeNumber inode) { return !leases_->expects_late(session, inode); });
+  if (inodes.empty()) return;
+  std::lock_guard lock(apply_mutex_);  // nobody overtakes them meanwhile
   OpenSession noted;
-  for (InodeNumber inode : inodes) {
-    if (leases_->forgive(session, inode)) noted.forgiven.push_back(inode);
-  }
-  if (noted.forgiven.empty() || is_own_session(session)) return;
+  std::copy_if(inodes.begin(), inodes.end(), std::back_inserter(noted.forgiven), [&](InodeNumber inode) {
+    return leases_->overtaken(session, inode, Part::bytes) ||
+           leases_->overtaken(session, inode, Part::attributes);
+  });
+  const bool has_rows = !noted.forgiven.empty() && !is_own_session(session);
+  if (has_rows && propose_house(std::move(noted), session).code != Code::ok) return;
+  for (InodeNumber inode : inodes) leases_->forgive(session, inode);
+}
+
+// Who was away for so long sends nothing any more.
+void SoleReplica::forget_away() {
+  if (away_.empty()) return;
   std::lock_guard lock(apply_mutex_);
-  propose_house(std::move(noted), session);
+  {
+    std::lock_guard open_lock(open_mutex_);
+    std::erase_if(away_, [&](const auto& one) { return open_.known(one.first); });
+  }
+  EndSessions end;
+  const int64_t now_ns = parts_.clock.wall_ns();
+  for (const auto& [session, since_ns] : away_) {
+    if (now_ns - since_ns > kLateKept) end.sessions.push_back(session);
+  }
+  if (end.sessions.empty() || propose_house(end).code != Code::ok) return;
+  for (const SessionId& session : end.sessions) {
+    leases_->detach(session);
+    away_.erase(session);
+  }
 }
 
 }  // namespace efs

@@ -39,13 +39,15 @@ void Leases::detach(const SessionId& session) {
   count_fenced();
 }
 
-void Leases::expire(const SessionId& session) {
+bool Leases::expire(const SessionId& session) {
   std::lock_guard lock(mutex_);
   note_fenced(session);
   remove_all(session);
   sessions_.erase(session);
   lost_.erase(session);
   count_sessions();
+  return std::any_of(fenced_.begin(), fenced_.end(),
+                     [&](const auto& one) { return one.first.second == session; });
 }
 
 void Leases::count_sessions() {
@@ -117,6 +119,12 @@ void Leases::fence(const SessionId& session) {
   remove_all(session);
 }
 
+bool Leases::expects_late(const SessionId& session, InodeNumber inode) const {
+  if (fenced_count_.load() == 0) return false;
+  std::lock_guard lock(mutex_);
+  return fenced_.contains({inode, session});
+}
+
 bool Leases::overtaken(const SessionId& session, InodeNumber inode, Part part) const {
   if (fenced_count_.load() == 0) return false;
   std::lock_guard lock(mutex_);
@@ -159,15 +167,10 @@ std::vector<SessionId> Leases::late_ones(const SessionId& by, InodeNumber inode,
   return out;
 }
 
-bool Leases::forgive(const SessionId& session, InodeNumber inode) {
-  if (fenced_count_.load() == 0) return false;
+void Leases::forgive(const SessionId& session, InodeNumber inode) {
   std::lock_guard lock(mutex_);
-  auto found = fenced_.find({inode, session});
-  if (found == fenced_.end()) return false;
-  const bool overtaken = found->second.bytes || found->second.attributes;
-  fenced_.erase(found);
+  fenced_.erase({inode, session});
   count_fenced();
-  return overtaken;
 }
 
 uint64_t Leases::lost(const SessionId& session) const {

@@ -58,9 +58,9 @@ class Leases : public std::enable_shared_from_this<Leases> {
   using Knows = std::function<bool(InodeNumber)>;
   void attach(const SessionId& session, Recaller recaller, Knows knows = {});
   // It is gone, was silent for long, or was fenced: it holds nothing, and nobody waits for it. Who comes back
-  // sees another lost().
+  // sees another lost(). expire(): true when it may still send what is late.
   void detach(const SessionId& session);
-  void expire(const SessionId& session);
+  bool expire(const SessionId& session);
   void fence(const SessionId& session);
   // A session that is heard is to be fenced at `at_ns`: lost() rises now, and it is granted nothing until
   // then, but others wait for it as before, since it may believe what it has until it hears of that.
@@ -70,16 +70,17 @@ class Leases : public std::enable_shared_from_this<Leases> {
   // It was fenced while it might keep changes of this inode, or had it open before a restart of this owner,
   // and others have changed it since: what it sends late would undo that. Until it has closed the inode, or
   // said that there is no more. (Of more than kMaxFenced it is not known.) What others have changed is in the
-  // volume's rows, too (OvertakenRow), for the owner's next run.
+  // volume's rows, too (OvertakenRow), from which the owner's next run has it.
   enum class Part { bytes, attributes };
+  bool expects_late(const SessionId& session, InodeNumber inode) const;
   bool overtaken(const SessionId& session, InodeNumber inode, Part part) const;
-  // It returns; what others have changed by then.
+  // It may return, or does; what others have changed by then.
   void expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   // `by` has changed these; `attributes`: set some, too. Before anybody's next change.
   void overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes, bool attributes);
   // Who may send late what `by` undoes when it changes this, and was not overtaken before.
   std::vector<SessionId> late_ones(const SessionId& by, InodeNumber inode, bool attributes) const;
-  bool forgive(const SessionId& session, InodeNumber inode);  // true: it was overtaken
+  void forgive(const SessionId& session, InodeNumber inode);
   // Rises when the session loses its leases without a word, and is another one after a restart. It goes with
   // every answer.
   uint64_t lost(const SessionId& session) const;

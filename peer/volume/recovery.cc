@@ -13,10 +13,6 @@
 
 namespace efs {
 
-namespace {
-constexpr int64_t kOvertakenKept = 24 * kHour;  // of a session that has ended
-}
-
 Status SoleReplica::format(MetaStore& rows, const VolumeCharter& charter, const RootAttributes& root) {
   Operation operation;
   operation.time_ns = charter.created_ns;
@@ -146,7 +142,7 @@ Status SoleReplica::load_sessions() {
   const int64_t heard_ns = parts_.clock.now_ns() - kSessionSilence + kSessionGrace;
   opened_time_ns_ = last_time_ns_ = std::max(parts_.clock.wall_ns(), last_time_ns_ + 1);
   leases_->begin_at(uint64_t(opened_time_ns_));
-  EndSessions own;  // this process's of before, and those of which nothing is worth keeping any more
+  EndSessions own;  // this process's of before
   std::vector<SessionId> others;
   auto note = [&](std::string_view key, std::string_view) {
     SessionId session;
@@ -167,18 +163,15 @@ Status SoleReplica::load_sessions() {
   EFS_TRY(rows->scan(kSessions, "", [&](std::string_view key, std::string_view value) {
     return key.size() != sizeof(SessionId) || note(key, value);
   }));
-  std::map<SessionId, int64_t> overtaken;  // and when last
   EFS_TRY(rows->scan(kOvertaken, "", [&](std::string_view key, std::string_view value) {
     const auto row = decode<OvertakenRow>(view(value));
     SessionId session;
-    if (!row || key.size() < session.size()) return true;
+    if (!row || key.size() != session.size() + 8) return true;
     std::memcpy(session.data(), key.data(), session.size());
-    if (!open_.known(session)) overtaken[session] = std::max(overtaken[session], row->time_ns);
+    leases_->expect_late(session, trailing_number(key), row->bytes, row->attributes);
+    if (!open_.known(session)) away_[session] = std::max(away_[session], row->time_ns);
     return true;
   }));
-  for (const auto& [session, last_ns] : overtaken) {
-    if (opened_time_ns_ - last_ns > kOvertakenKept) own.sessions.push_back(session);
-  }
   rows.reset();
   unclaimed_until_ns_ = parts_.clock.now_ns() + 2 * kSessionGrace;
   if (!others.empty()) locks_.expect(others);

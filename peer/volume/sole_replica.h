@@ -206,7 +206,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   }
   // True: something was noted.
   Result<bool> expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes);
-  void forgive(const SessionId& session, const std::vector<InodeNumber>& inodes);
+  void forgive(const SessionId& session, std::vector<InodeNumber> inodes);
+  void forget_away();
 
   // steps.cc
   bool takes_steps(const RequestBody& body) const;
@@ -279,6 +280,9 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::vector<std::pair<SessionId, InodeNumber>> unclaimed_;  // upkeep's thread: orphans of before this start
   int64_t unclaimed_until_ns_ = 0;
   int64_t last_expiry_ns_ = 0;  // expire_sessions() ran
+  // upkeep's thread: sessions that have ended for their silence, since when (wall clock), and may come back
+  // with what is late
+  std::map<SessionId, int64_t> away_;
 
   std::mutex pause_mutex_;
   std::condition_variable pause_;  // retired_

@@ -55,6 +55,7 @@ void SoleReplica::reap(uint64_t checkpointed) {
 bool SoleReplica::upkeep() {
   if (failed_.load()) return false;
   bool more = expire_sessions();
+  forget_away();
   release_unclaimed();
   more |= reserve_ahead();
   more |= reclaim();
@@ -97,7 +98,9 @@ bool SoleReplica::expire_sessions() {
       end.sessions = open_.silent(now_ns - kSessionSilence);
       for (const SessionId& session : end.sessions) open_.end(session);
     }
-    for (const SessionId& session : end.sessions) leases_->expire(session);
+    for (const SessionId& session : end.sessions) {
+      if (leases_->expire(session)) away_[session] = parts_.clock.wall_ns();
+    }
     if (!end.sessions.empty()) {
       parts_.logger.info("volume {}: {} sessions were silent and have ended", charter_.number,
                          end.sessions.size());

@@ -104,6 +104,60 @@ BOOST_AUTO_TEST_CASE(what_nobody_has_overtaken_is_taken_after_a_restart) {
   BOOST_TEST(peer.read(file) == "three");
 }
 
+// Whatever was noted of it in an earlier run: it has handed in all of that file, and opens it anew.
+BOOST_AUTO_TEST_CASE(who_closes_a_file_is_not_late_with_it_any_more) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  Away mount(peer, file);
+  mount.lose_its_lease();
+  peer.write(file, 0, "newer");
+  peer.kill();
+  Hello elsewhere;  // its program has closed the file meanwhile
+  elsewhere.known = mount.known;
+  mount.known = peer.as(mount.id, 0, elsewhere).reply.session;
+  peer.as(mount.id, 0, Close{{file}});
+  BOOST_TEST(peer.as(mount.id, 0, Open{file, W_OK}).reply.code == Code::ok);
+  BOOST_TEST(mount.send_late("mine") == Code::ok);
+  peer.kill();
+  mount.greet();
+  BOOST_TEST(mount.send_late("mine, too") == Code::ok);
+}
+
+// It cannot be noted that a mount has sent all: then it is not taken so in this run, either.
+BOOST_AUTO_TEST_CASE(what_cannot_be_forgiven_stays_refused) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  Away mount(peer, file);
+  mount.lose_its_lease();
+  peer.write(file, 0, "newer");
+  peer.disk->fail_after(0);
+  mount.has_sent_all();
+  BOOST_TEST(peer.replica->leases().overtaken(mount.id, file, Leases::Part::bytes));
+  peer.kill();
+  mount.greet();
+  mount.has_sent_all();
+  BOOST_TEST(mount.send_late("newest") == Code::ok);
+}
+
+// It is not waited for it for ever: from then on the owner's own programs change files without a look.
+BOOST_AUTO_TEST_CASE(what_may_come_late_is_not_kept_for_ever) {
+  for (const bool restarted : {false, true}) {
+    TestPeer peer;
+    const InodeNumber file = peer.make("a");
+    Away mount(peer, file);
+    mount.lose_its_lease();
+    peer.write(file, 0, "new");
+    peer.pass(kSessionSilence + kMinute);
+    if (restarted) peer.kill();
+    BOOST_TEST(!peer.replica->leases().alone({}));
+    peer.clock.now += 25 * kHour;
+    peer.pass(kSecond);
+    BOOST_TEST(peer.replica->leases().alone({}));
+    peer.kill();
+    BOOST_TEST(peer.replica->leases().alone({}));
+  }
+}
+
 // Mode, owner and times apart from the bytes; and what was made in steps.
 BOOST_AUTO_TEST_CASE(what_was_overtaken_in_part_is_refused_in_part) {
   for (const bool bytes : {false, true}) {
@@ -138,6 +192,7 @@ BOOST_AUTO_TEST_CASE(what_was_overtaken_stays_so_over_the_sessions_end) {
     BOOST_TEST(peer.as(mount.id, 0, Sync{}).reply.code == Code::recalled);
     if (!known) peer.clock.now += 25 * kHour;
     peer.kill();
+    peer.pass(kSecond);
     mount.greet();
     BOOST_TEST(mount.send_late("old") == (known ? Code::io : Code::ok));
     // One that says goodbye leaves nothing.
