@@ -44,22 +44,19 @@ Result<int64_t> SoleReplica::next_run_ns(const std::optional<SessionMark>& known
 
 // With apply_mutex_ held, so that nothing changes in between. What others have changed while the session was
 // away is noted for the next run, too: the session may be told of this one, and not get to send what is late.
-Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes) {
+Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes,
+                                      int64_t since_ns) {
   OpenSession noted;
-  {
-    std::lock_guard open_lock(open_mutex_);
-    const int64_t since_ns = open_.returning_since(session);
-    if (since_ns == 0) return false;
-    const auto rows = rows_->read();
-    const RowsView view(*rows);
-    for (InodeNumber inode : inodes) {
-      const auto row = view.inode(inode);
-      if (!row) continue;
-      const bool changed = row->ctime_ns >= since_ns;
-      leases_->expect_late(session, inode, changed, changed);
-      if (changed) noted.overtaken.push_back(inode);
-    }
+  auto rows = rows_->read();
+  const RowsView view(*rows);
+  for (InodeNumber inode : inodes) {
+    const auto row = view.inode(inode);
+    if (!row) continue;
+    const bool changed = row->ctime_ns >= since_ns;
+    leases_->expect_late(session, inode, changed, changed);
+    if (changed) noted.overtaken.push_back(inode);
   }
+  rows.reset();
   if (noted.overtaken.empty()) return false;
   Reply reply = propose_house(std::move(noted), session);
   if (reply.code != Code::ok) return fail(reply.code, std::move(reply.message));

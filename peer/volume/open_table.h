@@ -34,13 +34,6 @@ class OpenTable {
     auto found = sessions_.find(session);
     return found != sessions_.end() && found->second.greeted;
   }
-  // It is just saying so for the first time, and was there before this owner's start: what others have
-  // changed from this time on (0: it does not return) it has not heard of.
-  void set_returning(const SessionId& session, int64_t since_ns) { sessions_[session].since_ns = since_ns; }
-  int64_t returning_since(const SessionId& session) const {
-    auto found = sessions_.find(session);
-    return found == sessions_.end() ? 0 : found->second.since_ns;
-  }
   void heard(const SessionId& session, int64_t now_ns) {
     if (auto found = sessions_.find(session); found != sessions_.end()) found->second.heard_ns = now_ns;
   }
@@ -127,7 +120,6 @@ class OpenTable {
     std::unordered_set<InodeNumber> open;
     std::map<uint64_t, Reply> failures;
     int64_t heard_ns = 0;
-    int64_t since_ns = 0;
     bool greeted = false;
   };
   void drop_holder(InodeNumber inode, const SessionId& session) {

@@ -243,7 +243,7 @@ void SoleReplica::report_damage(const Reply& reply) {
 bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes) const {
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
   if (const auto* write = std::get_if<Write>(&body)) return !write->durable && payload_bytes <= most_inline();
-  if (const auto* hello = std::get_if<Hello>(&body); hello && returns(*hello)) return hello->open.empty();
+  if (const auto* hello = std::get_if<Hello>(&body)) return hello->open.empty();  // it may come to a sync
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<WriteScattered>(body) || std::holds_alternative<MakeJunction>(body) ||
            std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body) ||
@@ -490,31 +490,34 @@ Result<std::optional<SessionRow>> session_row(const ReadRows& rows, const Sessio
 
 Reply SoleReplica::hello(const Request& request, const Hello& body) {
   Reply answer;
+  std::vector<InodeNumber> inodes = body.open;
+  std::sort(inodes.begin(), inodes.end());
+  inodes.erase(std::unique(inodes.begin(), inodes.end()), inodes.end());
   Result<bool> noted = false;
   if (!is_own_session(request.session)) {
     std::lock_guard lock(apply_mutex_);
+    bool greeted = false;
     {
       std::lock_guard open_lock(open_mutex_);
       if (!open_.begin(request.session, parts_.clock.now_ns()))
         return error_reply(Code::overloaded, "the volume has " + std::to_string(kMaxHolders) +
                                                  " sessions: unmount some of its mounts");
+      greeted = open_.greeted(request.session);
     }
     auto row = session_row(*rows_->read(), request.session);
     if (!row) return error_reply(std::move(row.error()));
-    // It was there before this owner's start; who says so may have ended since.
-    if (body.known ? returns(body) : row->has_value() && !body.renew) {
-      const auto since_ns = next_run_ns(body.known);
-      if (!since_ns) return error_reply(since_ns.error());
-      std::lock_guard open_lock(open_mutex_);
-      if (!open_.greeted(request.session)) open_.set_returning(request.session, *since_ns);
-    }
     if (!*row) {
       ++last_time_ns_;  // no two begin at one time, whatever the clock says
       Reply reply = propose_house(OpenSession{}, request.session);
       if (reply.code != Code::ok) return reply;
     }
     answer.session = SessionMark{*row ? (*row)->since_ns : last_time_ns_, opened_time_ns_};
-    noted = expect_late(request.session, body.open);
+    // It was there before this owner's start; who says so may have ended since.
+    if (body.known ? body.known->owner_ns != opened_time_ns_ : row->has_value() && !greeted) {
+      const auto since_ns = next_run_ns(body.known);
+      if (!since_ns) return error_reply(since_ns.error());
+      noted = expect_late(request.session, inodes, *since_ns);
+    }
   }
   // A session that is told of this run has what is noted of it on disk: the next one looks no further back.
   if (!noted || (*noted && !sync())) answer.session.reset();
@@ -525,13 +528,12 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
   std::lock_guard lock(open_mutex_);
   auto rows = rows_->read();
   const RowsView view(*rows);
-  open_.greet(request.session);
-  for (InodeNumber inode : body.open) {
+  for (InodeNumber inode : inodes) {
     const auto row = view.inode(inode);
     if (!row) continue;
     if (!open_.open(request.session, inode)) return error_reply(Code::overloaded);
   }
-  if (!body.more) open_.set_returning(request.session, 0);
+  if (!body.more) open_.greet(request.session);
   return answer;
 }
 

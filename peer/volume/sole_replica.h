@@ -201,11 +201,9 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // late.cc
   bool overtaken(const Request& request) const;
   Result<int64_t> next_run_ns(const std::optional<SessionMark>& known) const;
-  bool returns(const Hello& hello) const {
-    return hello.known && hello.known->owner_ns != opened_time_ns_ && !hello.renew;
-  }
   // True: something was noted.
-  Result<bool> expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes);
+  Result<bool> expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes,
+                           int64_t since_ns);
   void forgive(const SessionId& session, std::vector<InodeNumber> inodes);
   void forget_away();
 

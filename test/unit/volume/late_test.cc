@@ -225,6 +225,28 @@ BOOST_AUTO_TEST_CASE(who_was_away_for_several_runs_of_the_owner_is_late) {
   }
 }
 
+// As many files as do not go into one Hello: until the last nothing else is answered.
+BOOST_AUTO_TEST_CASE(a_mount_that_says_in_parts_what_it_has_open_is_late_with_all) {
+  for (const bool tells : {true, false}) {  // which run it knew
+    TestPeer peer;
+    const InodeNumber first = peer.make("a"), second = peer.make("b");
+    Away mount(peer, second);
+    BOOST_TEST(peer.as(mount.id, 0, Open{first, W_OK}).reply.code == Code::ok);
+    peer.kill();
+    peer.write(second, 0, "new");
+    Hello hello{{first}};
+    if (tells) hello.known = mount.known;
+    hello.more = true;
+    BOOST_TEST(peer.as(mount.id, 0, hello).reply.code == Code::ok);
+    BOOST_TEST(peer.as(mount.id, 0, GetAttributes{first}).reply.code == Code::recalled);
+    hello.open = {second, second};
+    hello.more = false;
+    BOOST_TEST(peer.as(mount.id, 0, hello).reply.code == Code::ok);
+    BOOST_TEST(mount.send_late("old") == Code::io);
+    BOOST_TEST(peer.read(second) == "new");
+  }
+}
+
 // It is asked again by the next run, what it has not heard of.
 BOOST_AUTO_TEST_CASE(a_mount_is_not_told_of_a_run_that_cannot_note_what_is_late) {
   TestPeer peer;
@@ -238,6 +260,7 @@ BOOST_AUTO_TEST_CASE(a_mount_is_not_told_of_a_run_that_cannot_note_what_is_late)
   const Reply reply = peer.as(mount.id, 0, hello).reply;
   BOOST_TEST(reply.code == Code::ok);
   BOOST_TEST(!reply.session);
+  BOOST_TEST(!peer.as(mount.id, 0, hello).reply.session);  // nor when it asks again
   BOOST_TEST(mount.send_late("old") == Code::io);
   peer.kill();
   mount.greet();
@@ -256,6 +279,7 @@ BOOST_AUTO_TEST_CASE(a_mount_that_is_told_of_a_run_is_known_to_be_late_after_a_p
     Hello hello{{file}};
     hello.known = mount.known;
     BOOST_TEST(!peer.replica->executes_inline(hello, 0));  // it waits for a sync
+    BOOST_TEST(!peer.replica->executes_inline(Hello{{file}}, 0));
     mount.greet();
     peer.power_loss();
     mount.greet();
