@@ -173,14 +173,14 @@ void VolumeService::tick_locks() {
   if (busy) lock_tick_.start(kLockTick, [this] { tick_locks(); });
 }
 
-// Those that have ended do not count.
+// Those that have ended do not count, but for whose Hello is not answered yet.
 bool VolumeService::may_begin(const PeerId& caller, const SessionId& session, const SoleReplica& replica) {
   auto& all = sessions_[{caller, replica.id()}];
   if (replica.heard_ns(session) == 0 && all.size() >= kMaxSessionsOfPeer) {
-    std::erase_if(all, [&](const SessionId& one) { return replica.heard_ns(one) == 0; });
-    if (all.size() >= kMaxSessionsOfPeer) return false;
+    std::erase_if(all, [&](const auto& one) { return one.second == 0 && replica.heard_ns(one.first) == 0; });
+    if (all.size() >= kMaxSessionsOfPeer && !all.contains(session)) return false;
   }
-  all.insert(session);
+  ++all[session];
   return true;
 }
 
@@ -251,12 +251,16 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
   const bool locks = std::holds_alternative<SetLock>(request->body) || (hello && !hello->locks.empty());
   if (locks && !lock_tick_.running()) lock_tick_.start(kLockTick, [this] { tick_locks(); });
   auto waiting = std::make_shared<Waiting>(Waiting{loop_, std::move(responder)});
-  // What is granted next, when it has this answer, finds it attached; one that was refused is not kept.
-  if (hello && request->leases)
+  // What is granted next, when it has this answer, finds it attached; one that was refused, or has said
+  // Goodbye meanwhile, is not kept.
+  if (hello)
     waiting->before = [this, weak = std::weak_ptr(recalls_), peer = caller.id, named,
-                       session = request->session, replica](Reply& reply) {
+                       session = request->session, replica, leases = request->leases,
+                       begins = !hello->renew](Reply& reply) {
       const auto recalls = weak.lock();
-      if (reply.code != Code::ok || !recalls || recalls->rpc == nullptr) return;  // or this service is gone
+      if (!recalls || recalls->rpc == nullptr) return;  // this service is gone
+      if (begins) --sessions_[{peer, replica->id()}][session];
+      if (reply.code != Code::ok || !leases || replica->heard_ns(session) == 0) return;
       attach(peer, named, session, replica);
       reply.leases_lost = replica->leases().lost(session);
     };

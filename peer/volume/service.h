@@ -14,7 +14,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 
 #include "peer/net/rpc.h"
 #include "peer/runtime/jobs.h"
@@ -63,7 +62,8 @@ class VolumeService {
   const VolumeAccess access_;
   struct Recalls;
   std::shared_ptr<Recalls> recalls_;
-  std::map<std::pair<PeerId, VolumeId>, std::set<SessionId>> sessions_;  // also some that have ended
+  // How many Hellos of each session are under way; also of some that have ended.
+  std::map<std::pair<PeerId, VolumeId>, std::map<SessionId, unsigned>> sessions_;
   InlineReads inline_reads_;
   Timer old_leases_, lock_tick_;
 };

@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "peer/volume/remote_client.h"
 #include "peer/volume/service.h"
+#include "peer/volume/session_trust.h"
 
 using namespace efs;
 using namespace efs::test;
@@ -515,6 +516,63 @@ BOOST_AUTO_TEST_CASE(one_peer_has_a_part_of_the_sessions) {
   number = 2;
   ask(Goodbye{}, false);
   BOOST_TEST(ask(Hello{}, false).code == Code::ok);
+}
+
+// Hellos that wait for a thread of the pool are counted, too.
+BOOST_AUTO_TEST_CASE(one_peer_has_a_part_of_the_sessions_however_fast_it_asks) {
+  RemotePair pair;
+  const InodeNumber inode = pair.owner.make("f");
+  size_t begun = 0, refused = 0;
+  const auto ask = [&](uint32_t number, RequestBody body) {
+    Request request;
+    request.volume = pair.owner.id;
+    put_le<uint32_t>(request.session.data(), number);
+    request.leases = true;
+    request.body = std::move(body);
+    pair.mount_rpc->call(peer_id_of(pair.keys[0].public_key()), kVolumeCall, encode(request), {},
+                         {kMinute, Priority::control}, [&](Result<Answer> answer) {
+                           BOOST_REQUIRE(answer);
+                           const auto reply = decode<Reply>(answer->body);
+                           BOOST_REQUIRE(reply);
+                           reply->code == Code::ok ? ++begun : ++refused;
+                         });
+  };
+  const uint32_t asked = 4 * kMaxSessionsOfPeer;
+  for (uint32_t number = 0; number < asked; ++number)
+    ask(number, Hello{{inode}, {}, false, false, SessionMark{1, 1}});
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return begun + refused == asked; }, kMinute));
+  BOOST_TEST(begun == kMaxSessionsOfPeer);
+  // Those that have ended make room.
+  for (uint32_t number = 0; number < asked; ++number) ask(number, Goodbye{});
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return begun + refused == 2 * asked; }, kMinute));
+  begun = refused = 0;
+  ask(asked, Hello{});
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return begun + refused == 1; }, kMinute));
+  BOOST_TEST(begun == 1u);
+}
+
+// Its Hello is answered by a thread of the pool, and its Goodbye comes before that is heard on the loop.
+BOOST_AUTO_TEST_CASE(who_has_said_goodbye_is_not_asked_to_forget) {
+  RemotePair pair;
+  Request request;
+  request.volume = pair.owner.id;
+  request.session = {5};
+  request.leases = true;
+  request.body = Hello{{pair.owner.make("f")}};
+  bool answered = false;
+  pair.mount_rpc->call(peer_id_of(pair.keys[0].public_key()), kVolumeCall, encode(request), {},
+                       {kMinute, Priority::control}, [&](Result<Answer>) { answered = true; });
+  Bytes named = to_bytes(peer_id_of(pair.keys[1].public_key()));
+  append(named, request.session);
+  SessionId session;  // as the owner names it
+  std::copy_n(blake2b(named).begin(), session.size(), session.begin());
+  session[0] |= 1;
+  set_limited(session, false);
+  while (pair.owner.replica->heard_ns(session) == 0) BOOST_REQUIRE(pair.simulator.step());
+  BOOST_TEST(!answered);
+  BOOST_TEST(pair.owner.as(session, 0, Goodbye{}).reply.code == Code::ok);
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return answered; }, kMinute));
+  BOOST_TEST(!pair.owner.replica->leases().share(session, kRootInode));
 }
 
 // Asked once, answered when it is free, over broken connections; the deadline is for the owner's silence.
