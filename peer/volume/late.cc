@@ -53,8 +53,8 @@ Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vecto
     const auto row = view.inode(inode);
     if (!row) continue;
     const bool changed = row->ctime_ns >= since_ns;
-    leases_->expect_late(session, inode, changed, changed);
-    if (changed) noted.overtaken.push_back(inode);
+    const bool kept = leases_->expect_late(session, inode, changed, changed);
+    if (kept && changed) noted.overtaken.push_back(inode);
   }
   rows.reset();
   if (noted.overtaken.empty()) return false;

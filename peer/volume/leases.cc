@@ -80,12 +80,13 @@ void Leases::note_fenced(const SessionId& session) {
   count_fenced();
 }
 
-void Leases::add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
+bool Leases::add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
   const std::pair key(inode, session);
-  if (fenced_.size() >= kMaxFenced && !fenced_.contains(key)) return;
+  if (fenced_.size() >= kMaxFenced && !fenced_.contains(key)) return false;
   Overtaken& one = fenced_[key];
   one.bytes |= bytes;
   one.attributes |= attributes;
+  return true;
 }
 
 void Leases::count_fenced() {
@@ -133,10 +134,11 @@ bool Leases::overtaken(const SessionId& session, InodeNumber inode, Part part) c
   return part == Part::bytes ? found->second.bytes : found->second.attributes;
 }
 
-void Leases::expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
+bool Leases::expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes) {
   std::lock_guard lock(mutex_);
-  add_fenced(session, inode, bytes, attributes);
+  const bool kept = add_fenced(session, inode, bytes, attributes);
   count_fenced();
+  return kept;
 }
 
 void Leases::overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes,

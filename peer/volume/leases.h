@@ -74,8 +74,8 @@ class Leases : public std::enable_shared_from_this<Leases> {
   enum class Part { bytes, attributes };
   bool expects_late(const SessionId& session, InodeNumber inode) const;
   bool overtaken(const SessionId& session, InodeNumber inode, Part part) const;
-  // It may return, or does; what others have changed by then.
-  void expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
+  // It may return, or does; what others have changed by then. False: that is not kept.
+  bool expect_late(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   // `by` has changed these; `attributes`: set some, too. Before anybody's next change.
   void overtake(const SessionId& by, const std::vector<VolumeClient::Change>& changes, bool attributes);
   // Who may send late what `by` undoes when it changes this, and was not overtaken before.
@@ -207,7 +207,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   bool waits_for(const SessionId& session, const Wait& wait) const;
   Then no_longer(const WaitPointer& wait, const SessionId& session);
 
-  void add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
+  bool add_fenced(const SessionId& session, InodeNumber inode, bool bytes, bool attributes);
   void count_fenced();
   void count_sessions();
 

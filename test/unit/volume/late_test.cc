@@ -247,6 +247,23 @@ BOOST_AUTO_TEST_CASE(a_mount_that_says_in_parts_what_it_has_open_is_late_with_al
   }
 }
 
+// However many files were changed since the run that a mount says it knew.
+BOOST_AUTO_TEST_CASE(no_more_is_noted_than_is_kept_in_memory) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  for (size_t i = 0; i < kMaxFenced; ++i) peer.replica->leases().expect_late({8}, 1000 + i, false, false);
+  Hello hello{{file}};
+  hello.known = SessionMark{1, 1};
+  BOOST_TEST(peer.as({9, 9}, 0, hello).reply.code == Code::ok);
+  const auto noted = [&] {
+    return peer.replica->rows()->get(kOvertaken, session_key({9, 9}, file))->has_value();
+  };
+  BOOST_TEST(!noted());
+  peer.replica->leases().detach({8});
+  BOOST_TEST(peer.as({9, 9}, 0, hello).reply.code == Code::ok);
+  BOOST_TEST(noted());
+}
+
 // It is asked again by the next run, what it has not heard of.
 BOOST_AUTO_TEST_CASE(a_mount_is_not_told_of_a_run_that_cannot_note_what_is_late) {
   TestPeer peer;
