@@ -88,7 +88,7 @@ class OperationRun {
   Status drop_privileges(InodeNumber inode, InodeRow& row);
   void put_content(InodeRow& row, uint64_t offset, ByteView bytes);
   void punch_content(InodeRow& row, uint64_t from, uint64_t to);
-  Status written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
+  void written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns);
   Result<uint64_t> free_extents(InodeNumber inode, uint64_t limit);
 
   // attributes.cc

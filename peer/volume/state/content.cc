@@ -184,7 +184,7 @@ void OperationRun::punch_content(InodeRow& row, uint64_t from, uint64_t to) {
   state_.usage.bytes -= size - from;
 }
 
-Status OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
+void OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int64_t mtime_ns) {
   row.size = std::max(row.size, end);
   const int64_t before_ns = row.mtime_ns, changed_ns = row.ctime_ns;
   touch_content(row);
@@ -193,13 +193,9 @@ Status OperationRun::written(InodeNumber inode, InodeRow& row, uint64_t end, int
     row.mtime_ns = before_ns > stamp_.time_ns + kClocksApart ? mtime_ns : std::max(before_ns, mtime_ns);
   // The mount has shown it as the time of change, too: that does not move when the bytes come. But it stays
   // in this run of the owner: a mount that returns to that finds by it what others have changed.
-  if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) {
-    EFS_ASSIGN(const RunsRow runs, read_runs(rows_));
-    row.ctime_ns = runs.began_ns.empty() ? mtime_ns : std::max(mtime_ns, runs.began_ns.back());
-  }
+  if (changed_ns <= mtime_ns && mtime_ns < row.ctime_ns) row.ctime_ns = std::max(mtime_ns, state_.run_ns);
   changed(inode, true);
   reply_.attributes = attributes(inode);
-  return {};
 }
 
 Status OperationRun::apply(const WriteExtents& request) {
@@ -243,7 +239,7 @@ Status OperationRun::apply(const WriteExtents& request) {
     }
   }
   if (request.clear_suid) EFS_TRY(drop_privileges(request.inode, row));
-  EFS_TRY(written(request.inode, row, end, request.mtime_ns));
+  written(request.inode, row, end, request.mtime_ns);
   reply_.offset = offset;
   if (request.attributes) {
     if (request.attributes->inode != request.inode || request.attributes->size)
@@ -295,7 +291,7 @@ Status OperationRun::apply(const ScatteredExtents& request) {
     }
     at += piece.length;
   }
-  EFS_TRY(written(request.inode, row, end, request.mtime_ns));
+  written(request.inode, row, end, request.mtime_ns);
   return {};
 }
 

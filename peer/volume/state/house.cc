@@ -9,6 +9,7 @@ namespace efs {
 // The owner has started anew, and this is the first change that it makes.
 Status OperationRun::note_run() {
   if (operation_.run_ns == 0) return {};
+  state_.run_ns = operation_.run_ns;
   EFS_ASSIGN(RunsRow runs, read_runs(rows_));
   runs.began_ns.push_back(operation_.run_ns);
   if (runs.began_ns.size() > kMaxRuns) runs.began_ns.erase(runs.began_ns.begin());

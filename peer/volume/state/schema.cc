@@ -231,9 +231,9 @@ Result<ChunkRow> ChunkRow::decode(std::string_view bytes) {
 }
 
 std::string StateRow::encode() const {
-  std::string row = row_start(72);
+  std::string row = row_start(80);
   for (uint64_t value : {next_inode, reserved_inodes, usage.files, usage.bytes, usage.stored_bytes,
-                         uint64_t(time_ns), index, register_entries})
+                         uint64_t(time_ns), index, register_entries, uint64_t(run_ns)})
     put_be(row, value);
   return row;
 }
@@ -247,6 +247,7 @@ Result<StateRow> StateRow::decode(std::string_view bytes) {
   in.take(row.time_ns);
   in.take(row.index);
   in.take(row.register_entries);
+  if (!in.rest().empty()) in.take(row.run_ns);
   if (!in.ok()) return corrupt("meta");
   return row;
 }

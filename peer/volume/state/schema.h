@@ -108,6 +108,7 @@ struct StateRow {
   int64_t time_ns = 0;  // of the last stamp
   uint64_t index = 0;   // of the last operation
   uint64_t register_entries = 0;
+  int64_t run_ns = 0;  // when the last run of the owner began that changed anything; 0: not known
   std::string encode() const;
   static Result<StateRow> decode(std::string_view row);
 };

@@ -310,6 +310,13 @@ BOOST_AUTO_TEST_CASE(appends_go_to_the_end) {
   std::get<WriteExtents>(late.body).mtime_ns = late.run_ns - 1;
   BOOST_TEST(volume.run(late).attributes.ctime_ns == late.run_ns);
   BOOST_TEST(volume.attributes(file).mtime_ns == late.run_ns - 1);
+  const auto state = read_state(volume.rows);
+  BOOST_TEST(state->run_ns == late.run_ns);
+  const std::string row = state->encode();
+  const auto older = StateRow::decode(row.substr(0, row.size() - sizeof(late.run_ns)));
+  BOOST_REQUIRE(older);
+  BOOST_TEST(older->run_ns == 0);
+  BOOST_TEST(older->register_entries == state->register_entries);
   write.bytes.clear();
   BOOST_TEST(volume.run(write).code == Code::invalid_argument);
 }
