@@ -119,7 +119,7 @@ struct Layout {  // -> extents
     return std::tuple{field("i", &Layout::inode), field("o", &Layout::offset), field("l", &Layout::limit)};
   }
 };
-// Everything of `inode` (0: of the volume) that was answered before is durable.
+// Everything of `inode` (0: of the volume) that was answered before is durable. Code::stale: there is none.
 struct Sync {
   static constexpr uint16_t kKind = 14;
   InodeNumber inode = 0;

@@ -289,8 +289,8 @@ VolumeAnswer SoleReplica::answer(const Request& request, bool cached) {
     forgive(request.session, body->inodes);
     return {};
   }
-  if (std::holds_alternative<Sync>(request.body)) {
-    auto status = sync();
+  if (const auto* body = std::get_if<Sync>(&request.body)) {
+    auto status = sync(*body);
     return {status ? Reply{} : error_reply(std::move(status.error())), {}};
   }
   return {read_rows(request), {}};
@@ -702,6 +702,12 @@ Reply SoleReplica::change(const Request& request, Payload payload, Changes& chan
     if (auto status = sync(); !status) return error_reply(std::move(status.error()));
   }
   return reply;
+}
+
+// What is not there was lost with the power: who made it is not to hear that it is durable.
+Status SoleReplica::sync(const Sync& request) {
+  if (request.inode != 0) EFS_TRY(RowsView(*rows_->read()).inode(request.inode));
+  return sync();
 }
 
 Status SoleReplica::sync() {

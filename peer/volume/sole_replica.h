@@ -177,6 +177,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Reply goodbye(const Request& request);
   Reply change(const Request& request, Payload payload, Changes& changes);
   Status make_room_in_memory();
+  Status sync(const Sync& request);
   Result<OperationBody> prepare_write(const Write& write, Payload payload, Pins& pins);
   PackedBytes pack_carried(const OperationBody& body) const;
   // Bytes of a write that cost no more than a copy: the rest is packed, and not on a loop.

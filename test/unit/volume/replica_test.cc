@@ -108,7 +108,7 @@ BOOST_AUTO_TEST_CASE(what_was_synced_survives_power_loss) {
     BOOST_TEST(peer.call(Sync{}).reply.code == Code::ok);
     auto other = peer.make("other");
     BOOST_TEST(peer.write(other, 0, "durable", true).code == Code::ok);
-    peer.make("later");
+    const auto later = peer.make("later");
     auto last = peer.make("last");
     peer.write(last, 0, std::string(100'000, 'c'));
     peer.power_loss();
@@ -116,6 +116,9 @@ BOOST_AUTO_TEST_CASE(what_was_synced_survives_power_loss) {
     BOOST_TEST(peer.read(other) == "durable");
     // The rest is a prefix.
     if (peer.lookup("last") == Code::ok) BOOST_TEST(peer.lookup("later") == Code::ok);
+    const bool lost = peer.lookup("later") != Code::ok;
+    BOOST_TEST(peer.call(Sync{later}).reply.code == (lost ? Code::stale : Code::ok));
+    BOOST_TEST(peer.call(Sync{kRootInode}).reply.code == Code::ok);
     auto fresh = peer.make("fresh");
     BOOST_TEST(fresh > last);
   }
@@ -463,6 +466,7 @@ BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   BOOST_TEST(peer.as(mount, 0, Hello{{first.attributes.inode}}).reply.code == Code::ok);
   BOOST_TEST(peer.as(mount, 1, create).reply.created);
   BOOST_TEST(peer.call(GetAttributes{first.attributes.inode}).reply.code == Code::ok);
+  BOOST_TEST(peer.as(mount, 0, Sync{first.attributes.inode}).reply.code == Code::ok);
   peer.pass(kSessionGrace / 2);
   BOOST_TEST(peer.as(mount, 0, Hello{{first.attributes.inode}}).reply.code == Code::ok);
   peer.pass(kSessionGrace);
