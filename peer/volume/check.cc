@@ -228,6 +228,12 @@ Status Checker::others() {
     }
     return true;
   }));
+  EFS_TRY(rows_.scan(kOvertaken, "", [&](std::string_view key, std::string_view value) {
+    if (key.size() != 24 || !decode<OvertakenRow>(view(value)))
+      problem("what a session may not send late of " + name(trailing_number(key)) + " cannot be read",
+              drop(kOvertaken, key));
+    return true;
+  }));
   return rows_.scan(kXattrs, "", [&](std::string_view key, std::string_view) {
     if (!inodes_.contains(leading_number(key)))
       problem("an extended attribute belongs to no inode", drop(kXattrs, key));

@@ -232,13 +232,15 @@ BOOST_AUTO_TEST_CASE(the_checker_finds_and_mends) {
     StateRow state = *read_state(*transaction);
     state.usage.files = 99;
     transaction->put(kMeta, kStateKey, state.encode());
+    transaction->put(kOvertaken, session_key({9}, file), text(encode(OvertakenRow{true, true, 5})));
+    transaction->put(kOvertaken, session_key({9}, other), "?");
     transaction->commit(100);
   }
   auto transaction = rows.begin();
   auto found = check_volume(*transaction, &peer.chunks, transaction.get());
   BOOST_REQUIRE(found);
-  BOOST_TEST(found->problems.size() == 3u);
-  BOOST_TEST(found->repaired == 3u);
+  BOOST_TEST(found->problems.size() == 4u);
+  BOOST_TEST(found->repaired == 4u);
   auto again = check_volume(*transaction, &peer.chunks);
   BOOST_TEST(again->problems.empty());
   auto back = transaction->get(kEntries, name_key(kRootInode, "lost-" + std::to_string(other)));
