@@ -33,12 +33,12 @@ struct Listing {
   uint64_t position = 0;
   bool plus = false;
   DirectoryHandlePtr handle;
-  DirectoryHandle::Since since;  // when the entries were asked for, and what was leased with them
+  ListedSince since;  // when the entries were asked for, and what was leased with them
   uint8_t lease = 0;
   std::string buffer;  // `size` bytes, of which `used` are
   size_t used = 0;
 
-  DirectoryHandle::Since now() const;
+  ListedSince now() const;
   // What it came with is not older than what this mount has changed since: the kernel would believe it.
   bool is_current(const DirectoryEntry& entry) const;
   // False: it did not fit.
@@ -53,7 +53,7 @@ LeaseCache* cache_of(const std::shared_ptr<VolumeClient>& client) {
   return client->local() ? nullptr : static_cast<LeaseCache*>(client.get());
 }
 
-DirectoryHandle::Since Listing::now() const {
+ListedSince Listing::now() const {
   const LeaseCache* cache = cache_of(client);
   return {request->session().given.now(), cache ? cache->now() : 0};
 }
@@ -166,7 +166,7 @@ ReadDirectory page_at(const Listing& listing, uint64_t cookie, bool with_attribu
 
 // Asks for the page behind this one. What fails is asked for again when it is wanted.
 void fetch_ahead(const ListingPtr& listing, uint64_t cookie, bool with_attributes) {
-  auto ahead = std::make_shared<DirectoryHandle::Ahead>();
+  auto ahead = std::make_shared<ListingAhead>();
   ahead->cookie = cookie;
   ahead->with_attributes = with_attributes;
   ahead->since = listing->now();
@@ -176,22 +176,24 @@ void fetch_ahead(const ListingPtr& listing, uint64_t cookie, bool with_attribute
     listing->handle->ahead = ahead;
     body = page_at(*listing, cookie, with_attributes);
   }
-  VolumeClient::Options options = listing->request->options();
-  options.interrupted = ahead->interrupted;
-  listing->client->call(listing->request->who(), body, {}, options, [ahead](VolumeAnswer answer) {
-    std::function<void()> waiting;
-    {
-      std::lock_guard lock(ahead->mutex);
-      ahead->answer = std::move(answer);
-      ahead->ready = true;
-      waiting.swap(ahead->waiting);
-    }
-    if (waiting) waiting();
-  });
+  ask_ahead(listing->client, listing->request->who(), body, ahead);
+}
+
+void walk_on(const Listing& listing, const EntryList& entries) {
+  TreeWalks::SiblingsPtr among;
+  {
+    std::lock_guard lock(listing.handle->mutex);
+    among = listing.handle->subdirectories;
+  }
+  listing.request->session().walks.listed(listing.node, entries, listing.client, listing.request->who(),
+                                          among);
+  std::lock_guard lock(listing.handle->mutex);
+  listing.handle->subdirectories = std::move(among);
 }
 
 void take_page(const ListingPtr& listing, Reply& reply) {
   mark_read(*listing, reply.attributes);
+  if (listing->position <= 2 || listing->plus) walk_on(*listing, reply.entries);
   if (listing->position < 2) listing->add_dots(reply);
   const bool first = listing->position == 2;
   uint64_t next = 0;
@@ -226,8 +228,14 @@ void ask_for_page(const ListingPtr& listing) {
                                    [listing](VolumeAnswer& answer) { take_page(listing, answer.reply); });
 }
 
+// What came before the reading began, and may not be older than that.
+bool is_true(const Listing& listing, const ListingAhead& ahead) {
+  return (ahead.answer.reply.lease & kLeaseDirectory) != 0 &&
+         TreeWalks::is_true(ahead, listing.node, *cache_of(listing.client));
+}
+
 void fetch_from_afar(const ListingPtr& listing) {
-  std::shared_ptr<DirectoryHandle::Ahead> ahead;
+  ListingAheadPtr ahead;
   {
     std::lock_guard lock(listing->handle->mutex);
     ahead = std::exchange(listing->handle->ahead, nullptr);
@@ -239,7 +247,7 @@ void fetch_from_afar(const ListingPtr& listing) {
     const Code code = ahead->answer.reply.code;
     if (waited && (code == Code::interrupted || code == Code::unreachable || code == Code::timed_out))
       return void(listing->request->error(code));
-    if (code != Code::ok) return ask_for_page(listing);
+    if (code != Code::ok || (ahead->cookie == 0 && !is_true(*listing, *ahead))) return ask_for_page(listing);
     listing->since = ahead->since;
     take_page(listing, ahead->answer.reply);
   };
@@ -278,13 +286,23 @@ void fetch(const ListingPtr& listing) {
   });
 }
 
+void begin_walk(Listing& listing) {
+  auto ahead = listing.request->session().walks.begin(listing.node, listing.client, listing.request->who());
+  if (!ahead || !TreeWalks::is_true(*ahead, listing.node, *cache_of(listing.client))) return;
+  std::lock_guard lock(listing.handle->mutex);
+  listing.handle->ahead = std::move(ahead);
+  listing.handle->limit = kFirstListing;
+}
+
 void list(const ListingPtr& listing) {
   if (listing->position == 0) {
     std::lock_guard lock(listing->handle->mutex);
     listing->handle->until = 0;
     listing->handle->limit = 0;
     listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
+    listing->handle->subdirectories = nullptr;
   }
+  if (listing->position == 0 && !listing->client->local()) begin_walk(*listing);
   if (listing->position < 2 || listing->client->local() || !list_from_page(*listing)) return fetch(listing);
   listing->reply();
 }

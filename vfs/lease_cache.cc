@@ -86,7 +86,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
     }
     if (const auto* open = std::get_if<Open>(&body); open && !here) asked_.insert(open->inode);
     // Of what was held when the leases were lost: what was granted since stays.
-    if (auto* drop = std::get_if<DropLeases>(&body)) drop->mark = lost_mark_;
+    if (auto* drop = std::get_if<DropLeases>(&body); drop && drop->sent_all) drop->mark = lost_mark_;
     untold = opened_here(body);
     if (may_unname(body)) ++unnaming_;  // until send() has the answer
   }
@@ -189,22 +189,22 @@ std::optional<VolumeAnswer> LeaseCache::known(const RequestBody& body) {
 }
 
 // Who looks at one name after another in a directory will look at the next ones: a listing with attributes
-// brings kListingPage of them at once, and another when as many questions came again.
+// brings them at once. The first page is short, and comes soon: most directories have no more.
 void LeaseCache::list_ahead(const Credentials& who, InodeNumber directory) {
   ReadDirectory body;
   {
     std::lock_guard lock(mutex_);
     Node* node = leased_ ? nodes_.find(directory) : nullptr;
-    if (node == nullptr || node->complete || node->listing || node->pages >= kPagesAhead ||
-        ++node->misses < kMissesBeforeListing)
-      return;
+    if (node == nullptr || node->complete || node->listing || node->pages >= kPagesAhead) return;
+    const bool first = node->pages == 0;
+    if (++node->misses < (first ? kMissesBeforeFirst : kMissesBeforeListing)) return;
+    body.limit = first ? kFirstListing : kListingPage;
     node->misses = 0;
     node->listing = true;
     ++node->pages;
     body.cookie = node->ahead;
   }
   body.inode = directory;
-  body.limit = kListingPage;
   body.with_attributes = true;
   volume_->call(who, body, {}, {},
                 [self = shared_from_this(), body, since = epochs_.now()](VolumeAnswer answer) {

@@ -48,6 +48,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   // still true.
   bool keep_listing(InodeNumber directory);
   // What was asked for at `since` is not older than any change of the inode, made here or heard of.
+  bool is_leased() const { return alive(); }
   uint64_t now() const { return epochs_.now(); }
   bool unchanged(InodeNumber inode, uint64_t since) const {
     return epochs_.unchanged(node_key(inode), since);

@@ -44,7 +44,8 @@ inline constexpr int64_t kForLong = int64_t(1) << 56;  // until it is recalled
 inline constexpr unsigned kMaxThreads = 16;
 inline constexpr size_t kCachedInodes = 1 << 17;     // of a volume of another peer, about 250 bytes each
 inline constexpr size_t kCachedEntries = 1 << 17;    // and names in it, about 150 bytes each
-inline constexpr uint32_t kMissesBeforeListing = 8;  // lookups in one directory that had to be asked
+inline constexpr uint32_t kMissesBeforeFirst = 2;    // lookups in one directory that had to be asked, before
+inline constexpr uint32_t kMissesBeforeListing = 8;  // its first page is fetched ahead, and another
 inline constexpr uint32_t kPagesAhead = 48;    // of kListingPage; a larger directory would push all else out
 inline constexpr size_t kDropBatch = 1 << 13;  // inodes in one DropLeases
 

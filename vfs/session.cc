@@ -324,7 +324,8 @@ void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std:
 void MountSession::send_late(const std::shared_ptr<OpenFile>& file) {
   file->stop_buffering([weak = weak_from_this(), file](Code code) {
     if (code == Code::ok)
-      return file->client()->call({}, DropLeases{{file->inode()}, 0}, {}, {}, [](VolumeAnswer) {});
+      return file->client()->call({}, DropLeases{{file->inode()}, 0, false, true}, {}, {},
+                                  [](VolumeAnswer) {});
     if (auto self = weak.lock()) {
       self->background.after(kRetryAfter, [weak, file] {
         if (auto again = weak.lock()) again->send_late(file);

@@ -28,6 +28,7 @@
 #include "vfs/removed.h"
 #include "vfs/stale_answers.h"
 #include "vfs/tree.h"
+#include "vfs/walk.h"
 
 namespace efs {
 
@@ -131,31 +132,16 @@ inline HandlePtr handle_of(const fuse_file_info* info) {
 
 // An open directory: from afar entries come many at a time, more than the kernel takes at once.
 struct DirectoryHandle {
-  // When a page was asked for: Given::now(), and from afar LeaseCache::now(), which tells of own changes,
-  // too.
-  struct Since {
-    uint64_t given = 0, cached = 0;
-  };
-  // The page after `entries`, asked for before it is wanted.
-  struct Ahead {
-    uint64_t cookie = 0;
-    Since since;
-    bool with_attributes = false;
-    std::shared_ptr<std::atomic<bool>> interrupted = std::make_shared<std::atomic<bool>>(false);
-    std::mutex mutex;
-    bool ready = false;
-    VolumeAnswer answer;
-    std::function<void()> waiting;  // for it to be ready
-  };
   std::mutex mutex;
-  std::shared_ptr<Ahead> ahead;
+  ListingAheadPtr ahead;     // the page after `entries`
   uint64_t cookie = 0;       // where `entries` begins
   uint64_t next_cookie = 0;  // where the reading went on last, and
   EntryList::Iterator next;  // the entry there
-  Since since;               // when they were asked for
+  ListedSince since;         // when they were asked for
   uint32_t limit = 0;        // of the last page that was asked for
   uint64_t until = 0;  // cookies from here on are of entries made after it was begun to be read; 0: not begun
   EntryList entries;
+  TreeWalks::SiblingsPtr subdirectories;  // that were listed
   uint8_t lease = 0;
   bool end = false;
   bool with_attributes = false;
@@ -228,6 +214,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   LockedDirectories locked;
   StaleAnswers stale;
   LockBook locks;
+  TreeWalks walks{given};
   fuse_session* fuse = nullptr;
 
   // The volume of a node. nullptr: there is none.

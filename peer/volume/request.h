@@ -184,15 +184,16 @@ struct Goodbye {  // ends the session
 };
 
 // The session believes these no more, but for what it was leased after `mark` (Reply::lease_mark); with
-// `all` nothing, but for inodes of which it may have changes.
+// `all` nothing, but for inodes of which it may have changes. `sent_all`: it has sent all that it had of
+// these when its leases were lost, and what it sends from now on is new.
 struct DropLeases {
   static constexpr uint16_t kKind = 17;
   std::vector<InodeNumber> inodes;
   uint64_t mark = 0;
-  bool all = false;
+  bool all = false, sent_all = false;
   static constexpr auto fields() {
     return std::tuple{field("i", &DropLeases::inodes), field("m", &DropLeases::mark),
-                      field("a", &DropLeases::all)};
+                      field("a", &DropLeases::all), field("s", &DropLeases::sent_all)};
   }
 };
 

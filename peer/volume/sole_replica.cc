@@ -286,7 +286,7 @@ VolumeAnswer SoleReplica::answer(const Request& request, bool cached) {
   if (const auto* body = std::get_if<DropLeases>(&request.body)) {
     leases_->drop(request.session, body->inodes, body->mark);
     if (body->all) leases_->drop_all(request.session, body->mark);
-    forgive(request.session, body->inodes);
+    if (body->sent_all) forgive(request.session, body->inodes);
     return {};
   }
   if (const auto* body = std::get_if<Sync>(&request.body)) {

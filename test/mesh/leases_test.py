@@ -312,5 +312,48 @@ class Unmounted(NearAndFar):
             self.mesh[1].efs("mount", self.mesh[1].mount)
 
 
+class Walks(NearAndFar):
+    """Who walks a tree has directories listed ahead: what they show is not older than what was done before they are listed."""
+
+    ROUNDS = 60
+
+    def walk(self, reader, writer):
+        """Both are the directory of one volume, on two mounts, or on one."""
+        os.mkdir(os.path.join(writer, "walks"))
+        for number in range(self.ROUNDS):
+            top = os.path.join("walks", str(number))
+            for sub in range(6):
+                os.makedirs(os.path.join(writer, top, f"d{sub}"))
+                for file in range(3):
+                    with open(os.path.join(writer, top, f"d{sub}", f"f{file}"), "w", encoding="utf-8") as out:
+                        out.write("before")
+            there = os.path.join(reader, top)
+            subs = os.listdir(there)
+            os.listdir(os.path.join(there, subs[0]))
+            time.sleep(number % 4 * 0.0004)  # some of it comes before what follows, some after
+            for sub in subs[1:5]:
+                changed = os.path.join(writer, top, sub)
+                with open(os.path.join(changed, "made"), "w", encoding="utf-8") as out:
+                    out.write("made")
+                os.unlink(os.path.join(changed, "f0"))
+                with open(os.path.join(changed, "f1"), "a", encoding="utf-8") as out:
+                    out.write(", and after")
+                os.rename(os.path.join(changed, "f2"), os.path.join(changed, "renamed"))
+            for sub in subs[1:5]:
+                found = {entry.name: entry.stat().st_size for entry in os.scandir(os.path.join(there, sub))}
+                self.assertEqual(found, {"made": 4, "f1": 17, "renamed": 6}, f"round {number}, {sub}")
+
+    def test_others_change_it(self):
+        self.walk(self.mesh[0].path("far"), self.mesh[1].path("far"))
+
+    def test_its_owner_changes_it(self):
+        self.walk(self.mesh[1].path("near"), self.mesh[0].path("near"))
+
+    def test_the_walker_changes_it(self):
+        directory = os.path.join(self.mesh[0].path("far"), "alone")
+        os.mkdir(directory)
+        self.walk(directory, directory)
+
+
 if __name__ == "__main__":
     mesh.main()

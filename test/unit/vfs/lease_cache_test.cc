@@ -399,8 +399,38 @@ BOOST_AUTO_TEST_CASE(a_directory_that_was_listed_whole_has_no_other_names) {
   BOOST_TEST(!mount.asks(Lookup{kRoot, "new"}));
   BOOST_TEST(!mount.asks(Lookup{kRoot, "z"}));
   mount.recall({kRoot, false, false, "from afar"});
-  BOOST_TEST(mount.asks(Lookup{kRoot, "from afar"}));
+  BOOST_TEST(mount.asks(Lookup{kRoot, "from afar"}));  // and, being the second, brings all names
+  BOOST_TEST(!mount.asks(Lookup{kRoot, "and all else"}));
+  mount.recall({kRoot, false, false, "from afar"});
   BOOST_TEST(mount.asks(Lookup{kRoot, "and all else"}));
+}
+
+BOOST_AUTO_TEST_CASE(who_looks_at_a_second_name_is_given_the_first_page) {
+  Cached mount;
+  for (int i = 0; i < 300; ++i) mount.names["n" + std::to_string(1000 + i)] = kFile;
+  const auto listings = [&] {
+    std::vector<std::pair<uint64_t, uint32_t>> all;
+    for (const RequestBody& body : mount.volume->seen) {
+      if (const auto* listing = std::get_if<ReadDirectory>(&body))
+        all.emplace_back(listing->cookie, listing->limit);
+    }
+    return all;
+  };
+  mount.call(GetAttributes{kRoot});
+  mount.call(Lookup{kRoot, "n1000"});
+  BOOST_TEST(listings().empty());
+  mount.call(Lookup{kRoot, "n1001"});
+  BOOST_REQUIRE(listings().size() == 1u);
+  BOOST_TEST(listings()[0].second == kFirstListing);
+  BOOST_TEST(!mount.asks(Lookup{kRoot, "n1050"}));
+  for (int i = 0; i < 8; ++i) {
+    BOOST_TEST(listings().size() == 1u);
+    BOOST_TEST(mount.asks(Lookup{kRoot, "n" + std::to_string(1280 + i)}));
+  }
+  BOOST_REQUIRE(listings().size() == 2u);
+  BOOST_TEST(listings()[1].first != 0u);
+  BOOST_TEST(listings()[1].second == kListingPage);
+  BOOST_TEST(!mount.asks(Lookup{kRoot, "n1299"}));
 }
 
 BOOST_AUTO_TEST_CASE(a_listing_with_a_gap_or_news_is_not_whole) {
@@ -587,7 +617,7 @@ BOOST_AUTO_TEST_CASE(what_is_let_go_of_after_a_loss_is_what_was_held_then) {
   mount.volume->lost(true);
   mount.call(kOpenToWrite);
   mount.volume->seen.clear();
-  mount.call(DropLeases{{kFile}, 0, false});
+  mount.call(DropLeases{{kFile}, 0, false, true});
   BOOST_REQUIRE(mount.volume->seen.size() == 1u);
   BOOST_TEST(std::get<DropLeases>(mount.volume->seen[0]).mark == held);
   BOOST_TEST(mount.cache->may_buffer(kFile));

@@ -51,7 +51,7 @@ struct Away {
     BOOST_REQUIRE(code);
     return *code;
   }
-  void has_sent_all() { peer.as(id, 0, DropLeases{{file}, 0, false}); }
+  void has_sent_all() { peer.as(id, 0, DropLeases{{file}, 0, false, true}); }
 };
 }  // namespace
 

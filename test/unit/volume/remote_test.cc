@@ -310,7 +310,7 @@ BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
   leases.fence(leases.holders(inode).at(0));
   BOOST_TEST(pair.owner.write(inode, 0, "new").code == Code::ok);
   BOOST_REQUIRE(pair.simulator.run_until([&] { return lost == 2; }, kMinute));
-  BOOST_TEST(pair.call(DropLeases{{inode}, made.lease_mark, false}).reply.code ==
+  BOOST_TEST(pair.call(DropLeases{{inode}, made.lease_mark, false, true}).reply.code ==
              Code::ok);  // it has sent all
   VolumeClient::Options late;
   late.late = true;
@@ -348,7 +348,7 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_the_sessions_end_undoes_nothing) {
     BOOST_TEST(pair.wait(pair.begin(write, to_bytes(view("old")), late)).reply.code == Code::io);
     BOOST_TEST(pair.owner.read(inode) == "new");
     BOOST_TEST(lost > 0);
-    BOOST_TEST(pair.call(DropLeases{{inode}, 0, false}).reply.code == Code::ok);  // it has sent all
+    BOOST_TEST(pair.call(DropLeases{{inode}, 0, false, true}).reply.code == Code::ok);  // it has sent all
     BOOST_TEST(pair.wait(pair.begin(write, to_bytes(view("now")), late)).reply.code == Code::ok);
   }
 }

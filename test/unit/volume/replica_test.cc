@@ -576,7 +576,7 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_a_restart_undoes_nothing) {
     BOOST_TEST(content() == "new");
     BOOST_TEST((*write(mount, 3, false, "now") == Code::ok));
     BOOST_TEST(content() == "now");
-    peer.as(mount, 0, DropLeases{{file}, 0, false});  // it has sent all
+    peer.as(mount, 0, DropLeases{{file}, 0, false, true});  // it has sent all
     BOOST_TEST((*write(mount, 4, true, "new") == Code::ok));
   }
 }
