@@ -87,10 +87,9 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
 }
 
 // A mode that was set and waits here with the file's bytes changes its ACL, and an ACL that is set after it
-// the mode: it is sent first. So it is where it decides what this caller may do.
+// the mode: it is sent first.
 void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, std::function<void()> then) {
-  if (!is_acl(name)) return request->session().settle_attributes(request, volume_of(node), std::move(then));
-  auto file = request->session().files->find(node);
+  auto file = is_acl(name) ? request->session().files->find(node) : nullptr;
   if (!file || !file->holds_attributes()) return then();
   request->listen(nullptr);
   file->flush([request, then = std::move(then)](Code code) {
@@ -166,17 +165,18 @@ void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size)
   if (!client) return void(request->error(Code::stale));
   if (!client->local()) request->listen(client);
   if (is_acl(name)) request->session().expect_acl(node);
-  settled(request, node, name,
-          [request, client, file, news, label, size, body = GetXattr{inode_of(node), name}] {
-            get_xattr(request, client, body, [request, file, news, label, size](VolumeAnswer answer) {
-              const bool none = answer.reply.code == Code::no_attribute;
-              if (file && none) file->note_no_capability(news);
-              // As where there are no labels: `ls -l` then stops asking for each file's.
-              if (label && none) return void(request->error(EOPNOTSUPP));
-              if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
-              reply_value(request, answer.reply.text, size);
-            });
-          });
+  auto ask = [request, client, file, news, label, size, body = GetXattr{inode_of(node), name}] {
+    get_xattr(request, client, body, [request, file, news, label, size](VolumeAnswer answer) {
+      const bool none = answer.reply.code == Code::no_attribute;
+      if (file && none) file->note_no_capability(news);
+      // As where there are no labels: `ls -l` then stops asking for each file's.
+      if (label && none) return void(request->error(EOPNOTSUPP));
+      if (answer.reply.code != Code::ok) return void(request->path_error(answer.reply.code));
+      reply_value(request, answer.reply.text, size);
+    });
+  };
+  if (is_acl(name)) return settled(request, node, name, std::move(ask));
+  request->session().settle_attributes(request, client->number(), std::move(ask));
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) {

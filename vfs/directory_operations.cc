@@ -185,8 +185,8 @@ void walk_on(const Listing& listing, const EntryList& entries) {
     std::lock_guard lock(listing.handle->mutex);
     among = listing.handle->subdirectories;
   }
-  listing.request->session().walks.listed(listing.node, entries, listing.client, listing.request->who(),
-                                          among);
+  TreeWalks& walks = listing.request->session().walks;
+  walks.ask(walks.listed(listing.node, entries, among), listing.client, listing.request->who());
   std::lock_guard lock(listing.handle->mutex);
   listing.handle->subdirectories = std::move(among);
 }
@@ -286,12 +286,19 @@ void fetch(const ListingPtr& listing) {
   });
 }
 
-void begin_walk(Listing& listing) {
-  auto ahead = listing.request->session().walks.begin(listing.node, listing.client, listing.request->who());
-  if (!ahead || !TreeWalks::is_true(*ahead, listing.node, *cache_of(listing.client))) return;
-  std::lock_guard lock(listing.handle->mutex);
-  listing.handle->ahead = std::move(ahead);
-  listing.handle->limit = kFirstListing;
+// What will be wanted next is asked for behind what is wanted now.
+void begin_from_afar(const ListingPtr& listing) {
+  TreeWalks& walks = listing->request->session().walks;
+  const auto client = listing->client;
+  const Credentials who = listing->request->who();
+  auto begun = walks.begin(listing->node, *cache_of(client));
+  if (begun.ahead) {
+    std::lock_guard lock(listing->handle->mutex);
+    listing->handle->ahead = std::move(begun.ahead);
+    listing->handle->limit = kFirstListing;
+  }
+  fetch_from_afar(listing);
+  walks.ask(begun.next, client, who);
 }
 
 void list(const ListingPtr& listing) {
@@ -302,7 +309,7 @@ void list(const ListingPtr& listing) {
     listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
     listing->handle->subdirectories = nullptr;
   }
-  if (listing->position == 0 && !listing->client->local()) begin_walk(*listing);
+  if (listing->position == 0 && !listing->client->local()) return begin_from_afar(listing);
   if (listing->position < 2 || listing->client->local() || !list_from_page(*listing)) return fetch(listing);
   listing->reply();
 }
@@ -356,7 +363,8 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int, fuse_file_info* info) {
   auto request = begin(req);
   const DirectoryHandlePtr handle = *reinterpret_cast<DirectoryHandlePtr*>(info->fh);
   auto client = request->session().client(node);
-  request->session().call(request, client, Sync{inode_of(node)}, [request, client, handle](VolumeAnswer&) {
+  // Of the whole volume: the directory may be gone, and what was lost of its names is counted.
+  request->session().call(request, client, Sync{}, [request, client, handle](VolumeAnswer&) {
     const bool lost = request->session().lost_names(*client, handle->names_lost);
     request->error(lost ? EIO : 0);
   });

@@ -528,7 +528,10 @@ void LeaseCache::send_drops() {
         ++at;
         continue;
       }
-      if (nodes_.find(inode) == nullptr) dropped[drop.mark].push_back(inode);
+      if (nodes_.find(inode) == nullptr) {
+        dropped[drop.mark].push_back(inode);
+        changed_here(inode);  // from now on perhaps, and nobody says so here
+      }
       at = drops_.erase(at);
     }
   }

@@ -47,8 +47,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   // The kernel is about to list this directory and to keep the listing: whether what it has from before is
   // still true.
   bool keep_listing(InodeNumber directory);
+  bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
   // What was asked for at `since` is not older than any change of the inode, made here or heard of.
-  bool is_leased() const { return alive(); }
   uint64_t now() const { return epochs_.now(); }
   bool unchanged(InodeNumber inode, uint64_t since) const {
     return epochs_.unchanged(node_key(inode), since);
@@ -88,7 +88,6 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   struct EntryHash {
     size_t operator()(const EntryKey& key) const { return entry_key(key.parent, key.name); }
   };
-  bool alive() const { return clock_.now_ns() < volume_->lease_until_ns(); }
   std::optional<VolumeAnswer> known(const RequestBody& body);  // with mutex_ held
   std::optional<VolumeAnswer> known(const Lookup& lookup);
   // The inode whose ACL this asks for, of which nothing is known; 0: it does not.

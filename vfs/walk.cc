@@ -15,6 +15,7 @@ struct TreeWalks::Siblings {
   std::vector<State> states;  // of those
   size_t waiting = 0;         // that were asked for and not listed yet
   size_t most = kFirstAhead;  // of these
+  size_t last = SIZE_MAX;     // that was listed
   bool walked = false;        // their directory was itself listed by somebody who walks
 };
 
@@ -35,57 +36,52 @@ void ask_ahead(const std::shared_ptr<VolumeClient>& client, const Credentials& w
 }
 
 bool TreeWalks::is_true(const ListingAhead& ahead, uint64_t node, const LeaseCache& cache) {
-  return cache.is_leased() && cache.unchanged(inode_of(node), ahead.since.cached);
+  return cache.alive() && cache.unchanged(inode_of(node), ahead.since.cached);
 }
 
-ListingAheadPtr TreeWalks::begin(uint64_t node, const std::shared_ptr<VolumeClient>& client,
-                                 const Credentials& who) {
-  ListingAheadPtr found;
-  Nodes chosen;
-  {
-    std::lock_guard lock(mutex_);
-    if (auto asked = asked_.find(node); asked != asked_.end()) {
-      if (asked->second.uid == who.uid && asked->second.gid == who.gid) found = asked->second.ahead;
-      asked_.erase(asked);
-    }
-    if (auto known = known_.find(node); known != known_.end()) {
-      const auto [siblings, at] = known->second;
-      auto& states = siblings->states;
-      if (states[at] == Siblings::State::listed) {  // another walk
-        std::fill(states.begin(), states.end(), Siblings::State::unknown);
-        siblings->waiting = 0;
-        siblings->most = kFirstAhead;
-      }
-      if (states[at] == Siblings::State::asked) --siblings->waiting;
-      states[at] = Siblings::State::listed;
-      if (found) siblings->most = std::min(siblings->most * 2, kMostAhead);
-      choose(*siblings, at + 1, chosen);
-    }
+TreeWalks::Begun TreeWalks::begin(uint64_t node, const LeaseCache& cache) {
+  Begun begun;
+  std::lock_guard lock(mutex_);
+  if (auto asked = asked_.find(node); asked != asked_.end()) {
+    if (is_true(*asked->second, node, cache)) begun.ahead = std::move(asked->second);
+    asked_.erase(asked);
   }
-  ask(chosen, client, who);
-  return found;
+  auto known = known_.find(node);
+  if (known == known_.end()) return begun;
+  const auto [siblings, at] = known->second;
+  if (at == siblings->last) return begun;  // somebody looks whether it changes
+  auto& states = siblings->states;
+  if (states[at] == Siblings::State::listed) {  // another walk
+    std::fill(states.begin(), states.end(), Siblings::State::unknown);
+    siblings->waiting = 0;
+    siblings->most = kFirstAhead;
+  }
+  if (states[at] == Siblings::State::asked) --siblings->waiting;
+  states[at] = Siblings::State::listed;
+  siblings->last = at;
+  if (begun.ahead) siblings->most = std::min(siblings->most * 2, kMostAhead);
+  choose(*siblings, at + 1, begun.next);
+  return begun;
 }
 
-void TreeWalks::listed(uint64_t node, const EntryList& entries, const std::shared_ptr<VolumeClient>& client,
-                       const Credentials& who, SiblingsPtr& siblings) {
+TreeWalks::Nodes TreeWalks::listed(uint64_t node, const EntryList& entries, SiblingsPtr& siblings) {
   Nodes chosen;
-  {
-    std::lock_guard lock(mutex_);
-    for (const DirectoryEntry entry : entries) {
-      if (!S_ISDIR(entry.mode) || entry.junction) continue;
-      if (!siblings) {
-        siblings = std::make_shared<Siblings>();
-        siblings->walked = known_.contains(node);
-      }
-      if (known_.size() >= kWalkedOfMount) known_.clear();
-      const uint64_t child = global_inode(volume_of(node), entry.inode);
-      known_[child] = {siblings, siblings->nodes.size()};
-      siblings->nodes.push_back(child);
-      siblings->states.push_back(Siblings::State::unknown);
+  std::lock_guard lock(mutex_);
+  for (const DirectoryEntry entry : entries) {
+    if (!S_ISDIR(entry.mode) || entry.junction) continue;
+    if (!siblings) {
+      siblings = std::make_shared<Siblings>();
+      siblings->walked = known_.contains(node);
     }
-    if (siblings && siblings->walked) choose(*siblings, 0, chosen);
+    if (siblings->nodes.size() >= kWalkedOfMount) break;
+    if (known_.size() >= kWalkedOfMount) known_.clear();
+    const uint64_t child = global_inode(volume_of(node), entry.inode);
+    known_[child] = {siblings, siblings->nodes.size()};
+    siblings->nodes.push_back(child);
+    siblings->states.push_back(Siblings::State::unknown);
   }
-  ask(chosen, client, who);
+  if (siblings && siblings->walked) choose(*siblings, 0, chosen);
+  return chosen;
 }
 
 void TreeWalks::choose(Siblings& among, size_t from, Nodes& chosen) {
@@ -106,7 +102,7 @@ void TreeWalks::ask(const Nodes& nodes, const std::shared_ptr<VolumeClient>& cli
     ahead->since = {given_.now(), cache.now()};
     {
       std::lock_guard lock(mutex_);
-      asked_[node] = {ahead, who.uid, who.gid};
+      asked_[node] = ahead;
       order_.push_back(node);
       while (order_.size() > kAheadOfMount) {
         asked_.erase(order_.front());
@@ -117,10 +113,7 @@ void TreeWalks::ask(const Nodes& nodes, const std::shared_ptr<VolumeClient>& cli
     body.inode = inode_of(node);
     body.limit = kFirstListing;
     body.with_attributes = true;
-    Credentials asker;  // its supplementary groups are learned when they are needed
-    asker.uid = who.uid;
-    asker.gid = who.gid;
-    ask_ahead(client, asker, body, ahead);
+    ask_ahead(client, who, body, ahead);
   }
 }
 

@@ -53,30 +53,30 @@ class TreeWalks {
   // The subdirectories of one directory, in the order of its listing.
   struct Siblings;
   using SiblingsPtr = std::shared_ptr<Siblings>;
+  using Nodes = std::vector<uint64_t>;
 
   explicit TreeWalks(const Given& given) : given_(given) {}
-  // `node` is about to be listed from its beginning. Gives its first entries, if they were asked for; and
-  // asks for some that will be wanted next.
-  ListingAheadPtr begin(uint64_t node, const std::shared_ptr<VolumeClient>& client, const Credentials& who);
+  // `node` is about to be listed from its beginning. Its first entries, if they were asked for and what is
+  // here of them is true; and what will be wanted next.
+  struct Begun {
+    ListingAheadPtr ahead;
+    Nodes next;
+  };
+  Begun begin(uint64_t node, const LeaseCache& cache);
   // A page of the listing of `node` names these; `siblings`: what came of the pages before (nullptr: none).
-  void listed(uint64_t node, const EntryList& entries, const std::shared_ptr<VolumeClient>& client,
-              const Credentials& who, SiblingsPtr& siblings);
+  // Gives what will be wanted next.
+  Nodes listed(uint64_t node, const EntryList& entries, SiblingsPtr& siblings);
+  void ask(const Nodes& nodes, const std::shared_ptr<VolumeClient>& client, const Credentials& who);
   // Whether what was asked for ahead is as the owner would answer now.
   static bool is_true(const ListingAhead& ahead, uint64_t node, const LeaseCache& cache);
 
  private:
-  struct Asked {
-    ListingAheadPtr ahead;
-    uint32_t uid = 0, gid = 0;
-  };
-  using Nodes = std::vector<uint64_t>;
   void choose(Siblings& among, size_t from, Nodes& chosen);  // with mutex_ held
-  void ask(const Nodes& nodes, const std::shared_ptr<VolumeClient>& client, const Credentials& who);
 
   const Given& given_;
   std::mutex mutex_;
   std::unordered_map<uint64_t, std::pair<SiblingsPtr, size_t>> known_;  // where each subdirectory stands
-  std::unordered_map<uint64_t, Asked> asked_;
+  std::unordered_map<uint64_t, ListingAheadPtr> asked_;
   std::deque<uint64_t> order_;  // in which they were asked for; some have gone
 };
 

@@ -44,15 +44,17 @@ Result<int64_t> SoleReplica::next_run_ns(const std::optional<SessionMark>& known
 
 // With apply_mutex_ held, so that nothing changes in between. What others have changed while the session was
 // away is noted for the next run, too: the session may be told of this one, and not get to send what is late.
+// Without `since_ns` it was marked before, and could not be noted.
 Result<bool> SoleReplica::expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes,
-                                      int64_t since_ns) {
+                                      std::optional<int64_t> since_ns) {
   OpenSession noted;
   auto rows = rows_->read();
   const RowsView view(*rows);
   for (InodeNumber inode : inodes) {
     const auto row = view.inode(inode);
     if (!row) continue;
-    const bool changed = row->ctime_ns >= since_ns;
+    const bool changed =
+        since_ns ? row->ctime_ns >= *since_ns : leases_->overtaken(session, inode, Leases::Part::bytes);
     const bool kept = leases_->expect_late(session, inode, changed, changed);
     if (kept && changed) noted.overtaken.push_back(inode);
   }

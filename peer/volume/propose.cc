@@ -48,6 +48,15 @@ bool SoleReplica::asked_in_error(const Operation& operation) const {
   return errs && !was_made(operation);
 }
 
+// Who takes a name away has said before whether it has open what it believes to be there. Others have just
+// put something else there: that it may have opened without saying so.
+bool SoleReplica::believes_another(const Operation& operation) const {
+  if (const auto* unlink = std::get_if<Unlink>(&operation.body))
+    return leases_->may_err(operation.session, unlink->parent, unlink->name);
+  const auto* rename = std::get_if<Rename>(&operation.body);
+  return rename != nullptr && leases_->may_err(operation.session, rename->new_parent, rename->new_name);
+}
+
 // It is then only to be answered again.
 bool SoleReplica::was_made(const Operation& operation) const {
   if (operation.sequence == 0) return false;
@@ -84,10 +93,19 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   if (*victim) {
     operation.holders = open_.holders(**victim);
     changes.unlinked = **victim;
+    bool unsaid = false;
     for (const SessionId& session : leases_->begin_unnaming(**victim)) {
-      if (session == operation.session || open_.holds(session, **victim)) continue;
+      if (open_.holds(session, **victim)) continue;
+      if (session == operation.session) {
+        unsaid = true;
+        continue;
+      }
       changes.presumed.push_back(session);
       operation.holders.push_back(session);
+    }
+    if (unsaid && believes_another(operation) && !was_made(operation)) {
+      leases_->end_unnaming();
+      return error_reply(Code::stale);
     }
   }
   Effects effects;

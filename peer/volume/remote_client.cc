@@ -156,9 +156,9 @@ bool RemoteVolume::Impl::may_go(const Call& call) const {
   if (resending != 0 && !comes_first(call)) return false;
   if (!changes(call.body))
     return std::none_of(closing.begin(), closing.end(), [&](InodeNumber one) { return opens(call, one); });
-  // What is sent again finds room, whatever else is written meanwhile.
-  const uint64_t window =
-      resending != 0 && !call.options.late ? kMaxResultsPerSession / 2 : kMaxResultsPerSession;
+  // What is sent again finds room, whatever else was asked for.
+  const bool again = resending != 0 && call.options.late;
+  const uint64_t window = again ? kMaxResultsPerSession : kMaxResultsPerSession / 2;
   return call.sequence != 0 || next_sequence <= acknowledged() + window;
 }
 

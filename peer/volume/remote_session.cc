@@ -38,14 +38,16 @@ void RemoteVolume::Impl::hello_answered(uint64_t of_attempt, Result<Answer> answ
   if (!reply) return lost_owner("its answer cannot be read");
   if (reply->code != Code::ok) return lost_owner(to_text(Error{reply->code, reply->message}));
   see_verifier(*reply);
+  const bool all_said = to_greet.empty() && locks_to_greet.empty();
   if (reply->session) {
-    const auto before = std::exchange(session_mark, reply->session);
+    const auto before = session_mark;
     // Until all is said, the owner is to know what this one has missed.
-    if (before && !(to_greet.empty() && locks_to_greet.empty())) session_mark->owner_ns = before->owner_ns;
+    if (before || all_said) session_mark = reply->session;
+    if (before && !all_said) session_mark->owner_ns = before->owner_ns;
     if (before && before->began_ns != session_mark->began_ns) session_ended();
   }
   if (of_attempt != attempt) return;  // shut() by whom that was told
-  if (!to_greet.empty() || !locks_to_greet.empty()) return say_hello();
+  if (!all_said) return say_hello();
   state = State::ready;
   known = true;
   waited_for = false;

@@ -516,7 +516,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     if (body.known ? body.known->owner_ns != opened_time_ns_ : row->has_value() && !greeted) {
       const auto since_ns = next_run_ns(body.known);
       if (!since_ns) return error_reply(since_ns.error());
-      noted = expect_late(request.session, inodes, *since_ns);
+      noted = expect_late(request.session, inodes, greeted ? std::nullopt : std::optional(*since_ns));
     }
   }
   // A session that is told of this run has what is noted of it on disk: the next one looks no further back.

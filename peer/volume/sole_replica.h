@@ -155,6 +155,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Leases::Then again(const Request& request, Payload payload, Done done, OpenTable::Wait wait = {});
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
   bool asked_in_error(const Operation& operation) const;
+  bool believes_another(const Operation& operation) const;
   bool was_made(const Operation& operation) const;
   VolumeAnswer answer(const Request& request, bool cached);
   VolumeAnswer answer_leased(const Request& request, bool cached);
@@ -204,7 +205,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   Result<int64_t> next_run_ns(const std::optional<SessionMark>& known) const;
   // True: something was noted.
   Result<bool> expect_late(const SessionId& session, const std::vector<InodeNumber>& inodes,
-                           int64_t since_ns);
+                           std::optional<int64_t> since_ns);
   void forgive(const SessionId& session, std::vector<InodeNumber> inodes);
   void forget_away();
 

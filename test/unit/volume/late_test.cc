@@ -252,15 +252,17 @@ BOOST_AUTO_TEST_CASE(no_more_is_noted_than_is_kept_in_memory) {
   TestPeer peer;
   const InodeNumber file = peer.make("a");
   for (size_t i = 0; i < kMaxFenced; ++i) peer.replica->leases().expect_late({8}, 1000 + i, false, false);
+  SessionId session{9, 9};
   Hello hello{{file}};
   hello.known = SessionMark{1, 1};
-  BOOST_TEST(peer.as({9, 9}, 0, hello).reply.code == Code::ok);
+  BOOST_TEST(peer.as(session, 0, hello).reply.code == Code::ok);
   const auto noted = [&] {
-    return peer.replica->rows()->get(kOvertaken, session_key({9, 9}, file))->has_value();
+    return peer.replica->rows()->get(kOvertaken, session_key(session, file))->has_value();
   };
   BOOST_TEST(!noted());
   peer.replica->leases().detach({8});
-  BOOST_TEST(peer.as({9, 9}, 0, hello).reply.code == Code::ok);
+  session[0] = 10;
+  BOOST_TEST(peer.as(session, 0, hello).reply.code == Code::ok);
   BOOST_TEST(noted());
 }
 

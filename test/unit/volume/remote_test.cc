@@ -257,6 +257,37 @@ BOOST_AUTO_TEST_CASE(nothing_overtakes_what_is_sent_again) {
   BOOST_TEST(text(pair.wait(read).payload).substr(0, 4) == "one.");
 }
 
+// It has told its owner of what it has open and believes to be there, not of what was just put there.
+BOOST_AUTO_TEST_CASE(who_takes_away_another_file_than_it_believes_looks_again) {
+  for (const bool replaces : {false, true}) {
+    RemotePair pair;
+    pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
+    pair.owner.make("a");
+    pair.owner.make("c");
+    const InodeNumber moved = pair.owner.make("b");
+    std::vector<VolumeClient::Forgotten> unsaid;
+    pair.remote->on_recall(
+        [&](const Recall&, VolumeClient::Forgotten forgotten) { unsaid.push_back(std::move(forgotten)); },
+        {});
+    for (const std::string name : {"a", "b"}) pair.call(Lookup{kRootInode, name});
+    Request request;
+    request.body = Rename{kRootInode, "b", kRootInode, "a"};
+    request.who = user(0);
+    bool renamed = false;
+    pair.owner.replica->execute(request, {}, [&](VolumeAnswer) { renamed = true; });
+    BOOST_REQUIRE(pair.simulator.run_until([&] { return !unsaid.empty(); }, kSecond));
+    BOOST_TEST(!renamed);
+    RequestBody takes_away = Unlink{kRootInode, "a"};
+    if (replaces) takes_away = Rename{kRootInode, "c", kRootInode, "a"};
+    BOOST_TEST(pair.call(takes_away).reply.code == Code::stale);
+    BOOST_TEST(pair.call(Open{moved, R_OK}).reply.code == Code::ok);
+    for (auto& forgotten : unsaid) forgotten();
+    BOOST_REQUIRE(pair.simulator.run_until([&] { return renamed; }, kSecond));
+    BOOST_TEST(pair.call(takes_away).reply.code == Code::ok);
+    BOOST_TEST(pair.call(Read{moved, 0, 10}).reply.code == Code::ok);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(names_that_the_owner_lost_are_counted) {
   RemotePair pair;
   BOOST_TEST(pair.call(pair.create("kept")).reply.code == Code::ok);
