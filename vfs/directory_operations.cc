@@ -303,13 +303,15 @@ void begin_from_afar(const ListingPtr& listing) {
 
 void list(const ListingPtr& listing) {
   if (listing->position == 0) {
-    std::lock_guard lock(listing->handle->mutex);
-    listing->handle->until = 0;
-    listing->handle->limit = 0;
-    listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
-    listing->handle->subdirectories = nullptr;
+    {
+      std::lock_guard lock(listing->handle->mutex);
+      listing->handle->until = 0;
+      listing->handle->limit = 0;
+      listing->handle->ahead = nullptr;  // what it would show may have changed before this reading began
+      listing->handle->subdirectories = nullptr;
+    }
+    if (!listing->client->local()) return begin_from_afar(listing);
   }
-  if (listing->position == 0 && !listing->client->local()) return begin_from_afar(listing);
   if (listing->position < 2 || listing->client->local() || !list_from_page(*listing)) return fetch(listing);
   listing->reply();
 }

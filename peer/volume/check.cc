@@ -221,7 +221,7 @@ Status Checker::chunk_rows() {
 Status Checker::others() {
   EFS_TRY(rows_.scan(kOrphans, "", [&](std::string_view key, std::string_view) {
     auto found = inodes_.find(trailing_number(key));
-    if (key.size() != 24 || found == inodes_.end()) {
+    if (key.size() != kSessionNumberKey || found == inodes_.end()) {
       problem("a session holds open what is not there", drop(kOrphans, key));
     } else {
       ++found->second.orphans;
@@ -229,7 +229,7 @@ Status Checker::others() {
     return true;
   }));
   EFS_TRY(rows_.scan(kOvertaken, "", [&](std::string_view key, std::string_view value) {
-    if (key.size() != 24 || !decode<OvertakenRow>(view(value)))
+    if (key.size() != kSessionNumberKey || !decode<OvertakenRow>(view(value)))
       problem("what a session may not send late of " + name(trailing_number(key)) + " cannot be read",
               drop(kOvertaken, key));
     return true;

@@ -154,7 +154,7 @@ Status SoleReplica::load_sessions() {
       open_.begin(session, heard_ns);
       others.push_back(session);
       old_leases_until_ns_ = parts_.opened_ns + kLeaseTerm;
-      if (key.size() == session.size() + 8) unclaimed_.emplace_back(session, trailing_number(key));
+      if (key.size() == kSessionNumberKey) unclaimed_.emplace_back(session, trailing_number(key));
     }
     return true;
   };
@@ -166,7 +166,7 @@ Status SoleReplica::load_sessions() {
   EFS_TRY(rows->scan(kOvertaken, "", [&](std::string_view key, std::string_view value) {
     const auto row = decode<OvertakenRow>(view(value));
     SessionId session;
-    if (!row || key.size() != session.size() + 8) return true;
+    if (!row || key.size() != kSessionNumberKey) return true;
     std::memcpy(session.data(), key.data(), session.size());
     leases_->expect_late(session, trailing_number(key), row->bytes, row->attributes);
     if (!open_.known(session)) away_[session] = std::max(away_[session], row->time_ns);

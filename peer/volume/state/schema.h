@@ -39,6 +39,7 @@ std::string pair_key(uint64_t first, uint64_t second);
 std::string name_key(InodeNumber inode, std::string_view name);
 std::string session_key(const SessionId& session);
 std::string session_key(const SessionId& session, uint64_t number);
+inline constexpr size_t kSessionNumberKey = sizeof(SessionId) + 8;  // bytes
 inline std::string_view id_key(const Id& id) {
   return text(id);
 }

@@ -53,6 +53,15 @@ struct Walk {
     walks.ask(walks.listed(node(inode), directories(first, count), siblings), cache, {});
     return ahead;
   }
+  // Of a directory that was asked for ahead.
+  ListingAheadPtr ahead_of_one() {
+    list(kTop, 100, 10);
+    begin(100);
+    auto ahead = begin(101);
+    BOOST_REQUIRE(ahead);
+    return ahead;
+  }
+  bool is_true(const ListingAhead& ahead) const { return TreeWalks::is_true(ahead, node(101), *cache); }
   // The directories that were asked for since the last time.
   std::vector<InodeNumber> asked() {
     std::vector<InodeNumber> inodes;
@@ -115,36 +124,29 @@ BOOST_AUTO_TEST_CASE(who_looks_at_one_again_and_again_has_no_others_asked_for) {
 
 BOOST_AUTO_TEST_CASE(what_was_changed_since_is_not_believed) {
   Walk walk;
-  walk.list(kTop, 100, 10);
-  walk.begin(100);
-  const auto ahead = walk.begin(101);
-  BOOST_REQUIRE(ahead);
-  const auto is_true = [&] { return TreeWalks::is_true(*ahead, walk.node(101), *walk.cache); };
-  BOOST_TEST(is_true());
+  const auto ahead = walk.ahead_of_one();
+  BOOST_TEST(walk.is_true(*ahead));
   Recall elsewhere, there;
   elsewhere.items = {{103, false, false, "x"}};
   there.items = {{101, false, false, "x"}};
   walk.volume->recall(elsewhere, [] {});
-  BOOST_TEST(is_true());
+  BOOST_TEST(walk.is_true(*ahead));
   const int64_t lease_until = std::exchange(walk.volume->lease_until, walk.clock.now);
-  BOOST_TEST(!is_true());
+  BOOST_TEST(!walk.is_true(*ahead));
   walk.volume->lease_until = lease_until;
   walk.volume->recall(there, [] {});
-  BOOST_TEST(!is_true());
+  BOOST_TEST(!walk.is_true(*ahead));
 }
 
 // Own changes, too.
 BOOST_AUTO_TEST_CASE(what_this_mount_has_changed_since_is_not_believed) {
   Walk walk;
-  walk.list(kTop, 100, 10);
-  walk.begin(100);
-  const auto ahead = walk.begin(101);
-  BOOST_REQUIRE(ahead);
+  const auto ahead = walk.ahead_of_one();
   Unlink unlink;
   unlink.parent = 101;
   unlink.name = "x";
   walk.cache->call({}, unlink, {}, {}, [](VolumeAnswer) {});
-  BOOST_TEST(!TreeWalks::is_true(*ahead, walk.node(101), *walk.cache));
+  BOOST_TEST(!walk.is_true(*ahead));
 }
 
 BOOST_AUTO_TEST_CASE(what_is_kept_is_bounded) {

@@ -66,6 +66,12 @@ struct RemotePair {
   void reconnect() {
     mount_rpc->set_route(peer_id_of(keys[0].public_key()), {*Address::parse("10.0.0.1:7400")});
   }
+  // Says at once that it has forgotten what is recalled. How often all leases were lost for good since:
+  int& hear_of_leases() {
+    remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
+    remote->on_leases_lost([this](bool for_good) { leases_lost += for_good; });
+    return leases_lost = 0;
+  }
   // The mount is not heard while the owner's time passes.
   void end_session() { owner.pass(kSessionSilence + kMinute); }
   std::shared_ptr<std::optional<VolumeAnswer>> begin(RequestBody body, Payload payload = {},
@@ -101,6 +107,7 @@ struct RemotePair {
   std::vector<KeyPair> keys;
   Bytes secret = Bytes(32, 5);
   uint32_t forbidden = 1000;
+  int leases_lost = 0;
   std::unique_ptr<Rpc> owner_rpc, mount_rpc;
   std::unique_ptr<VolumeService> service;
   std::shared_ptr<RecallRouter> router;
@@ -307,9 +314,7 @@ BOOST_AUTO_TEST_CASE(names_that_the_owner_lost_are_counted) {
 BOOST_AUTO_TEST_CASE(leases_that_nobody_used_are_given_back_after_their_term) {
   RemotePair pair;
   pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
-  pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
-  int lost = 0;
-  pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+  int& lost = pair.hear_of_leases();
   const InodeNumber inode = pair.owner.make("f");
   BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
   const Leases& leases = pair.owner.replica->leases();
@@ -327,9 +332,7 @@ BOOST_AUTO_TEST_CASE(leases_that_nobody_used_are_given_back_after_their_term) {
 BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
   RemotePair pair;
   pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
-  pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
-  int lost = 0;
-  pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+  int& lost = pair.hear_of_leases();
   const Reply made = pair.call(pair.create("f", true)).reply;
   BOOST_TEST((made.lease & kLeaseExclusive) != 0);
   const InodeNumber inode = made.attributes.inode;
@@ -362,9 +365,7 @@ BOOST_AUTO_TEST_CASE(an_ended_session_begins_anew) {
 BOOST_AUTO_TEST_CASE(what_is_late_after_the_sessions_end_undoes_nothing) {
   for (const bool cut : {false, true}) {
     RemotePair pair;
-    pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
-    int lost = 0;
-    pair.remote->on_leases_lost([&](bool for_good) { lost += for_good; });
+    const int& lost = pair.hear_of_leases();
     const Reply made = pair.call(pair.create("f", true)).reply;
     BOOST_TEST((made.lease & kLeaseExclusive) != 0);
     const InodeNumber inode = made.attributes.inode;
