@@ -6,6 +6,10 @@
 
 namespace efs {
 
+namespace {
+constexpr size_t kFewLoaded = 16;
+}
+
 Reply apply(WriteRows& rows, const Stamp& stamp, const Operation& operation, Effects& effects) {
   return OperationRun(rows, stamp, operation, effects).run();
 }
@@ -102,11 +106,21 @@ Result<const VolumeCharter*> OperationRun::charter() {
 
 // ---- inodes ----
 
+// All but what ends sessions edit a few.
+OperationRun::Loaded* OperationRun::loaded(InodeNumber inode) {
+  if (loaded_.size() <= kFewLoaded) {
+    auto found = std::find_if(loaded_.begin(), loaded_.end(), [&](auto& one) { return one.inode == inode; });
+    return found == loaded_.end() ? nullptr : &*found;
+  }
+  for (size_t i = by_number_.size(); i < loaded_.size(); ++i) by_number_[loaded_[i].inode] = &loaded_[i];
+  auto found = by_number_.find(inode);
+  return found == by_number_.end() ? nullptr : found->second;
+}
+
 Result<InodeRow*> OperationRun::edit(InodeNumber inode) {
-  for (Loaded& one : loaded_) {
-    if (one.inode != inode) continue;
-    if (one.gone) return fail(Code::stale);
-    return &one.row;
+  if (Loaded* one = loaded(inode)) {
+    if (one->gone) return fail(Code::stale);
+    return &one->row;
   }
   EFS_ASSIGN(auto row, view_.inode(inode));
   loaded_.push_back({inode, std::move(row)});
@@ -147,10 +161,8 @@ Result<std::pair<InodeNumber, InodeRow*>> OperationRun::make_inode(uint32_t mode
 }
 
 Attributes OperationRun::attributes(InodeNumber inode) {
-  for (const Loaded& one : loaded_) {
-    if (one.inode == inode) return attributes_of(inode, one.row);
-  }
-  return {};
+  const Loaded* one = loaded(inode);
+  return one ? attributes_of(inode, one->row) : Attributes{};
 }
 
 void OperationRun::touch_content(InodeRow& row) {
@@ -164,10 +176,10 @@ void OperationRun::touch(InodeRow& row) {
 }
 
 Status OperationRun::drop_inode(InodeNumber inode) {
-  auto loaded = std::find_if(loaded_.begin(), loaded_.end(), [&](auto& one) { return one.inode == inode; });
-  if (loaded == loaded_.end() || loaded->gone) return fail(Code::stale);
+  Loaded* const one = loaded(inode);
+  if (one == nullptr || one->gone) return fail(Code::stale);
   std::vector<std::string> names;
-  if (loaded->row.xattr_bytes > 0) {
+  if (one->row.xattr_bytes > 0) {
     EFS_TRY(rows_.scan(kXattrs, number_key(inode), [&](std::string_view key, std::string_view) {
       if (leading_number(key) != inode) return false;
       names.emplace_back(key);
@@ -176,13 +188,13 @@ Status OperationRun::drop_inode(InodeNumber inode) {
   }
   for (const auto& key : names) rows_.erase(kXattrs, key);
   --state_.usage.files;
-  state_.usage.bytes -= loaded->row.covered;
-  if (loaded->row.has_extents()) {
+  state_.usage.bytes -= one->row.covered;
+  if (one->row.has_extents()) {
     EFS_ASSIGN(uint64_t freed, free_extents(inode, kExtentsPerStep));
     if (freed == kExtentsPerStep) rows_.put(kReclaim, number_key(inode), "");
   }
   rows_.erase(kInodes, number_key(inode));
-  loaded->gone = true;
+  one->gone = true;
   return {};
 }
 

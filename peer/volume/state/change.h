@@ -142,7 +142,10 @@ class OperationRun {
   const Credentials& who_;
   Effects& effects_;
   StateRow state_;
+  Loaded* loaded(InodeNumber inode);  // nullptr: it was not edited yet
+
   std::deque<Loaded> loaded_;
+  std::unordered_map<InodeNumber, Loaded*> by_number_;  // of loaded_, once there are many
   std::optional<VolumeCharter> charter_;
   Reply reply_;
 };
