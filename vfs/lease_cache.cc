@@ -44,6 +44,9 @@ void LeaseCache::on_recall(RecallListener listener, std::function<bool(InodeNumb
   volume_->on_leases_lost([weak = weak_from_this()](bool for_good) {
     if (auto self = weak.lock()) self->lost(for_good);
   });
+  volume_->on_renewal([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->renewed();
+  });
 }
 
 void LeaseCache::on_leases_lost(std::function<void(bool)> listener) {
@@ -62,6 +65,7 @@ void LeaseCache::call(const Credentials& who, RequestBody body, Payload payload,
   {
     std::lock_guard lock(mutex_);
     if (leased_) here = known(body);
+    if (here) volume_->use_leases();
     if (leased_ && !here) first = unknown_acl(body);
     if (const auto* mark = std::get_if<MarkAccess>(&body)) forget_attributes(mark->inode);  // asked after it
     if (const auto* close = std::get_if<Close>(&body)) {
@@ -312,9 +316,10 @@ void LeaseCache::learn_listing(const ReadDirectory& listing, const Reply& reply,
   if (listing.cookie == 0) {
     node.scanning = true;
     node.scan_since = since;
-  } else if (listing.cookie != node.scan_next || !node.scanning) {
-    node.scanning = false;
-    return;
+  } else {
+    node.scanning &= listing.cookie == node.scan_next;
+    node.scan_since =
+        std::min(node.scan_since, since);  // another listing may have begun after it was asked for
   }
   const uint64_t began = node.scan_since;
   bool whole = true;
@@ -369,6 +374,13 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
   if (Node* node = nodes_.find(parent)) node->complete = false;
 }
 
+// What has other names stays leased.
+void LeaseCache::lost_name(const Attributes& attributes) {
+  if (attributes.inode == 0) return;
+  attributes.nlink == 0 ? nodes_.erase(attributes.inode) : forget_attributes(attributes.inode);
+  changed_here(attributes.inode);
+}
+
 // It is not known whether the name still leads there.
 void LeaseCache::doubt_entry(InodeNumber parent, const std::string& name) {
   if (const InodeNumber* entry = entry_of(parent, name); entry && *entry != 0) changed_here(*entry);
@@ -418,10 +430,7 @@ void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t
   } else {
     forget_attributes(reply.attributes.inode);
   }
-  if (reply.replaced) {
-    nodes_.erase(reply.replaced->inode);
-    changed_here(reply.replaced->inode);
-  }
+  if (reply.replaced) lost_name(*reply.replaced);
   for (InodeNumber inode : {rename.parent, rename.new_parent, reply.attributes.inode}) changed_here(inode);
 }
 
@@ -452,7 +461,7 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
     set_parent(unlink->parent, reply, since);
     InodeNumber* entry = entry_of(unlink->parent, unlink->name);
     if (entry && *entry != 0) {
-      nodes_.erase(*entry);
+      forget_attributes(*entry);
       changed_here(*entry);
     }
     if (done && entry && unchanged(unlink->parent, since)) {
@@ -460,10 +469,7 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
     } else {
       forget_entry(unlink->parent, unlink->name);
     }
-    if (done && reply.attributes.inode != 0) {
-      nodes_.erase(reply.attributes.inode);
-      changed_here(reply.attributes.inode);
-    }
+    if (done) lost_name(reply.attributes);
     return changed_here(unlink->parent);
   }
   if (const auto* mark = std::get_if<MarkAccess>(&body)) {
@@ -563,8 +569,16 @@ bool LeaseCache::waits_for_reports(const Close& close) const {
   });
 }
 
+// In parts, as many as there have to be.
 void LeaseCache::report(std::vector<InodeNumber> inodes, std::function<void()> then) {
   if (inodes.empty()) return then();
+  if (inodes.size() > kInodesPerHello) {
+    std::vector<InodeNumber> rest(inodes.begin() + kInodesPerHello, inodes.end());
+    inodes.resize(kInodesPerHello);
+    then = [self = shared_from_this(), rest = std::move(rest), then = std::move(then)] {
+      self->report(rest, then);
+    };
+  }
   auto reported = [self = shared_from_this(), inodes, then = std::move(then)](VolumeAnswer answer) {
     std::vector<std::function<void()>> closes;
     {
@@ -639,6 +653,17 @@ void LeaseCache::lost(bool for_good) {
   }
   report(std::move(opened), [] {});
   if (listener) listener(for_good);
+}
+
+void LeaseCache::renewed() {
+  std::vector<InodeNumber> opened;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [inode, one] : opened_) {
+      if (std::exchange(one.lasts, true) && is_to_be_told(one)) opened.push_back(inode);
+    }
+  }
+  report(std::move(opened), [] {});
 }
 
 }  // namespace efs

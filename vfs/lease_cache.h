@@ -6,7 +6,8 @@
 // that this mount made, or has listed to its end, is known whole: what is not known in it is not there. What
 // the mount changes itself is seen at once. An open that the owner was not told of is told before a recall of
 // the inode's lease is answered, and before this mount itself takes one of its names away: the owner keeps an
-// inode that is unlinked for those who hold a lease on it until then.
+// inode that is unlinked for those who hold a lease on it until then. One that lasts is told with the second
+// renewal of the leases: a mount that is cut off later, and fenced, still has it open.
 //
 // Any thread. Bounds: kCachedInodes, kCachedEntries; what is let go is told to the owner in bulk (DropLeases)
 // once the kernel cannot believe it any more. Nothing is kept over a restart.
@@ -74,6 +75,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   // waits for its answer, and so it is told again; a close waits, since it must not come before.
   struct Opened {
     bool told = false;
+    bool lasts = false;    // it was there at a renewal
     unsigned telling = 0;  // reports on their way
   };
   struct Entry {
@@ -103,6 +105,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void set_entry(InodeNumber parent, const std::string& name, InodeNumber inode, uint64_t since);
   void set_parent(InodeNumber parent, const Reply& reply, uint64_t since);
   void forget_attributes(InodeNumber inode);
+  void lost_name(const Attributes& attributes);
   void forget_entry(InodeNumber parent, const std::string& name);
   void doubt_entry(InodeNumber parent, const std::string& name);
   void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }
@@ -119,6 +122,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
 
   void recalled(const Recall& recall, Forgotten forgotten);
   void lost(bool for_good);
+  void renewed();
   void report(std::vector<InodeNumber> inodes, std::function<void()> then);
   static bool is_to_be_told(Opened& opened);
   bool waits_for_reports(const Close& close) const;  // with mutex_ held

@@ -322,15 +322,19 @@ void MountSession::tell_kernel(uint64_t node, const RecallItem& item, const std:
 // What was buffered under a lease that is gone is sent, or refused; then the owner hears that what comes now
 // is new.
 void MountSession::send_late(const std::shared_ptr<OpenFile>& file) {
-  file->stop_buffering([weak = weak_from_this(), file](Code code) {
-    if (code == Code::ok)
-      return file->client()->call({}, DropLeases{{file->inode()}, 0, false, true}, {}, {},
-                                  [](VolumeAnswer) {});
+  const auto again = [weak = weak_from_this(), file] {
     if (auto self = weak.lock()) {
       self->background.after(kRetryAfter, [weak, file] {
-        if (auto again = weak.lock()) again->send_late(file);
+        if (auto later = weak.lock()) later->send_late(file);
       });
     }
+  };
+  file->stop_buffering([file, again](Code code) {
+    if (code != Code::ok) return again();
+    file->client()->call({}, DropLeases{{file->inode()}, 0, false, true}, {}, {},
+                         [again](VolumeAnswer answer) {
+                           if (is_transient(answer.reply.code)) again();
+                         });
   });
 }
 

@@ -68,6 +68,11 @@ class VolumeClient {
   // All leases are over: what was believed is not to be believed any more. Not `for_good`: the owner was not
   // heard for too long; they may be there again when it is, and what is buffered stays.
   virtual void on_leases_lost(std::function<void(bool for_good)> listener) = 0;
+  // Something was answered under a lease without asking the owner: leases that nobody uses are given back.
+  virtual void use_leases() {}
+  // Leases are about to be renewed, each kLeaseRenewal while they are used (local: never). The listener must
+  // not block.
+  virtual void on_renewal(std::function<void()>) {}
   // What was leased may be believed until then (Clock::now_ns). Rises as the session is renewed.
   virtual int64_t lease_until_ns() const = 0;
   // Whether bytes written to this inode may be kept here for a while: an exclusive lease.

@@ -70,6 +70,13 @@ void RemoteVolume::on_leases_lost(std::function<void(bool)> listener) {
   std::lock_guard lock(impl_->mutex);
   impl_->lost_listener = std::move(listener);
 }
+void RemoteVolume::use_leases() {
+  impl_->leases_used.store(true, std::memory_order_relaxed);
+}
+void RemoteVolume::on_renewal(std::function<void()> listener) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->renewal_listener = std::move(listener);
+}
 OwnersLog RemoteVolume::owners_log() const {
   std::lock_guard lock(impl_->mutex);
   return impl_->log;
@@ -405,6 +412,7 @@ void RemoteVolume::Impl::shut() {
     verifier_listener = nullptr;
     recall_listener = nullptr;
     lost_listener = nullptr;
+    renewal_listener = nullptr;
   }
   if (router) router->remove(session);
   ticker.stop();

@@ -72,6 +72,8 @@ class RemoteVolume final : public VolumeClient {
   // Once, before the first call that is to be leased anything.
   void on_recall(RecallListener listener, std::function<bool(InodeNumber)> knows) override;
   void on_leases_lost(std::function<void(bool for_good)> listener) override;
+  void use_leases() override;
+  void on_renewal(std::function<void()> listener) override;
   int64_t lease_until_ns() const override;
   bool may_buffer(InodeNumber) override { return false; }  // LeaseCache knows
   void on_new_verifier(std::function<void(Resending)> listener) override;

@@ -112,7 +112,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   const int64_t timeout_ns;
   const std::shared_ptr<RecallRouter> router;
 
-  std::mutex mutex;  // the seven below
+  std::mutex mutex;  // the eight below
   std::vector<CallPointer> incoming;
   bool posted = false;
   bool closed = false;
@@ -120,7 +120,9 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   std::function<void(Resending)> verifier_listener;
   RecallListener recall_listener;
   std::function<void(bool)> lost_listener;
-  std::atomic<bool> leases{false};  // there is a listener: replies may be leased
+  std::function<void()> renewal_listener;
+  std::atomic<bool> leases{false};       // there is a listener: replies may be leased
+  std::atomic<bool> leases_used{false};  // since the last look
   std::atomic<int64_t> lease_until_ns{0};
   std::atomic<size_t> pending{0};
 

@@ -7,9 +7,10 @@
 namespace efs {
 
 namespace {
-constexpr int64_t kLeaseIdle = kMinute;     // leases that nobody used for so long are let go
-constexpr size_t kInodesPerHello = 50'000;  // 9 bytes each: below kMaxBody
-constexpr size_t kLocksPerHello = 5'000;    // below 64 bytes each
+constexpr int64_t kLeaseIdle = kMinute;  // leases that nobody used for so long are let go
+// With files open: of pages that the kernel has of them it tells nobody when they are read.
+constexpr int64_t kLeaseIdleOpen = 10 * kMinute;
+constexpr size_t kLocksPerHello = 5'000;  // below 64 bytes each
 }  // namespace
 
 Reply unknown_outcome() {
@@ -254,12 +255,20 @@ VolumeClient::Resending RemoteVolume::Impl::begin_resending() {
 void RemoteVolume::Impl::renew(int64_t now_ns) {
   if (last_lease_ns != 0 && !lapsed && now_ns >= lease_until_ns.load()) tell_lost(false);
   if (state != State::ready) return;
-  if (last_lease_ns != 0 && now_ns - last_lease_ns > kLeaseIdle) give_leases_back();
+  if (leases_used.exchange(false, std::memory_order_relaxed) && last_lease_ns != 0) last_lease_ns = now_ns;
+  if (last_lease_ns != 0 && now_ns - last_lease_ns > (open.empty() ? kLeaseIdle : kLeaseIdleOpen))
+    give_leases_back();
   int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
                                       : last_hello_ns + kSessionRenewal;
   if (!locks.empty() || lock_calls > 0) due_ns = std::min(due_ns, last_hello_ns + kLeaseRenewal);
   if (now_ns < std::max(due_ns, last_hello_ns + kLeaseRenewal / 2)) return;
   last_hello_ns = now_ns;
+  std::function<void()> listener;
+  {
+    std::lock_guard lock(mutex);
+    listener = renewal_listener;
+  }
+  if (listener) listener();
   Request request;
   request.volume = id;
   request.session = session;

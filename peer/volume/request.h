@@ -135,6 +135,7 @@ inline constexpr int64_t kSessionRenewal = int64_t(20) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionSilence = int64_t(300) * 1000 * 1000 * 1000;
 inline constexpr int64_t kSessionGrace = int64_t(60) * 1000 * 1000 * 1000;
 inline constexpr size_t kMaxOpenInodes = 1 << 20;  // of one session
+inline constexpr size_t kInodesPerHello = 50'000;  // 9 bytes each: below kMaxBody
 // A lock of a file, as its mount tells of it. POSIX ones (fcntl, open file descriptions' too) and those of
 // flock(2) know nothing of each other. Within a session `owner` is who the kernel says: locks of one owner
 // never conflict.

@@ -97,7 +97,10 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
       return one->forgotten();
     }
     int64_t since_ns = one->asked_ns;
-    if (one->flushes != 0) since_ns = std::max(since_ns, replica->leases().bytes_came_ns(one->flushes));
+    if (one->flushes != 0) {
+      since_ns = std::max(since_ns, replica->leases().bytes_came_ns(one->flushes));
+      since_ns = std::min(since_ns, one->asked_ns + kLongestFlush);
+    }
     const int64_t patience_ns =
         since_ns + (one->flushes != 0 ? kFlushPatience : kRecallPatience) - loop.clock().now_ns();
     if (const int64_t at_ns = replica->leases().ends_ns(one->session)) return end(one, at_ns);

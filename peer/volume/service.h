@@ -30,6 +30,7 @@ inline constexpr uint16_t kVolumeRecall =
 // this.
 inline constexpr int64_t kRecallPatience = 2 * kLeaseTerm;
 inline constexpr int64_t kFlushPatience = 10 * kSecond;
+inline constexpr int64_t kLongestFlush = 5 * kMinute;  // then it is fenced, whatever it still sends
 
 inline constexpr size_t kMaxSessionsOfPeer = 64;  // of one volume
 

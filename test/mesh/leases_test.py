@@ -89,6 +89,17 @@ class Silent(unittest.TestCase):
         self.assertFalse(os.path.exists(here))
         self.assertEqual(read(here + "2"), b"old")
 
+    def test_what_it_has_open_stays_when_others_remove_it(self):
+        here, there = self.mesh[0].path("far", "open"), self.mesh[1].path("far", "open")
+        with open(there, "wb") as file:
+            file.write(b"old" * 100_000)
+        os.stat(here)
+        with open(here, "rb") as file:  # under its lease: the owner is told with a renewal
+            time.sleep(TERM)
+            self.while_stopped(lambda: os.unlink(there))
+            self.assertEqual(file.read(), b"old" * 100_000)
+        self.assertFalse(os.path.exists(here))
+
     def test_a_mode_that_others_set_meanwhile_stays(self):
         here, there = self.mesh[0].path("far", "mode"), self.mesh[1].path("far", "mode")
         file = self.buffered("mode")

@@ -34,6 +34,7 @@ class FakeVolume : public VolumeClient {
   int64_t lease_until = 0;
   RecallListener recall;
   std::function<void(bool)> lost;
+  std::function<void()> renewed;
 
   void call(const Credentials& who, RequestBody body, Payload payload, const Options& options,
             Done done) override {
@@ -71,6 +72,7 @@ class FakeVolume : public VolumeClient {
   bool local() const override { return local_; }
   void on_recall(RecallListener listener, std::function<bool(InodeNumber)>) override { recall = listener; }
   void on_leases_lost(std::function<void(bool)> listener) override { lost = listener; }
+  void on_renewal(std::function<void()> listener) override { renewed = listener; }
   int64_t lease_until_ns() const override { return lease_until; }
   bool may_buffer(InodeNumber) override { return exclusive; }
   void on_new_verifier(std::function<void(Resending)>) override {}

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
+#include <set>
 
 #include "test/unit/vfs/fake_volume.h"
 #include "vfs/limits.h"
@@ -450,6 +451,34 @@ BOOST_AUTO_TEST_CASE(a_listing_with_a_gap_or_news_is_not_whole) {
   }
 }
 
+// A page that was asked for before there was news does not end a listing that began after it.
+BOOST_AUTO_TEST_CASE(listings_that_overlap_make_no_whole) {
+  Cached mount;
+  mount.names["g"] = kFile;
+  ReadDirectory first{kRoot, 0, 1, true}, second{kRoot, 0, 10, true};
+  second.cookie = mount.call(first).entries.back().cookie;
+  mount.volume->deferred = true;
+  mount.begin(second);
+  mount.recall({kRoot, false, false, "news"});
+  mount.begin(first);
+  mount.volume->step(1);
+  mount.volume->step(0);
+  mount.volume->deferred = false;
+  BOOST_TEST(mount.asks(Lookup{kRoot, "g"}));
+  BOOST_TEST(mount.look("g") == Code::ok);
+}
+
+// It is leased, and true as far as it goes.
+BOOST_AUTO_TEST_CASE(a_page_out_of_turn_is_known) {
+  Cached mount;
+  mount.names["g"] = kDirectory;
+  const uint64_t cookie = mount.call(ReadDirectory{kRoot, 0, 1, true}).entries.back().cookie;
+  mount.volume->lost(true);
+  mount.call(ReadDirectory{kRoot, cookie, 10, true});
+  BOOST_TEST(!mount.asks(Lookup{kRoot, "g"}));
+  BOOST_TEST(mount.asks(Lookup{kRoot, "none"}));
+}
+
 BOOST_AUTO_TEST_CASE(a_directory_made_here_is_empty) {
   Cached mount;
   const Reply made = mount.call(mount.create("d", S_IFDIR | 0755));
@@ -592,6 +621,42 @@ BOOST_AUTO_TEST_CASE(the_owner_is_told_of_opens_after_a_loss) {
   const size_t before = mount.volume->seen.size();
   mount.volume->lost(true);
   BOOST_TEST(mount.volume->seen.size() == before);
+}
+
+// Most are closed again before.
+BOOST_AUTO_TEST_CASE(the_owner_is_told_of_opens_that_last) {
+  Cached mount;
+  mount.call(kStat);
+  mount.call(kOpen);
+  mount.volume->renewed();
+  BOOST_TEST(!mount.last<Hello>());
+  mount.volume->renewed();
+  BOOST_REQUIRE(mount.last<Hello>());
+  BOOST_TEST(mount.last<Hello>()->open == std::vector<InodeNumber>{kFile});
+  const size_t before = mount.volume->seen.size();
+  mount.volume->renewed();
+  BOOST_TEST(mount.volume->seen.size() == before);
+  BOOST_TEST(mount.asks(kClose));
+}
+
+// A request has room for so many.
+BOOST_AUTO_TEST_CASE(the_owner_is_told_of_a_great_many_opens_in_parts) {
+  Cached mount;
+  for (InodeNumber inode = 1000; inode < 1000 + kInodesPerHello + 1; ++inode) {
+    mount.put(inode, S_IFREG | 0644);
+    mount.call(GetAttributes{inode});
+    mount.call(Open{inode, R_OK});
+  }
+  mount.volume->seen.clear();
+  mount.volume->lost(true);
+  std::set<InodeNumber> told;
+  BOOST_TEST(mount.volume->seen.size() == 2u);
+  for (const RequestBody& body : mount.volume->seen) {
+    const auto& open = std::get<Hello>(body).open;
+    BOOST_TEST(open.size() <= kInodesPerHello);
+    told.insert(open.begin(), open.end());
+  }
+  BOOST_TEST(told.size() == kInodesPerHello + 1);
 }
 
 BOOST_AUTO_TEST_CASE(bytes_may_be_kept_back_until_they_are_called_for) {

@@ -327,6 +327,27 @@ BOOST_AUTO_TEST_CASE(leases_that_nobody_used_are_given_back_after_their_term) {
   BOOST_TEST(leases.holders(inode).empty());
 }
 
+// Nor do they end while the mount answers by them, or has a file open.
+BOOST_AUTO_TEST_CASE(leases_that_are_used_are_kept) {
+  for (const bool open : {false, true}) {
+    RemotePair pair;
+    pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
+    int& lost = pair.hear_of_leases();
+    const InodeNumber inode = pair.owner.make("f");
+    BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
+    lost = 0;
+    if (open) BOOST_TEST(pair.call(Open{inode, R_OK}).reply.code == Code::ok);
+    for (int i = 0; i < 4; ++i) {
+      pair.simulator.run_for(kMinute / 2);
+      if (!open) pair.remote->use_leases();
+    }
+    BOOST_TEST(lost == 0);
+    if (open) BOOST_TEST(pair.call(Close{{inode}}).reply.code == Code::ok);
+    pair.simulator.run_for(2 * kMinute);
+    BOOST_TEST(lost != 0);
+  }
+}
+
 // What it holds exclusively stays until it says that it has sent what it kept; and until then it may be
 // fenced.
 BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
@@ -337,7 +358,7 @@ BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
   BOOST_TEST((made.lease & kLeaseExclusive) != 0);
   const InodeNumber inode = made.attributes.inode;
   lost = 0;
-  BOOST_REQUIRE(pair.simulator.run_until([&] { return lost == 1; }, 2 * kMinute));
+  BOOST_REQUIRE(pair.simulator.run_until([&] { return lost == 1; }, 12 * kMinute));
   pair.simulator.run_for(kLeaseTerm + kSecond);
   Leases& leases = pair.owner.replica->leases();
   BOOST_REQUIRE(leases.holders(inode).size() == 1u);
@@ -730,6 +751,36 @@ BOOST_AUTO_TEST_CASE(who_is_fenced_sooner_is_not_fenced_again) {
     BOOST_TEST(answered);
     BOOST_TEST(leases.holders(inode).empty());
     BOOST_TEST(leases.holders(other).size() == size_t(sooner));
+  }
+}
+
+// Whoever is asked for what it has buffered, and goes on with other things.
+BOOST_AUTO_TEST_CASE(who_never_has_sent_all_is_fenced) {
+  for (const bool refused : {false, true}) {
+    RemotePair pair;
+    pair.owner.clock.now = int64_t(1) << 60;
+    std::vector<VolumeClient::Forgotten> unsaid;
+    pair.remote->on_recall(
+        [&](const Recall&, VolumeClient::Forgotten forgotten) { unsaid.push_back(std::move(forgotten)); },
+        {});
+    const InodeNumber inode = pair.call(pair.create("f", true)).reply.attributes.inode;
+    bool answered = false;
+    Request ask;
+    ask.body = GetAttributes{inode};
+    pair.owner.replica->execute(ask, {}, [&](VolumeAnswer) { answered = true; });
+    Write write;
+    write.inode = inode;
+    write.offset = refused ? UINT64_MAX : 0;
+    int64_t waited_ns = 0;
+    for (; !answered && waited_ns < 2 * kLongestFlush; waited_ns += kSecond) {
+      const Reply reply = pair.call(write, Bytes(10)).reply;
+      BOOST_TEST((reply.code == Code::ok) == !refused);
+      pair.simulator.run_for(kSecond);
+      pair.owner.clock.now += kSecond;
+    }
+    BOOST_TEST(answered);
+    BOOST_TEST(waited_ns > (refused ? kFlushPatience / 2 : kLongestFlush / 2));
+    BOOST_TEST(waited_ns < (refused ? 2 * kFlushPatience : 2 * kLongestFlush));
   }
 }
 
