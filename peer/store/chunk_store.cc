@@ -337,7 +337,8 @@ Status FileChunkStore::put(const ChunkKey& key, const Id& sha256, const ChunkCon
   Location location;
   SegmentPointer segment;
   RecordBytes record = record_bytes(key, bytes);
-  EFS_TRY(write_record(key, sha256, record, Use::put, order, location, segment));
+  const Use use = durability == Durability::again ? Use::move : Use::put;
+  EFS_TRY(write_record(key, sha256, record, use, order, location, segment));
   if (is_aligned(record.shape)) tables_.put(key, std::make_shared<const Bytes>(std::move(record.table)));
   std::lock_guard lock(mutex_);
   segment->in_flight.erase(location.offset);

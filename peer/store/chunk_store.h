@@ -73,6 +73,7 @@ struct ChunkContent {
 enum class Durability {
   by_sync,  // the next sync() must cover it
   by_log,   // the caller's log has the bytes: checkpoint_sync() covers it
+  again,    // likewise, from its log: it was taken before, so there is room for it while the disk has some
 };
 
 struct ChunkOptions {

@@ -142,7 +142,8 @@ class FileChunkStore final : public ChunkStore {
   Status read_at(const Found& found, const ChunkKey& key, uint32_t offset, std::span<uint8_t> out,
                  ReadBy by) const;
   SegmentPointer segment_at(const Location& location) const;  // under mutex_
-  // A record that is moved gives back more than it takes: for it there is room while the disk has some.
+  // A record that is moved gives back more than it takes, and what is stored again was taken once: for these
+  // there is room while the disk has some.
   enum class Use { put, move };
   Result<SegmentPointer> writable_segment(const StoredShape& shape, Use use);
   Status create_segment(Store& store);

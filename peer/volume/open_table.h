@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -28,8 +29,14 @@ class OpenTable {
     sessions_[session].heard_ns = now_ns;
     return true;
   }
+  // It was there before this owner's start, and may have open what it has not said yet: until greet().
+  void expect(const SessionId& session) { expected_.insert(session); }
+  const std::set<SessionId>& expected() const { return expected_; }
   // It has said since this owner's start what it holds open.
-  void greet(const SessionId& session) { sessions_[session].greeted = true; }
+  void greet(const SessionId& session) {
+    sessions_[session].greeted = true;
+    expected_.erase(session);
+  }
   bool greeted(const SessionId& session) const {
     auto found = sessions_.find(session);
     return found != sessions_.end() && found->second.greeted;
@@ -50,6 +57,7 @@ class OpenTable {
     if (found == sessions_.end()) return;
     for (InodeNumber inode : found->second.open) drop_holder(inode, session);
     sessions_.erase(found);
+    expected_.erase(session);
   }
   // False when the session holds too many.
   bool open(const SessionId& session, InodeNumber inode) {
@@ -129,6 +137,7 @@ class OpenTable {
     if (found->second.empty()) holders_.erase(found);
   }
   std::unordered_map<SessionId, Session, SessionHash> sessions_;
+  std::set<SessionId> expected_;
   std::unordered_map<InodeNumber, std::vector<SessionId>> holders_;
   std::multimap<std::pair<InodeNumber, SessionId>, Wait> waiting_;
 };

@@ -1,6 +1,8 @@
 // From an operation to an answer, under the apply lock.
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "peer/volume/sole_replica.h"
 #include "peer/volume/state/view.h"
 
@@ -58,10 +60,13 @@ bool SoleReplica::believes_another(const Operation& operation) const {
 }
 
 // It is then only to be answered again.
-bool SoleReplica::was_made(const Operation& operation) const {
-  if (operation.sequence == 0) return false;
-  const auto before = rows_->read()->get(kSessions, session_key(operation.session, operation.sequence));
+bool SoleReplica::was_made(const SessionId& session, uint64_t sequence) const {
+  if (sequence == 0) return false;
+  const auto before = rows_->read()->get(kSessions, session_key(session, sequence));
   return before && *before;
+}
+bool SoleReplica::was_made(const Operation& operation) const {
+  return was_made(operation.session, operation.sequence);
 }
 
 // What it is answered without being applied.
@@ -103,6 +108,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
       changes.presumed.push_back(session);
       operation.holders.push_back(session);
     }
+    add_expected(operation, **victim);
     if (unsaid && believes_another(operation) && !was_made(operation)) {
       leases_->end_unnaming();
       return error_reply(Code::stale);
@@ -133,6 +139,18 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     open_.remember_failure(operation.session, operation.sequence, operation.acknowledged, reply);
   }
   return reply;
+}
+
+// After a restart it is not known what those have open that have not come back yet. With open_mutex_ held.
+void SoleReplica::add_expected(Operation& operation, InodeNumber victim) {
+  if (open_.expected().empty() || parts_.clock.now_ns() >= unclaimed_until_ns_) return;
+  for (const SessionId& session : open_.expected()) {
+    auto& holders = operation.holders;
+    if (session == operation.session || std::find(holders.begin(), holders.end(), session) != holders.end())
+      continue;
+    holders.push_back(session);
+    unclaimed_.emplace_back(session, victim);
+  }
 }
 
 // Every owner knows the level of this operation: there is one.
@@ -175,7 +193,8 @@ Reply SoleReplica::log_and_apply(Operation& operation, Effects& effects, const P
   if (!run_noted_) operation.run_ns = opened_time_ns_;
   Reply reply = apply(*transaction, {index, operation.time_ns}, operation, effects);
   if (reply.code != Code::ok || effects.repeated) return reply;
-  if (auto status = store_bytes(effects, packed); !status) return refuse(effects, status.error());
+  if (auto status = store_bytes(effects, packed, Durability::by_log); !status)
+    return refuse(effects, status.error());
   const Bytes record = encode_operation(operation);
   if (auto status = parts_.log->append({charter_.number, kTerm, index, record}); !status) {
     if (status.error().code == Code::no_space) return refuse(effects, status.error());
@@ -209,11 +228,11 @@ Status SoleReplica::reserve(InodeNumber until) {
 
 // `packed`: what the operation carries, packed before the lock was taken. What the state machine put together
 // itself is stored as it is.
-Status SoleReplica::store_bytes(const Effects& effects, const PackedBytes& packed) {
+Status SoleReplica::store_bytes(const Effects& effects, const PackedBytes& packed, Durability durability) {
   for (const auto& chunk : effects.store) {
     const ChunkContent content =
         chunk.as_sent ? ChunkContent(chunk.bytes, packed) : ChunkContent(chunk.bytes);
-    EFS_TRY(parts_.chunks.put({charter_.number, chunk.chunk}, chunk.sha256, content, Durability::by_log));
+    EFS_TRY(parts_.chunks.put({charter_.number, chunk.chunk}, chunk.sha256, content, durability));
   }
   return {};
 }

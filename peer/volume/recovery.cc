@@ -3,7 +3,8 @@
 // 1. Operations after the checkpoint are applied again; bytes that they carry go to the chunk store again.
 // 2. One that names chunks which are not there was not durable (chunks are synced before the log): the
 //    volume ends before it. Below what a later record knew to be durable that is damage instead: it is
-//    applied, reported, and reading that file says so.
+//    applied, reported, and reading that file says so. So is one whose chunks cannot be looked for: a store
+//    that is not mounted, a disk that does not read.
 // 3. After an unclean stop: a new verifier, fresh inode numbers, a sweep for chunks of lost operations.
 // 4. This process's own open files are gone with it; other sessions get a grace to come back.
 #include <map>
@@ -61,14 +62,15 @@ Status SoleReplica::recover(std::vector<LoggedOperation> log) {
   uint64_t index = checkpointed;
   for (const Operation& operation : operations) {
     ++index;
-    if (!chunks_are_whole(operation)) {
-      if (index > durable) {
+    if (auto there = chunks_are_there(operation); !there) {
+      const Code code = there.error().code;
+      if (index > durable && (code == Code::not_found || code == Code::corrupt)) {
         parts_.logger.warning("volume {}: {} operations from the end were not durable and are gone",
                               charter_.number, checkpointed + operations.size() - index + 1);
         break;
       }
-      parts_.logger.error("volume {}: operation {} names bytes that the disk has lost", charter_.number,
-                          index);
+      parts_.logger.error("volume {}: the bytes of operation {} are not to be read: {}", charter_.number,
+                          index, to_text(there.error()));
     }
     EFS_TRY(replay(operation, index));
     if (rows_->dirty_bytes() > kMaxDirtyBytes)
@@ -105,13 +107,14 @@ Status SoleReplica::replay(const Operation& operation, uint64_t index) {
     return fail(Code::corrupt, "operation " + std::to_string(index) + " of volume " +
                                    std::to_string(charter_.number) + " was answered once and fails now (" +
                                    std::string(name_of(reply.code)) + "): its rows or its log are damaged");
-  EFS_TRY(store_bytes(effects, {}));
+  EFS_TRY(store_bytes(effects, {}, Durability::again));
   transaction->commit(index);
   for (const Id& chunk : effects.freed) freed_.emplace_back(index, ChunkKey{charter_.number, chunk});
   return {};
 }
 
-bool SoleReplica::chunks_are_whole(const Operation& operation) const {
+// Code::not_found, Code::corrupt: they did not get to the disk whole.
+Status SoleReplica::chunks_are_there(const Operation& operation) const {
   std::vector<ChunkReference> chunks;
   if (const auto* write = std::get_if<WriteExtents>(&operation.body)) chunks = write->chunks;
   if (const auto* write = std::get_if<ScatteredExtents>(&operation.body); write && write->chunk.length != 0)
@@ -122,9 +125,17 @@ bool SoleReplica::chunks_are_whole(const Operation& operation) const {
     Bytes bytes(one.length);
     const ChunkKey key{charter_.number, one.chunk};
     auto length = parts_.chunks.length(key);
-    if (!length || *length != one.length || !parts_.chunks.read(key, 0, bytes)) return false;
+    if (!length && length.error().code == Code::not_found) {
+      for (const StoreUsage& store : parts_.chunks.usage()) {
+        if (store.missing) return fail(Code::io, "chunk store " + store.directory + " is not there");
+      }
+    }
+    if (!length) return fail(length.error());
+    if (*length != one.length)
+      return fail(Code::corrupt, "chunk " + short_hex(one.chunk) + " has another length");
+    EFS_TRY(parts_.chunks.read(key, 0, bytes));
   }
-  return true;
+  return {};
 }
 
 Status SoleReplica::after_unclean_stop() {
@@ -139,7 +150,8 @@ Status SoleReplica::after_unclean_stop() {
 }
 
 Status SoleReplica::load_sessions() {
-  const int64_t heard_ns = parts_.clock.now_ns() - kSessionSilence + kSessionGrace;
+  last_expiry_ns_ = parts_.clock.now_ns();
+  const int64_t heard_ns = last_expiry_ns_ - kSessionSilence + kSessionGrace;
   opened_time_ns_ = last_time_ns_ = std::max(parts_.clock.wall_ns(), last_time_ns_ + 1);
   leases_->begin_at(uint64_t(opened_time_ns_));
   EndSessions own;  // this process's of before
@@ -152,6 +164,7 @@ Status SoleReplica::load_sessions() {
       if (own.sessions.empty() || own.sessions.back() != session) own.sessions.push_back(session);
     } else {
       open_.begin(session, heard_ns);
+      open_.expect(session);
       others.push_back(session);
       old_leases_until_ns_ = parts_.opened_ns + kLeaseTerm;
       if (key.size() == kSessionNumberKey) unclaimed_.emplace_back(session, trailing_number(key));

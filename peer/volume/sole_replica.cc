@@ -20,6 +20,7 @@ namespace {
 constexpr int64_t kDamageReportInterval = 10 * kSecond;
 constexpr uint64_t kLoggedBetweenLooks = 8 << 20;  // at the free space of the disk
 constexpr uint64_t kInodeBytes = 512;              // of metadata that an inode takes, about
+constexpr size_t kClosedInline = 256;              // files, each of which may be freed by that
 constexpr int kReadAttempts = 4;  // chunks may be replaced and freed between the plan and the read
 
 // Whose bytes, size or mode the answer depends on: what others have buffered of it is to be here first.
@@ -89,10 +90,10 @@ void SoleReplica::execute(const Request& request, Payload payload, Done done) {
   if (about[0] == 0 || leases_->alone(request.session)) {
     out = answer_change(request, std::move(payload), changed);
   } else {
-    leases_->note_bytes(about[0], parts_.clock.now_ns());
     if (!leases_->begin_change(request.session, about))
       return after_taking_back(request, about, std::move(payload), std::move(done));
     out = answer_change(request, std::move(payload), changed);
+    if (out.reply.code == Code::ok) leases_->note_bytes(about[0], parts_.clock.now_ns());
     leases_->end_change(request.session, about);
   }
   out = finished(request, std::move(out));
@@ -244,6 +245,8 @@ bool SoleReplica::executes_inline(const RequestBody& body, size_t payload_bytes)
   if (rows_->dirty_bytes() > kMaxDirtyBytes) return false;
   if (const auto* write = std::get_if<Write>(&body)) return !write->durable && payload_bytes <= most_inline();
   if (const auto* hello = std::get_if<Hello>(&body)) return hello->open.empty();  // it may come to a sync
+  if (const auto* close = std::get_if<Close>(&body)) return close->inodes.size() <= kClosedInline;
+  if (std::holds_alternative<Goodbye>(body)) return false;  // it ends with all that it has open
   return !(std::holds_alternative<Read>(body) || std::holds_alternative<Sync>(body) ||
            std::holds_alternative<WriteScattered>(body) || std::holds_alternative<MakeJunction>(body) ||
            std::holds_alternative<RemoveJunction>(body) || std::holds_alternative<AppendRegister>(body) ||
@@ -396,7 +399,7 @@ bool SoleReplica::grant(const Request& request, Reply& reply) {
     for (auto at = reply.entries.begin(); at != reply.entries.end(); ++at) {
       if (at.has_attributes() && !leases_->share(session, at.inode())) reply.entries.hide_attributes(at);
     }
-  } else if (found && reply.attributes.inode != 0) {
+  } else if (found && reply.attributes.inode != 0 && !std::holds_alternative<Unlink>(request.body)) {
     share(reply.attributes.inode, kLeaseInode);
     if (const auto* create = std::get_if<Create>(&request.body)) share(create->parent, kLeaseDirectory);
     if (const auto* link = std::get_if<Link>(&request.body)) share(link->parent, kLeaseDirectory);
@@ -660,14 +663,20 @@ Status SoleReplica::make_room_in_memory() {
 }
 
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
-  if (auto room = has_room_for(request); !room) return error_reply(std::move(room.error()));
-  if (auto room = make_room_in_memory(); !room) return error_reply(std::move(room.error()));
+  Status room = has_room_for(request);
+  if (room) room = make_room_in_memory();
+  const bool again = !room && was_made(request.session, request.sequence);  // to be answered as it was
+  if (!room && !again) return error_reply(std::move(room.error()));
   Pins pins(*this);
   Operation operation;
   auto prepare = [&](const auto& body) -> Status {
     using Body = std::decay_t<decltype(body)>;
     if constexpr (std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered>) {
-      EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
+      if (again) {
+        operation.body = WriteExtents{};  // its bytes are there
+      } else {
+        EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
+      }
     } else if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) {
       operation.body = body;
     }

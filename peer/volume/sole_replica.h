@@ -130,7 +130,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // recovery.cc
   Status recover(std::vector<LoggedOperation> log);
   Status replay(const Operation& operation, uint64_t index);
-  bool chunks_are_whole(const Operation& operation) const;
+  Status chunks_are_there(const Operation& operation) const;
   Status after_unclean_stop();
   Status load_sessions();
 
@@ -156,6 +156,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   bool closed_meanwhile(const Request& request, const OpenTable::Wait& wait);
   bool asked_in_error(const Operation& operation) const;
   bool believes_another(const Operation& operation) const;
+  bool was_made(const SessionId& session, uint64_t sequence) const;
   bool was_made(const Operation& operation) const;
   VolumeAnswer answer(const Request& request, bool cached);
   VolumeAnswer answer_leased(const Request& request, bool cached);
@@ -219,12 +220,13 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // propose.cc; all with apply_mutex_ held
   std::optional<Reply> refused(const Operation& operation, const Request& request);
   Reply propose(Operation operation, const PackedBytes& packed, const Request& request, Changes& changes);
+  void add_expected(Operation& operation, InodeNumber victim);
   Reply raise_level(const OperationBody& body);
   Reply propose_house(OperationBody body, const SessionId& session = {});
   Reply log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed);
   Reply refuse(const Effects& effects, const Error& error);
   Status reserve(InodeNumber until);
-  Status store_bytes(const Effects& effects, const PackedBytes& packed);
+  Status store_bytes(const Effects& effects, const PackedBytes& packed, Durability durability);
   void free_chunks(const Effects& effects, uint64_t index);
   Reply fail_for_good(const Error& error, std::string_view what);
 
@@ -235,7 +237,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
 
   // upkeep.cc
   bool expire_sessions();
-  void release_unclaimed();
+  bool release_unclaimed();
   bool reserve_ahead();
   bool free_dead_chunks();
   bool reclaim();
@@ -277,7 +279,8 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   std::atomic<bool> damaged_{false};
   std::atomic<int64_t> next_damage_report_ns_{0};
 
-  std::vector<std::pair<SessionId, InodeNumber>> unclaimed_;  // upkeep's thread: orphans of before this start
+  // open_mutex_: orphans of before this start, and what was unlinked before all of then had come back.
+  std::vector<std::pair<SessionId, InodeNumber>> unclaimed_;
   int64_t unclaimed_until_ns_ = 0;
   int64_t last_expiry_ns_ = 0;  // expire_sessions() ran
   // upkeep's thread: sessions that have ended for their silence, since when (wall clock), and may come back

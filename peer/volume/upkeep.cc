@@ -8,6 +8,7 @@ namespace efs {
 
 namespace {
 constexpr size_t kSweepBatch = 256;
+constexpr size_t kReleasedAtOnce = 1000;
 constexpr int64_t kLongestPause = kSessionSilence / 10;  // more than that this process did not run
 }  // namespace
 
@@ -56,7 +57,7 @@ bool SoleReplica::upkeep() {
   if (failed_.load()) return false;
   bool more = expire_sessions();
   forget_away();
-  release_unclaimed();
+  more |= release_unclaimed();
   more |= reserve_ahead();
   more |= reclaim();
   more |= free_dead_chunks();
@@ -113,13 +114,21 @@ bool SoleReplica::expire_sessions() {
 
 // What was kept for who might have had it open, and was asked when this owner's process ended. Who came back
 // has said by now what it has open.
-void SoleReplica::release_unclaimed() {
-  if (unclaimed_.empty() || parts_.clock.now_ns() < unclaimed_until_ns_) return;
-  for (const auto& [session, inode] : std::exchange(unclaimed_, {})) {
-    std::lock_guard lock(apply_mutex_);
-    std::lock_guard open_lock(open_mutex_);  // no open comes in between
-    if (!open_.holds(session, inode)) propose_house(ReleaseOrphans{session, {inode}});
+bool SoleReplica::release_unclaimed() {
+  if (parts_.clock.now_ns() < unclaimed_until_ns_) return false;
+  std::lock_guard lock(apply_mutex_);
+  std::lock_guard open_lock(open_mutex_);  // no open comes in between
+  std::map<SessionId, ReleaseOrphans> all;
+  for (size_t i = 0; i < kReleasedAtOnce && !unclaimed_.empty(); ++i) {
+    const auto [session, inode] = unclaimed_.back();
+    unclaimed_.pop_back();
+    if (!open_.holds(session, inode)) all[session].inodes.push_back(inode);
   }
+  for (auto& [session, release] : all) {
+    release.session = session;
+    propose_house(std::move(release));
+  }
+  return !unclaimed_.empty();
 }
 
 bool SoleReplica::reserve_ahead() {

@@ -145,6 +145,11 @@ Status VolumeSet::start() {
       volumes_[id] = std::move(*opened);
     }
   }
+  if (failures_.empty()) {
+    for (const auto& [number, records] : logged) {
+      if (!find(number)) log_->release(number, UINT64_MAX);  // it was removed in an earlier run
+    }
+  }
   measure_room();
   return {};
 }

@@ -53,13 +53,13 @@ class MemoryChunks final : public ChunkStore {
     BOOST_REQUIRE(sha == sha256(bytes));
     if (auto hook = std::exchange(before_put, {})) hook();
     std::lock_guard lock(mutex);
-    if (full) return fail(Code::no_space);
+    if (full && durability != Durability::again) return fail(Code::no_space);
     auto [at, added] = all.try_emplace(key);
     at->second.condemned = false;
     if (added) {
       at->second.bytes = to_bytes(bytes);
       if (what.packed != nullptr) at->second.form = what.packed->form;
-      at->second.by_log = durability == Durability::by_log;
+      at->second.by_log = durability != Durability::by_sync;
     } else if (durability == Durability::by_sync) {
       at->second.by_log = false;
     }
@@ -71,6 +71,7 @@ class MemoryChunks final : public ChunkStore {
   }
   Result<uint32_t> length(const ChunkKey& key) const override {
     std::lock_guard lock(mutex);
+    if (unreadable == Code::not_found) return fail(unreadable);
     auto found = all.find(key);
     if (found == all.end()) return fail(Code::not_found);
     return uint32_t(found->second.bytes.size());
@@ -79,6 +80,7 @@ class MemoryChunks final : public ChunkStore {
     if (cached && on_disk) return fail(Code::uncached);
     if (auto hook = std::exchange(before_read, {})) hook();
     std::lock_guard lock(mutex);
+    if (unreadable != Code::ok) return fail(unreadable);
     auto found = all.find(key);
     if (found == all.end()) return fail(Code::not_found);
     BOOST_REQUIRE(offset + out.size() <= found->second.bytes.size());
@@ -115,7 +117,11 @@ class MemoryChunks final : public ChunkStore {
       out.push_back(at->first);
     return out;
   }
-  std::vector<StoreUsage> usage() const override { return {}; }
+  std::vector<StoreUsage> usage() const override {
+    StoreUsage one;
+    one.missing = store_missing;
+    return {one};
+  }
   VolumeStored stored(uint32_t) const override { return {}; }
   uint64_t available_bytes() const override { return full ? 0 : uint64_t(1) << 40; }
   Status add_store(const StoreLocation&) override { return fail(Code::unsupported); }
@@ -131,7 +137,9 @@ class MemoryChunks final : public ChunkStore {
   mutable std::mutex mutex;
   std::map<ChunkKey, One> all;
   bool full = false;
-  bool on_disk = false;                       // no bytes are in memory
+  bool on_disk = false;  // no bytes are in memory
+  bool store_missing = false;
+  Code unreadable = Code::ok;                 // what a read says
   std::function<void()> before_put;           // run once, with no lock
   std::function<void()> before_checkpoint;    // likewise
   mutable std::function<void()> before_read;  // run once, with no lock
