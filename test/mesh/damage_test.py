@@ -4,6 +4,8 @@ Bits are flipped, files cut short or emptied in copies of one peer's data direct
 """
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import tempfile
 import random
@@ -411,6 +413,99 @@ class FullDisks(unittest.TestCase):
                 shutil.rmtree(peer.path("filled"))
                 self.takes_changes_again(peer, b"x")
                 self.assertGreater(os.statvfs(peer.mount).f_favail, 1000)
+
+    def is_refused(self, action):
+        """For want of room, and soon, or it is done."""
+        start = time.monotonic()
+        try:
+            action()
+            refused = False
+        except OSError as error:
+            self.assertEqual(error.errno, errno.ENOSPC)
+            refused = True
+        self.assertLess(time.monotonic() - start, 10)
+        return refused
+
+    def fill_without_fsync(self, here):
+        """Files of 1 MiB blocks until write or close fails: what was closed, by name, and the one that failed."""
+        closed = {}
+        for number in range(1000):
+            name = f"fill{number}"
+            blocks = [CHANCE.randbytes(1 << 20) for _ in range(5)]
+            failed = []
+            file = os.open(os.path.join(here, name), os.O_CREAT | os.O_WRONLY)
+            for block in blocks:
+                failed.append(self.is_refused(lambda data=block: self.assertEqual(os.write(file, data), 1 << 20)))
+            if number % 4 == 3:
+                failed.append(self.is_refused(lambda: os.fsync(file)))
+            failed.append(self.is_refused(lambda: os.close(file)))
+            if any(failed):
+                return closed, name
+            closed[name] = hashlib.sha256(b"".join(blocks)).digest()
+        self.fail("the disk is larger than that")
+
+    def test_the_disk_of_an_owner_elsewhere(self):
+        """Whoever writes at another mount is told; what closed without an error is whole, and nothing else happens."""
+        with Mesh(2, start=False) as m:
+            disk = self.disk(300)
+            m[1].data = os.path.join(disk, "data")
+            m.start()
+            m[0].efs("volume", "create", "/far", "--on", "peer2", "--yes")
+            here, there = (peer.path("far") for peer in m.peers)
+            at = functools.partial(os.path.join, here)
+            kept = CHANCE.randbytes(2_000_000)
+            write(at("kept"), kept)
+            held = os.open(at("held"), os.O_CREAT | os.O_RDWR)
+            os.write(held, kept)
+            os.fsync(held)
+            closed, failed = self.fill_without_fsync(here)
+            self.assertGreater(len(closed), 10)
+
+            def is_whole():
+                for where in (here, there):
+                    self.assertEqual(read(os.path.join(where, "kept")), kept)
+                    for name, digest in closed.items():
+                        self.assertEqual(hashlib.sha256(read(os.path.join(where, name))).digest(), digest, name)
+
+            is_whole()
+            self.assertEqual(read(at(failed)), read(os.path.join(there, failed)))  # whatever it is
+            source = os.path.join(m.base, "source")
+            write(source, CHANCE.randbytes(40 << 20))
+            copied = run("cp", source, at("copy"), check=False)
+            self.assertEqual(copied.returncode, 1)
+            self.assertIn("No space left on device", copied.stderr)
+
+            # Somebody else takes the rest, which names need.
+            with contextlib.suppress(OSError), open(os.path.join(disk, "foreign"), "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(1 << 20))
+            time.sleep(1.5)  # it looks once a second
+            changes = {"create": lambda: write(at("new"), b"x"), "mkdir": lambda: os.mkdir(at("directory")),
+                       "symlink": lambda: os.symlink("kept", at("symbolic")), "link": lambda: os.link(at("kept"), at("second")),
+                       "setxattr": lambda: os.setxattr(at("kept"), "user.much", CHANCE.randbytes(30_000)),
+                       "overwrite": lambda: (os.pwrite(held, CHANCE.randbytes(1 << 20), 0), os.fsync(held)),
+                       "chmod": lambda: os.chmod(at("kept"), 0o600), "rename": lambda: os.rename(at("kept"), at("moved")),
+                       "rename back": lambda: os.rename(at("moved"), at("kept"))}
+            refused = [name for name, change in changes.items() if self.is_refused(change)]
+            self.assertEqual(refused, ["create", "mkdir", "symlink", "link", "setxattr", "overwrite"])
+            is_whole()
+
+            for name in [*closed, failed, "copy"]:
+                os.unlink(at(name))
+            closed.clear()
+            os.unlink(os.path.join(disk, "foreign"))
+            again = CHANCE.randbytes(20_000_000)
+            wait_until("there is room again", lambda: not self.is_refused(lambda: write(at("again"), again)), 60, 0.2)
+            os.pwrite(held, again, 0)
+            os.fsync(held)
+            os.close(held)
+            is_whole()
+            for name in ("again", "held"):
+                self.assertEqual(read(os.path.join(there, name)), again)
+            for peer in m.peers:
+                self.assertTrue(peer.alive())
+                peer.stop()
+            self.assertIn("no problem found", m[1].check())
 
 
 if __name__ == "__main__":
