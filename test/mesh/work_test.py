@@ -646,5 +646,59 @@ class OwnerAway(unittest.TestCase):
             self.assertEqual(read(m[1].path("far", "x")), content)
 
 
+class CopiesElsewhere(unittest.TestCase):
+    """copy_file_range within a volume is the owner's work: no bytes travel, none are stored again."""
+    SIZE = 64 << 20
+
+    @staticmethod
+    def moved(peer):
+        """Bytes over the peer's link, both ways."""
+        link, = json.loads(run("ip", "-n", peer.namespace, "-json", "-statistics", "link", "show", "eth0").stdout)
+        return sum(link["stats64"][way]["bytes"] for way in ("rx", "tx"))
+
+    def test_neither_sends_nor_stores_anything(self):
+        with Mesh(2, namespaces=True, start=False) as m:
+            here, owner = m.peers
+            # A store with a limit: what else the disk is used for does not change what it may still take.
+            owner.extra = ["--store", os.path.join(m.base, "chunks") + ":400M"]
+            m.start()
+            here.efs("volume", "create", "/far", "--on", "peer2", "--yes")
+            far = here.path("far")
+
+            def figures(what, action):
+                """What action moves, and how much room it takes."""
+                before, room = self.moved(here), os.statvfs(far).f_bavail
+                action()
+                space = os.statvfs(far)
+                moved, taken = self.moved(here) - before, (room - space.f_bavail) * space.f_frsize
+                print(f"figure {what} {moved} bytes moved, {taken} stored", flush=True)
+                return moved, taken
+
+            content = os.urandom(self.SIZE)
+            with open(here.path("far", "source"), "w+b", buffering=0) as source, open(here.path("far", "copy"), "wb") as copy:
+                def fill():
+                    self.assertEqual(source.write(content), self.SIZE)
+                    os.fsync(source.fileno())
+
+                def copy_all():
+                    done = 0
+                    while done < self.SIZE:
+                        count = os.copy_file_range(source.fileno(), copy.fileno(), self.SIZE - done, done, done)
+                        self.assertGreater(count, 0)
+                        done += count
+                    os.fsync(copy.fileno())
+
+                # What is counted, counts.
+                moved, taken = figures("write", fill)
+                self.assertGreater(moved, self.SIZE)
+                self.assertGreater(taken, self.SIZE - (4 << 20))
+                moved, taken = figures("copy", copy_all)
+                self.assertLess(moved, 1 << 20)
+                self.assertLess(taken, 4 << 20)
+            os.unlink(here.path("far", "source"))
+            for peer in (owner, here):
+                self.assertTrue(read(peer.path("far", "copy")) == content)  # too long to be shown
+
+
 if __name__ == "__main__":
     mesh.main()
