@@ -475,6 +475,52 @@ class Frozen(NearAndFar):
             time.sleep(0.2)  # the owner is told
             self.assertLess(interrupted_after("KILL", "cat", self.mesh[0].path("far", "closed")), 4)
 
+    def private_memory(self, peer):
+        with open(f"/proc/{peer.pid}/status") as lines:
+            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+    def test_what_waits_for_it_is_bounded_and_holds_up_nobody_else(self):
+        """Eight programs write more than a mount buffers: the rest waits in them, not in the peer."""
+        block, blocks, here = 1 << 20, 16, self.mesh[0]
+        contents = [os.urandom(block * blocks) for _ in range(8)]
+        files = [self.opened(f"many{number}") for number in range(8)]
+        near = os.open(here.path("near", "own"), os.O_CREAT | os.O_RDWR)
+        written = [0] * 8
+
+        def fill(number):
+            for at in range(0, block * blocks, block):
+                self.assertEqual(os.pwrite(files[number], contents[number][at:at + block], at), block)
+                written[number] += block
+
+        def goes_on():
+            os.pwrite(near, os.urandom(block), 0)
+            os.fsync(near)
+
+        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+            with self.frozen():
+                start = time.monotonic()
+                filling = [pool.submit(fill, number) for number in range(8)]
+                most = longest = 0
+                while time.monotonic() - start < 6:  # a frozen peer's connections are given up after 10
+                    began = time.monotonic()
+                    pool.submit(goes_on).result(15)
+                    longest = max(longest, time.monotonic() - began)
+                    most = max(most, self.private_memory(here))
+                    time.sleep(0.1)
+                buffered = sum(written)
+            for filled in filling:
+                filled.result(60)
+        print(f"figure frozen {buffered >> 20} MiB written, {most >> 20} MiB of memory, longest fsync elsewhere {longest:.2f} s")
+        self.assertGreater(buffered, 16 << 20)
+        self.assertLessEqual(buffered, (64 + 8) << 20)  # the last block of each may just have fitted
+        self.assertLess(most, 256 << 20)
+        self.assertLess(longest, 5)
+        os.close(near)
+        for number, file in enumerate(files):
+            os.close(file)
+            with open(self.mesh[1].path("far", f"many{number}"), "rb") as there:
+                self.assertTrue(there.read() == contents[number])  # too long to be shown
+
 
 def inside(peer):
     return ["nsenter", f"--net=/run/netns/{peer.namespace}"]
