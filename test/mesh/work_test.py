@@ -17,6 +17,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -657,10 +658,13 @@ class CopiesElsewhere(unittest.TestCase):
         return sum(link["stats64"][way]["bytes"] for way in ("rx", "tx"))
 
     def test_neither_sends_nor_stores_anything(self):
+        disk = tempfile.mkdtemp(prefix="efs-test-")  # whose room nobody else takes
+        self.addCleanup(os.rmdir, disk)
+        run("mount", "-t", "tmpfs", "-o", "size=600M", "efs-test", disk)
+        self.addCleanup(run, "umount", "-l", disk)
         with Mesh(2, namespaces=True, start=False) as m:
             here, owner = m.peers
-            # A store with a limit: what else the disk is used for does not change what it may still take.
-            owner.extra = ["--store", os.path.join(m.base, "chunks") + ":400M"]
+            owner.extra = ["--store", os.path.join(disk, "chunks")]
             m.start()
             here.efs("volume", "create", "/far", "--on", "peer2", "--yes")
             far = here.path("far")
