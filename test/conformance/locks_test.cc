@@ -186,5 +186,193 @@ TEST(fcntl, locks_of_open_file_descriptions) {
   OK(lock(b, F_OFD_SETLK, F_WRLCK, 5, 1));
 }
 
+// As "10-19" (to the end of the file: "10-"), what keeps a write lock of these bytes from another process; ""
+// nothing.
+std::string kept(off_t start, off_t length) {
+  int answer[2];
+  OK(pipe(answer));
+  apart([&] {
+    Fd other(OK(open(seen("f").c_str(), O_RDWR)));
+    struct flock found = region(F_WRLCK, start, length);
+    OK(fcntl(other, F_GETLK, &found));
+    if (found.l_type == F_UNLCK) return;
+    EQ(found.l_whence, short(SEEK_SET));
+    std::string range = std::to_string(found.l_start) + "-";
+    if (found.l_len != 0) range += std::to_string(found.l_start + found.l_len - 1);
+    OK(write(answer[1], range.data(), range.size()));
+  });
+  close(answer[1]);
+  char range[64];
+  const ssize_t got = OK(read(answer[0], range, sizeof range));
+  close(answer[0]);
+  return {range, size_t(got)};
+}
+struct flock from(short whence, off_t start, off_t length, short type = F_WRLCK) {
+  struct flock out = region(type, start, length);
+  out.l_whence = whence;
+  return out;
+}
+int set(int fd, struct flock wanted, int command = F_SETLK) {
+  return fcntl(fd, command, &wanted);
+}
+
+TEST(fcntl, regions_from_the_position_and_the_end) {
+  make_file("f", std::string(100, 'x'));
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(lseek(fd, 40, SEEK_SET));
+  OK(set(fd, from(SEEK_CUR, -10, 5)));
+  EQ(kept(0, 0), "30-34");
+  OK(lseek(fd, 0, SEEK_SET));  // a lock stays where it was taken
+  EQ(kept(0, 0), "30-34");
+  OK(set(fd, from(SEEK_CUR, 30, 5, F_UNLCK)));
+  EQ(kept(0, 0), "");
+  OK(set(fd, from(SEEK_END, -20, 10)));
+  EQ(kept(0, 0), "80-89");
+  OK(set(fd, from(SEEK_END, 5, 0)));
+  EQ(kept(90, 0), "105-");
+  OK(set(fd, from(SEEK_END, -100, 0, F_UNLCK)));
+  EQ(kept(0, 0), "");
+  OK(set(fd, from(SEEK_END, -20, 10), F_OFD_SETLK));
+  EQ(kept(0, 0), "80-89");
+}
+
+TEST(fcntl, the_end_is_where_others_have_moved_it) {
+  make_file("f", std::string(100, 'x'));
+  Fd fd(OK(open("f", O_RDWR))), other(OK(open(seen("f").c_str(), O_RDWR)));
+  EQ(pwrite(other, "more", 4, 196), 4);
+  EQ(info_of(fd).st_size, 200);
+  OK(set(fd, from(SEEK_END, -20, 10)));
+  EQ(kept(0, 0), "180-189");
+  OK(ftruncate(other, 50));
+  EQ(info_of(fd).st_size, 50);
+  OK(set(fd, from(SEEK_END, 0, -50)));
+  EQ(kept(0, 100), "0-49");
+}
+
+TEST(fcntl, regions_of_negative_length) {
+  make_file("f", std::string(100, 'x'));
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(set(fd, from(SEEK_SET, 60, -10)));
+  EQ(kept(0, 0), "50-59");
+  EQ(kept(60, 0), "");
+  EQ(kept(0, 50), "");
+  OK(set(fd, from(SEEK_END, 0, -50, F_UNLCK)));
+  EQ(kept(0, 0), "");
+  OK(set(fd, from(SEEK_SET, 10, -10)));
+  EQ(kept(0, 0), "0-9");
+  FAILS(EINVAL, set(fd, from(SEEK_SET, 10, -11)));
+  FAILS(EINVAL, set(fd, from(SEEK_SET, 0, -1)));
+  EQ(kept(0, 0), "0-9");
+}
+
+TEST(fcntl, regions_that_are_none) {
+  make_file("f", std::string(100, 'x'));
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(lseek(fd, 40, SEEK_SET));
+  for (int command : {F_SETLK, F_GETLK, F_OFD_SETLK, F_OFD_GETLK}) {
+    FAILS(EINVAL, set(fd, from(SEEK_CUR, -41, 5), command));
+    FAILS(EINVAL, set(fd, from(SEEK_END, -101, 5), command));
+    FAILS(EINVAL, set(fd, from(99, 0, 5), command));
+    FAILS(EOVERFLOW, set(fd, from(SEEK_SET, INT64_MAX - 5, 7), command));
+    FAILS(EOVERFLOW, set(fd, from(SEEK_SET, 2, INT64_MAX), command));
+    FAILS(EOVERFLOW, set(fd, from(SEEK_CUR, INT64_MAX - 39, 1), command));
+    FAILS(EOVERFLOW, set(fd, from(SEEK_END, INT64_MAX - 99, 1), command));
+  }
+  EQ(kept(0, 0), "");
+}
+
+TEST(fcntl, regions_up_to_the_largest_offset) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(set(fd, from(SEEK_SET, INT64_MAX - 5, 6)));
+  EQ(kept(0, 0), std::to_string(INT64_MAX - 5) + "-");
+  EQ(kept(INT64_MAX, 1), std::to_string(INT64_MAX - 5) + "-");
+  EQ(kept(0, INT64_MAX - 5), "");
+  OK(set(fd, from(SEEK_SET, INT64_MAX, 1, F_UNLCK)));
+  EQ(kept(0, 0), std::to_string(INT64_MAX - 5) + "-" + std::to_string(INT64_MAX - 1));
+  EQ(kept(INT64_MAX, 0), "");
+  OK(set(fd, from(SEEK_SET, 0, 0)));
+  OK(set(fd, from(SEEK_SET, INT64_MAX - 1, -10, F_UNLCK)));
+  EQ(kept(INT64_MAX - 20, 0), "0-" + std::to_string(INT64_MAX - 12));
+  EQ(kept(INT64_MAX - 11, 10), "");
+  EQ(kept(INT64_MAX - 1, 1), std::to_string(INT64_MAX - 1) + "-");
+}
+
+TEST(fcntl, open_file_descriptions_have_no_pid) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR)));
+  struct flock wanted = region(F_WRLCK);
+  wanted.l_pid = getpid();
+  for (int command : {F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK}) FAILS(EINVAL, fcntl(fd, command, &wanted));
+  EQ(kept(0, 0), "");
+  OK(fcntl(fd, F_SETLK, &wanted));  // these do not look at it
+  EQ(kept(0, 0), "0-");
+}
+
+TEST(fcntl, a_child_inherits_no_lock) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(lock(fd, F_SETLK, F_WRLCK, 0, 10));
+  const pid_t owner = getpid();
+  apart([&] {
+    FAILS(EAGAIN, lock(fd, F_SETLK, F_RDLCK, 0, 1));
+    struct flock found = region(F_WRLCK);
+    OK(fcntl(fd, F_GETLK, &found));
+    EQ(found.l_pid, owner);
+    OK(lock(fd, F_SETLK, F_UNLCK));  // it has none
+    OK(lock(fd, F_SETLK, F_WRLCK, 20, 10));
+    fd.close();  // takes the child's, not the parent's
+    EQ(kept(0, 0), "0-9");
+  });
+  EQ(kept(0, 0), "0-9");
+}
+
+TEST(fcntl, a_child_shares_locks_of_open_file_descriptions) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(lock(fd, F_OFD_SETLK, F_WRLCK, 0, 20));
+  apart([&] {
+    OK(lock(fd, F_OFD_SETLK, F_RDLCK, 0, 5));
+    OK(lock(fd, F_OFD_SETLK, F_UNLCK, 10, 10));
+  });
+  EQ(kept(5, 0), "5-9");  // a child's end takes none
+  EQ(kept(0, 5), "0-4");
+  int ready[2], end[2];
+  OK(pipe(ready));
+  OK(pipe(end));
+  const pid_t child = OK(fork());
+  if (child == 0) {
+    close(end[1]);
+    char byte;
+    [[maybe_unused]] const ssize_t told = write(ready[1], "x", 1), ended = read(end[0], &byte, 1);
+    _exit(0);
+  }
+  char byte;
+  OK(read(ready[0], &byte, 1));
+  fd.close();
+  EQ(kept(5, 0), "5-9");  // the child has it open
+  close(end[1]);
+  waitpid(child, nullptr, 0);
+  Fd other(OK(open(seen("f").c_str(), O_RDWR)));
+  OK(lock(other, F_OFD_SETLKW, F_WRLCK));
+}
+
+TEST(flock, a_child_shares_it) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR))), other(OK(open(seen("f").c_str(), O_RDWR)));
+  OK(flock(fd, LOCK_EX));
+  apart([&] {
+    OK(flock(fd, LOCK_EX | LOCK_NB));
+    Fd own(OK(open("f", O_RDWR)));
+    FAILS(EWOULDBLOCK, flock(own, LOCK_SH | LOCK_NB));  // another description
+  });
+  FAILS(EWOULDBLOCK, flock(other, LOCK_SH | LOCK_NB));  // a child's end takes none
+  apart([&] { OK(flock(fd, LOCK_SH)); });
+  OK(flock(other, LOCK_SH | LOCK_NB));
+  FAILS(EWOULDBLOCK, flock(other, LOCK_EX | LOCK_NB));
+  apart([&] { OK(flock(fd, LOCK_UN)); });
+  OK(flock(other, LOCK_EX | LOCK_NB));
+}
+
 }  // namespace
 }  // namespace conformance
