@@ -296,6 +296,49 @@ TEST(fallocate, zero_range) {
   EQ(info(seen("f")).st_size, 290'000);
 }
 
+TEST(fallocate, keep_size_then_append) {
+  make_file("f", "start");
+  Fd fd(OK(open("f", O_RDWR))), append(OK(open("f", O_WRONLY | O_APPEND))),
+      other(OK(open(seen("f").c_str(), O_WRONLY | O_APPEND)));
+  std::string wanted = "start";
+  for (const int end : {int(append), int(other), int(append)}) {
+    OK(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 1 << 20));
+    EQ(info(seen("f")).st_size, off_t(wanted.size()));
+    EQ(lseek(fd, 0, SEEK_END), off_t(wanted.size()));
+    EQ(write(end, "-more", 5), 5);
+    wanted += "-more";
+    EQ(contents(seen("f")), wanted);
+    EQ(read_at(fd, 100, 0), wanted);
+  }
+  EQ(info(seen("f")).st_size, 20);
+  TRUE(blocks(seen("f")) >= 2048);
+}
+
+TEST(fallocate, zeros_over_what_others_have_just_written) {
+  constexpr size_t kSize = 40'000;
+  make_file("f", std::string(kSize, 'o'));
+  Fd fd(OK(open("f", O_RDWR))), other(OK(open(seen("f").c_str(), O_RDWR)));
+  std::string model(kSize, 'o');
+  unsigned round = 0;
+  for (int mode : {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+                   FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE}) {
+    const size_t from = 4000 + 100 * round, length = 20'000;
+    const std::string theirs = pattern(30'000, ++round);
+    read_at(fd, kSize, 0);
+    write_at(other, theirs, 1000);  // and nothing has synced it
+    model.replace(1000, theirs.size(), theirs);
+    OK(fallocate(fd, mode, off_t(from), off_t(length)));
+    std::fill_n(model.begin() + off_t(from), length, '\0');
+    TRUE(read_at(fd, 2 * kSize, 0) == model);
+    TRUE(read_at(other, 2 * kSize, 0) == model);
+    write_at(other, "again", off_t(from) + 500);  // and over the zeros
+    model.replace(from + 500, 5, "again");
+    TRUE(read_at(fd, 2 * kSize, 0) == model);
+    TRUE(contents("f") == model);
+    TRUE(contents(seen("f")) == model);
+  }
+}
+
 TEST(fallocate, errors) {
   make_file("f", "content");
   Fd fd(OK(open("f", O_RDWR))), reader(OK(open("f", O_RDONLY))), dir(OK(open(".", O_RDONLY)));

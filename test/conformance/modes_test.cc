@@ -1,5 +1,7 @@
 // Modes and owners: chmod, chown, access, setuid and setgid bits, umask.
 #include <fcntl.h>
+#include <grp.h>
+#include <sys/fsuid.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -326,6 +328,90 @@ TEST(access, by_class) {
   OK(chmod("f", 0001));
   EQ(may(), 7);
   FAILS(EINVAL, access("f", 0x100));
+}
+
+TEST(access, asks_for_the_real_user) {
+  make_file("roots", "", 0600);
+  make_file("users", "", 0600);
+  OK(chown("users", kUser, kGroup));
+  OK(mkdir("d", 0700));
+  make_file("d/f", "", 0666);
+  apart([] {  // as a setuid program of root's that kUser runs
+    OK(setresuid(kUser, 0, 0));
+    FAILS(EACCES, access("roots", R_OK));
+    FAILS(EACCES, faccessat(AT_FDCWD, "roots", R_OK, 0));
+    FAILS(EACCES, access("d/f", F_OK));  // nor may that user pass
+    OK(access("users", R_OK | W_OK));
+    OK(faccessat(AT_FDCWD, "roots", R_OK | W_OK, AT_EACCESS));
+    OK(faccessat(AT_FDCWD, "d/f", R_OK, AT_EACCESS));
+    Fd fd(OK(open("roots", O_RDWR)));
+  });
+  apart([] {  // and the other way about
+    OK(setresuid(0, kUser, 0));
+    OK(access("roots", R_OK | W_OK));
+    OK(access("d/f", R_OK));
+    FAILS(EACCES, faccessat(AT_FDCWD, "roots", R_OK, AT_EACCESS));
+    FAILS(EACCES, faccessat(AT_FDCWD, "d/f", F_OK, AT_EACCESS));
+    OK(faccessat(AT_FDCWD, "users", R_OK | W_OK, AT_EACCESS));
+    FAILS(EACCES, open("roots", O_RDONLY));
+  });
+  apart([] {  // the same of groups
+    OK(chown("users", kOther, kGroup));
+    OK(chmod("users", 0040));
+    OK(setgroups(0, nullptr));
+    OK(setresgid(kOtherGroup, kGroup, kGroup));
+    OK(setresuid(kUser, kUser, kUser));
+    FAILS(EACCES, access("users", R_OK));
+    OK(faccessat(AT_FDCWD, "users", R_OK, AT_EACCESS));
+  });
+  FAILS(EINVAL, faccessat(AT_FDCWD, "roots", R_OK, 0x8000));
+}
+
+TEST(setfsuid, is_who_makes_and_who_is_judged) {
+  OK(chmod(".", 0777));
+  make_file("roots", "secret", 0600);
+  make_file("readable", "content", 0644);
+  OK(mkdir("d", 0755));
+  make_file("d/f");
+  apart([] {
+    OK(setgroups(0, nullptr));
+    Fd open_before(OK(open("roots", O_RDWR)));
+    setfsgid(kGroup);
+    setfsuid(kUser);
+    EQ(uid_t(setfsuid(uid_t(-1))), kUser);
+    EQ(geteuid(), 0u);
+    make_file("f", "mine", 0640);
+    OK(mkdir("new", 0755));
+    OK(symlink("f", "s"));
+    OK(chmod("f", 0600));
+    FAILS(EACCES, open("roots", O_RDONLY));
+    FAILS(EACCES, open("readable", O_WRONLY));
+    FAILS(EACCES, truncate("readable", 0));
+    FAILS(EPERM, chmod("readable", 0666));
+    FAILS(EPERM, chown("f", 0, 0));
+    FAILS(EACCES, unlink("d/f"));
+    FAILS(EACCES, open("d/new", O_WRONLY | O_CREAT, 0644));
+    FAILS(EACCES, rename("d/f", "moved"));
+    FAILS(EACCES, setxattr("readable", "user.a", "1", 1, 0));
+    FAILS(EPERM, utimensat(AT_FDCWD, "readable", (const timespec[2]){{1, 0}, {2, 0}}, 0));
+    OK(access("roots", R_OK));  // asks for the real one
+    EQ(contents("readable"), "content");
+    FAILS(EPERM, fchmod(open_before, 0666));
+    EQ(read_at(open_before, 6, 0), "secret");  // what was opened goes on
+    EQ(pwrite(open_before, "S", 1, 0), 1);
+    setfsuid(0);
+    setfsgid(0);
+    OK(chmod("readable", 0600));
+    make_file("again");
+  });
+  for (const char* name : {"f", "new", "s"}) {
+    EQ(info(seen(name)).st_uid, kUser);
+    EQ(info(seen(name)).st_gid, kGroup);
+  }
+  EQ(info(seen("again")).st_uid, 0u);
+  EQ(mode_of(seen("f")), 0600u);
+  EQ(mode_of(seen("readable")), 0600u);
+  EQ(contents(seen("roots")), "Secret");
 }
 
 TEST(access, to_directories) {

@@ -158,6 +158,26 @@ TEST(times, of_reading_with_relatime) {
   EQ(info(seen("f")).st_atim.tv_sec, 1000);
 }
 
+TEST(times, of_reading_what_was_read_a_day_ago) {
+  make_file("f", "content");
+  OK(mkdir("d", 0755));
+  const time_t now = time_t(now_ns() / 1'000'000'000), hour = 3600;
+  const timespec old[2] = {{now - 25 * hour, 0}, {now - 26 * hour, 0}},
+                 future[2] = {{now + 25 * hour, 0}, {now, 0}};
+  for (const char* name : {"f", "d"}) {
+    const auto read_it = [&] { name[0] == 'f' ? void(contents(name)) : void(names_in(name)); };
+    OK(utimensat(AT_FDCWD, name, old, 0));
+    tick();
+    read_it();
+    TRUE(info(name).st_atim.tv_sec >= now - 1);
+    EQ(info(name).st_mtim.tv_sec, now - 26 * hour);
+    OK(utimensat(AT_FDCWD, name, future, 0));  // newer than both others, and not a day ago
+    tick();
+    read_it();
+    EQ(info(name).st_atim.tv_sec, now + 25 * hour);
+  }
+}
+
 TEST(utimensat, sets_both_to_the_nanosecond) {
   make_file("f");
   OK(mkdir("d", 0755));
@@ -270,6 +290,29 @@ TEST(statx, fields) {
   struct statx out {};
   FAILS(EINVAL, statx(AT_FDCWD, "f", AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC, STATX_ALL, &out));
   FAILS(EINVAL, statx(AT_FDCWD, "f", 0, STATX__RESERVED, &out));
+}
+
+TEST(statx, asks_anew) {
+  make_file("f", "12345");
+  Fd fd(OK(open(seen("f").c_str(), O_RDONLY))), other(OK(open("f", O_WRONLY | O_APPEND)));
+  for (unsigned size = 6; size < 12; ++size) {
+    const struct statx before = look(seen("f"));
+    tick();
+    EQ(write(other, "x", 1), 1);
+    struct statx after {};
+    OK(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE | STATX_MTIME, &after));
+    EQ(after.stx_size, size);
+    TRUE(ns_of(after.stx_mtime) > ns_of(before.stx_mtime));
+    EQ(look(seen("f"), AT_STATX_FORCE_SYNC).stx_size, size);
+    OK(chmod("f", size % 2 ? 0600 : 0644));
+    EQ(look(seen("f"), AT_STATX_FORCE_SYNC).stx_mode & 07777u, size % 2 ? 0600u : 0644u);
+  }
+  OK(unlink("f"));
+  struct statx out {};
+  FAILS(ENOENT, statx(AT_FDCWD, seen("f").c_str(), AT_STATX_FORCE_SYNC, STATX_ALL, &out));
+  OK(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_ALL, &out));
+  EQ(out.stx_nlink, 0u);
+  EQ(out.stx_size, 11u);
 }
 
 TEST(statx, birth_time) {
