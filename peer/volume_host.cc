@@ -277,6 +277,9 @@ void VolumeHost::follow_owners(const std::set<PeerId>& owners) {
 // says, for a person to look at.
 void VolumeHost::drop_removed(const std::map<VolumeId, VolumeNumber>& there) {
   std::erase_if(lost_, [&](const auto& one) { return !there.contains(one.first); });
+  std::set<VolumeNumber> numbers;
+  for (const auto& [id, number] : there) numbers.insert(number);
+  volumes_->release_removed(numbers);
   for (const auto& replica : volumes_->all()) {
     if (there.contains(replica->id())) continue;
     if (Status empty = replica->close_if_empty(); !empty) {

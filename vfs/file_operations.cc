@@ -56,13 +56,14 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
   auto handle = std::make_shared<FileHandle>();
   handle->who = request->who();
   handle->errors_seen = file->error_mark();
-  const bool reads = (flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0;
+  const bool reads = (flags & O_ACCMODE) != O_WRONLY;
   if (reads && marks_access(attributes, request->session().background.clock().wall_ns())) {
     handle->marks_access.store(true);
     // Else nobody here learns that it is read. Not beside other handles: what they write may be on its way
     // here, and its pages are not to be read again before (OpenFile::kernel_reads).
-    if (alone) info.keep_cache = 0;
+    if (alone && (flags & O_NOATIME) == 0) info.keep_cache = 0;
   }
+  handle->syncs = (flags & O_DSYNC) != 0;
   info.direct_io = handle->passes_pages = passes_pages;
   if (!info.keep_cache) handle->doubt.store(file->doubt());
   handle->file = std::move(file);
@@ -211,7 +212,7 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
   note_use(*handle);
-  if (handle->marks_access.exchange(false))
+  if ((info->flags & O_NOATIME) == 0 && handle->marks_access.exchange(false))
     request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
   if (!handle->file->client()->local()) request->listen(nullptr);
   handle->file->kernel_reads(request_number(), uint64_t(offset), size);
@@ -395,16 +396,20 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
   const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0, zero = (mode & FALLOC_FL_ZERO_RANGE) != 0;
   if ((mode & ~kKnown) != 0 || (punch && zero)) return void(request->error(Code::unsupported));
   if (offset < 0 || length <= 0) return void(request->error(Code::invalid_argument));
-  const auto file = handle_of(info)->file;
+  const HandlePtr handle = handle_of(info);
+  const auto file = handle->file;
   listen_unless_clean(request, *file);
   Allocate body{
       inode_of(node), uint64_t(offset), uint64_t(length), (mode & FALLOC_FL_KEEP_SIZE) != 0, punch, zero};
-  file->flush([request, node, file, body](Code code) {
+  file->flush([request, node, handle, file, body](Code code) {
     if (code != Code::ok) return void(request->error(code));
-    request->session().call(request, node, body, [request, file, body](VolumeAnswer& answer) {
+    request->session().call(request, node, body, [request, handle, file, body](VolumeAnswer& answer) {
       file->own_change(answer.reply);
       if (body.punch || body.zero) file->forget_written(body.offset, body.length);
-      request->error(0);
+      if (!handle->syncs) return void(request->error(0));
+      request->listen(nullptr);
+      file->sync(handle->who,
+                 [request, handle](Code synced) { answer_with_errors(request, handle, synced); });
     });
   });
 }

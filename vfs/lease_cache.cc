@@ -248,6 +248,12 @@ bool LeaseCache::may_buffer(InodeNumber inode) {
   return node != nullptr && node->exclusive;
 }
 
+bool LeaseCache::hears_of(InodeNumber inode) {
+  std::lock_guard lock(mutex_);
+  const Node* node = nodes_.find(inode);
+  return node != nullptr && node->known && alive();
+}
+
 bool LeaseCache::keep_listing(InodeNumber directory) {
   std::lock_guard lock(mutex_);
   Node* node = alive() ? nodes_.find(directory) : nullptr;
@@ -374,11 +380,21 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
   if (Node* node = nodes_.find(parent)) node->complete = false;
 }
 
-// What has other names stays leased.
-void LeaseCache::lost_name(const Attributes& attributes) {
-  if (attributes.inode == 0) return;
-  attributes.nlink == 0 ? nodes_.erase(attributes.inode) : forget_attributes(attributes.inode);
-  changed_here(attributes.inode);
+// What has other names stays leased. `leased`: the owner may still hold it for us.
+void LeaseCache::lost_name(const Attributes& attributes, bool leased) {
+  const InodeNumber inode = attributes.inode;
+  if (inode == 0) return;
+  changed_here(inode);
+  if (attributes.nlink != 0) return forget_attributes(inode);
+  nodes_.erase(inode);
+  if (leased && !opened_.contains(inode)) drop_later(inode);
+}
+
+// Once the kernel cannot believe it any more.
+void LeaseCache::drop_later(InodeNumber inode) {
+  const int64_t at_ns = clock_.now_ns() + kLeaseTerm;
+  drops_[inode] = {at_ns, mark_};
+  if (drops_at_ns_ == 0) drops_at_ns_ = at_ns;
 }
 
 // It is not known whether the name still leads there.
@@ -430,7 +446,7 @@ void LeaseCache::learn_rename(const Rename& rename, const Reply& reply, uint64_t
   } else {
     forget_attributes(reply.attributes.inode);
   }
-  if (reply.replaced) lost_name(*reply.replaced);
+  if (reply.replaced) lost_name(*reply.replaced, true);
   for (InodeNumber inode : {rename.parent, rename.new_parent, reply.attributes.inode}) changed_here(inode);
 }
 
@@ -469,7 +485,7 @@ void LeaseCache::learn_change(const RequestBody& body, const Reply& reply, uint6
     } else {
       forget_entry(unlink->parent, unlink->name);
     }
-    if (done) lost_name(reply.attributes);
+    if (done) lost_name(reply.attributes, (reply.lease & kLeaseInode) != 0);
     return changed_here(unlink->parent);
   }
   if (const auto* mark = std::get_if<MarkAccess>(&body)) {
@@ -507,15 +523,13 @@ void LeaseCache::make_room() {
   }
   if (nodes_.newer.size() <= kCachedInodes / 2) return;
   std::unordered_map<InodeNumber, Node> kept;
-  const int64_t at_ns = clock_.now_ns() + kLeaseTerm;
   for (auto& [inode, node] : nodes_.older) {
     if (node.exclusive || opened_.contains(inode)) {
       kept.emplace(inode, std::move(node));
     } else {
-      drops_[inode] = {at_ns, mark_};
+      drop_later(inode);
     }
   }
-  if (drops_at_ns_ == 0) drops_at_ns_ = at_ns;
   nodes_.older = std::move(nodes_.newer);
   nodes_.newer = std::move(kept);
 }

@@ -40,6 +40,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void on_leases_lost(std::function<void(bool for_good)> listener) override;
   int64_t lease_until_ns() const override { return volume_->lease_until_ns(); }
   bool may_buffer(InodeNumber inode) override;
+  bool hears_of(InodeNumber inode) override;
   void on_new_verifier(std::function<void(Resending)> listener) override {
     volume_->on_new_verifier(std::move(listener));
   }
@@ -105,7 +106,8 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void set_entry(InodeNumber parent, const std::string& name, InodeNumber inode, uint64_t since);
   void set_parent(InodeNumber parent, const Reply& reply, uint64_t since);
   void forget_attributes(InodeNumber inode);
-  void lost_name(const Attributes& attributes);
+  void lost_name(const Attributes& attributes, bool leased);
+  void drop_later(InodeNumber inode);
   void forget_entry(InodeNumber parent, const std::string& name);
   void doubt_entry(InodeNumber parent, const std::string& name);
   void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }

@@ -213,7 +213,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void tick();
   void wait_for_queue(Done done);
   Code synced(uint64_t upto, uint64_t answered);  // mutex_ held
-  void sync_round(const Credentials& who, unsigned round, Done done);
+  void sync_round(const Credentials& who, bool asked, unsigned round, Done done);
   void read_direct(const Credentials& who, uint64_t offset, uint32_t length, Extents buffered, uint64_t end,
                    const VolumeClient::Options& options, ReadDone done);
   void read_planned(const Credentials& who, uint64_t offset, uint32_t length, ReadAhead::Plan plan,

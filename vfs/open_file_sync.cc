@@ -199,6 +199,7 @@ void OpenFile::forget_written(uint64_t offset, uint64_t length) {
 }
 
 void OpenFile::sync(const Credentials& who, Done done) {
+  bool asked = false;  // a Write is itself durable, and with it is all that the owner has answered anybody
   {
     std::lock_guard lock(mutex_);
     // One request: it is itself asked to be durable, and with it is what the owner answered before.
@@ -210,43 +211,45 @@ void OpenFile::sync(const Credentials& who, Done done) {
     for (Item& item : queue_) {
       item.retry_at_ns = 0;
       if (!alone) continue;
-      item.durable = true;
+      item.durable = asked = true;
       item.covers = answered_;
     }
   }
-  sync_round(who, 0, std::move(done));
+  sync_round(who, asked, 0, std::move(done));
 }
 
-void OpenFile::sync_round(const Credentials& who, unsigned round, Done done) {
-  wait_for_queue([self = shared_from_this(), who, round, done = std::move(done)](Code written) mutable {
-    if (written != Code::ok) return done(written);
-    uint64_t upto = 0, answered = 0, verifier = 0;
-    bool needed = true, resending = false;
-    {
-      std::lock_guard lock(self->mutex_);
-      resending = !self->queue_.empty() && self->queue_.front().number <= self->resent_upto_;
-      upto = self->queue_.empty() ? self->next_number_ : self->queue_.front().number;
-      answered = self->answered_;
-      verifier = self->verifier_;
-      needed = answered != self->durable_ || self->lost_;
-    }
-    if (resending) return self->sync_round(who, round, std::move(done));
-    if (!needed) return done(Code::ok);  // the one Write was durable itself, or nothing happened since
-    auto synced = [self, who, round, upto, answered, verifier,
-                   done = std::move(done)](VolumeAnswer answer) mutable {
-      Code code = answer.reply.code;
-      bool again = false;
-      if (code == Code::ok) {
-        std::lock_guard lock(self->mutex_);
-        self->note_verifier(answer.reply.verifier);
-        again = verifier != 0 && self->verifier_ != verifier;
-        if (!again) code = self->synced(upto, answered);
-      }
-      if (again && round < kSyncRounds) return self->sync_round(who, round + 1, std::move(done));
-      done(again ? Code::unreachable : code);
-    };
-    self->client_->call(who, Sync{self->inode_}, {}, {}, std::move(synced));
-  });
+void OpenFile::sync_round(const Credentials& who, bool asked, unsigned round, Done done) {
+  wait_for_queue(
+      [self = shared_from_this(), who, asked, round, done = std::move(done)](Code written) mutable {
+        if (written != Code::ok) return done(written);
+        const bool heard = asked || self->client_->hears_of(self->inode_);  // else others may have written
+        uint64_t upto = 0, answered = 0, verifier = 0;
+        bool needed = true, resending = false;
+        {
+          std::lock_guard lock(self->mutex_);
+          resending = !self->queue_.empty() && self->queue_.front().number <= self->resent_upto_;
+          upto = self->queue_.empty() ? self->next_number_ : self->queue_.front().number;
+          answered = self->answered_;
+          verifier = self->verifier_;
+          needed = !heard || answered != self->durable_ || self->lost_;
+        }
+        if (resending) return self->sync_round(who, asked, round, std::move(done));
+        if (!needed) return done(Code::ok);  // the one Write was durable itself, or nothing happened since
+        auto synced = [self, who, round, upto, answered, verifier,
+                       done = std::move(done)](VolumeAnswer answer) mutable {
+          Code code = answer.reply.code;
+          bool again = false;
+          if (code == Code::ok) {
+            std::lock_guard lock(self->mutex_);
+            self->note_verifier(answer.reply.verifier);
+            again = verifier != 0 && self->verifier_ != verifier;
+            if (!again) code = self->synced(upto, answered);
+          }
+          if (again && round < kSyncRounds) return self->sync_round(who, false, round + 1, std::move(done));
+          done(again ? Code::unreachable : code);
+        };
+        self->client_->call(who, Sync{self->inode_}, {}, {}, std::move(synced));
+      });
 }
 
 Code OpenFile::synced(uint64_t upto, uint64_t answered) {

@@ -14,6 +14,7 @@ struct Copy {
   std::shared_ptr<OpenFile> from, to;
   Credentials who;
   CopyRange body;
+  bool syncs = false;  // O_SYNC, O_DSYNC
 };
 
 void copy_at_owner(const std::shared_ptr<Copy>& copy) {
@@ -25,7 +26,11 @@ void copy_at_owner(const std::shared_ptr<Copy>& copy) {
       copy->to->own_change(answer.reply);
       copy->to->forget_written(copy->body.offset, answer.reply.offset);
     }
-    copy->request->reply([&](fuse_req_t to) { return fuse_reply_write(to, size_t(answer.reply.offset)); });
+    const auto reply = [copy, copied = size_t(answer.reply.offset)](Code code) {
+      if (code != Code::ok) return void(copy->request->error(code));
+      copy->request->reply([&](fuse_req_t to) { return fuse_reply_write(to, copied); });
+    };
+    copy->syncs ? copy->to->sync(copy->who, reply) : reply(Code::ok);
   });
 }
 
@@ -42,6 +47,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t offset_in, fus
   copy->from = from->file;
   copy->to = to->file;
   copy->who = to->who;
+  copy->syncs = to->syncs;
   if ((copy->to->mode() & S_ISGID) != 0 && copy->request->fetch_groups()) {  // who keeps it
     copy->who.groups = copy->request->who().groups;
     copy->who.groups_known = true;

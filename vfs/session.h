@@ -116,6 +116,7 @@ struct FileHandle {
   std::atomic<bool> marks_access{false};  // the next read does (relatime)
   // Until the kernel uses it: its open has the kernel drop pages, and may not have done so yet.
   std::atomic<uint64_t> doubt{0};
+  bool syncs = false;              // O_SYNC, O_DSYNC
   bool passes_pages = false;       // what is written through it is not in the kernel's pages
   std::set<uint64_t> lock_owners;  // of POSIX locks that were asked for through it, and not flushed since
   Code take_error() {

@@ -70,13 +70,14 @@ class VolumeClient {
   virtual void on_leases_lost(std::function<void(bool for_good)> listener) = 0;
   // Something was answered under a lease without asking the owner: leases that nobody uses are given back.
   virtual void use_leases() {}
-  // Leases are about to be renewed, each kLeaseRenewal while they are used (local: never). The listener must
-  // not block.
+  // Each kLeaseRenewal while leases are held (local: never). The listener must not block.
   virtual void on_renewal(std::function<void()>) {}
   // What was leased may be believed until then (Clock::now_ns). Rises as the session is renewed.
   virtual int64_t lease_until_ns() const = 0;
   // Whether bytes written to this inode may be kept here for a while: an exclusive lease.
   virtual bool may_buffer(InodeNumber inode) = 0;
+  // Whether the listener is asked before others are answered what they change of this inode.
+  virtual bool hears_of(InodeNumber) { return true; }
 
   // One row's worth of news: `content` or attributes of `inode` changed; with `name`: this entry of `parent`
   // came, went or leads elsewhere.

@@ -382,6 +382,11 @@ bool Leases::owns(const SessionId& session, InodeNumber inode) const {
   return holder != nullptr && holder->exclusive;
 }
 
+bool Leases::holds(const SessionId& session, InodeNumber inode) const {
+  std::lock_guard lock(mutex_);
+  return find(session, inode) != nullptr;
+}
+
 bool Leases::owned_elsewhere(const SessionId& session, InodeNumber inode) const {
   if (exclusive_.load() == 0) return false;
   std::lock_guard lock(mutex_);

@@ -102,6 +102,7 @@ class Leases : public std::enable_shared_from_this<Leases> {
   void note_bytes(InodeNumber inode, int64_t now_ns);
   int64_t bytes_came_ns(InodeNumber inode) const;
   bool owns(const SessionId& session, InodeNumber inode) const;
+  bool holds(const SessionId& session, InodeNumber inode) const;
   // Another session may have bytes of it that are not here.
   bool owned_elsewhere(const SessionId& session, InodeNumber inode) const;
   // What a session does not need any more, but for what it was granted after `mark`.

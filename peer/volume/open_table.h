@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -29,13 +28,20 @@ class OpenTable {
     sessions_[session].heard_ns = now_ns;
     return true;
   }
-  // It was there before this owner's start, and may have open what it has not said yet: until greet().
-  void expect(const SessionId& session) { expected_.insert(session); }
-  const std::set<SessionId>& expected() const { return expected_; }
+  // It was there before this owner's start, and may have open what it has not said yet: until a while after
+  // greet(), since it says what it has opened by itself once it hears that its leases are gone.
+  void expect(const SessionId& session) { expected_[session] = INT64_MAX; }
+  std::vector<SessionId> expected(int64_t now_ns) {
+    std::erase_if(expected_, [&](const auto& one) { return one.second < now_ns; });
+    std::vector<SessionId> out;
+    for (const auto& [session, until_ns] : expected_) out.push_back(session);
+    return out;
+  }
   // It has said since this owner's start what it holds open.
-  void greet(const SessionId& session) {
+  void greet(const SessionId& session, int64_t now_ns) {
     sessions_[session].greeted = true;
-    expected_.erase(session);
+    if (auto found = expected_.find(session); found != expected_.end())
+      found->second = std::min(found->second, now_ns + kLeaseTerm);
   }
   bool greeted(const SessionId& session) const {
     auto found = sessions_.find(session);
@@ -137,7 +143,7 @@ class OpenTable {
     if (found->second.empty()) holders_.erase(found);
   }
   std::unordered_map<SessionId, Session, SessionHash> sessions_;
-  std::set<SessionId> expected_;
+  std::map<SessionId, int64_t> expected_;
   std::unordered_map<InodeNumber, std::vector<SessionId>> holders_;
   std::multimap<std::pair<InodeNumber, SessionId>, Wait> waiting_;
 };

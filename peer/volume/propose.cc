@@ -93,6 +93,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   if (!victim) return error_reply(std::move(victim.error()));
   const auto* create = std::get_if<Create>(&operation.body);
   const bool opens = create && create->open;
+  std::vector<SessionId> expected;
   std::unique_lock<std::mutex> open_lock;
   if (*victim || opens) open_lock = std::unique_lock(open_mutex_);
   if (*victim) {
@@ -108,7 +109,7 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
       changes.presumed.push_back(session);
       operation.holders.push_back(session);
     }
-    add_expected(operation, **victim);
+    expected = add_expected(operation);
     if (unsaid && believes_another(operation) && !was_made(operation)) {
       leases_->end_unnaming();
       return error_reply(Code::stale);
@@ -117,8 +118,11 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
   Effects effects;
   Reply reply = log_and_apply(operation, effects, packed);
   if (*victim) leases_->end_unnaming();
-  if (const auto* set = std::get_if<SetPolicy>(&operation.body);
-      set && reply.code == Code::ok && !effects.repeated)
+  const bool made = reply.code == Code::ok && !effects.repeated;
+  if (made) {
+    for (const SessionId& session : expected) unclaimed_.emplace_back(session, **victim);
+  }
+  if (const auto* set = std::get_if<SetPolicy>(&operation.body); set && made)
     compression_ = set->policy.compression;
   if (reply.code == Code::ok && opens && !open_.open(operation.session, reply.attributes.inode))
     return error_reply(Code::overloaded);
@@ -131,7 +135,8 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
     leases_->overtake(operation.session, changes.rows, sets_attributes(operation.body));
     if (!leases_->alone(operation.session))
       changes.news = leases_->begin_news(operation.session, changes.rows);
-    if (*victim && operation.holders.empty()) leases_->drop(operation.session, {**victim}, UINT64_MAX);
+    if (*victim && made && operation.holders.empty())
+      leases_->drop(operation.session, {**victim}, UINT64_MAX);
     if (request.leases) grant(request, reply);  // nothing can change before it is
   }
   if (reply.code != Code::ok && operation.sequence != 0) {
@@ -142,15 +147,18 @@ Reply SoleReplica::propose(Operation operation, const PackedBytes& packed, const
 }
 
 // After a restart it is not known what those have open that have not come back yet. With open_mutex_ held.
-void SoleReplica::add_expected(Operation& operation, InodeNumber victim) {
-  if (open_.expected().empty() || parts_.clock.now_ns() >= unclaimed_until_ns_) return;
-  for (const SessionId& session : open_.expected()) {
-    auto& holders = operation.holders;
+std::vector<SessionId> SoleReplica::add_expected(Operation& operation) {
+  std::vector<SessionId> added;
+  const int64_t now_ns = parts_.clock.now_ns();
+  if (now_ns >= unclaimed_until_ns_) return added;
+  auto& holders = operation.holders;
+  for (const SessionId& session : open_.expected(now_ns)) {
     if (session == operation.session || std::find(holders.begin(), holders.end(), session) != holders.end())
       continue;
     holders.push_back(session);
-    unclaimed_.emplace_back(session, victim);
+    added.push_back(session);
   }
+  return added;
 }
 
 // Every owner knows the level of this operation: there is one.

@@ -150,6 +150,7 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
   uint64_t attempt = 0;
   int64_t backoff_ns = kReconnectMin;
   int64_t last_hello_ns = 0;
+  int64_t last_renewal_ns = 0;
   bool lapsed = false;        // and told so
   int64_t last_lease_ns = 0;  // 0: none was given since they were lost
   uint64_t leases_lost = 0;   // as the owner counts

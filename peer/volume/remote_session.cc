@@ -258,17 +258,20 @@ void RemoteVolume::Impl::renew(int64_t now_ns) {
   if (leases_used.exchange(false, std::memory_order_relaxed) && last_lease_ns != 0) last_lease_ns = now_ns;
   if (last_lease_ns != 0 && now_ns - last_lease_ns > (open.empty() ? kLeaseIdle : kLeaseIdleOpen))
     give_leases_back();
+  if (last_lease_ns != 0 && now_ns - last_renewal_ns >= kLeaseRenewal) {
+    last_renewal_ns = now_ns;
+    std::function<void()> listener;
+    {
+      std::lock_guard lock(mutex);
+      listener = renewal_listener;
+    }
+    if (listener) listener();
+  }
   int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
                                       : last_hello_ns + kSessionRenewal;
   if (!locks.empty() || lock_calls > 0) due_ns = std::min(due_ns, last_hello_ns + kLeaseRenewal);
   if (now_ns < std::max(due_ns, last_hello_ns + kLeaseRenewal / 2)) return;
   last_hello_ns = now_ns;
-  std::function<void()> listener;
-  {
-    std::lock_guard lock(mutex);
-    listener = renewal_listener;
-  }
-  if (listener) listener();
   Request request;
   request.volume = id;
   request.session = session;

@@ -407,6 +407,8 @@ bool SoleReplica::grant(const Request& request, Reply& reply) {
         leases_->own(session, reply.attributes.inode))
       reply.lease |= kLeaseExclusive;
   }
+  if (std::holds_alternative<Unlink>(request.body) && leases_->holds(session, reply.attributes.inode))
+    reply.lease |= kLeaseInode;  // what it held already, until it drops that
   if (reply.lease != 0) reply.lease_mark = leases_->mark();
   return reply.lease != 0;
 }
@@ -536,7 +538,7 @@ Reply SoleReplica::hello(const Request& request, const Hello& body) {
     if (!row) continue;
     if (!open_.open(request.session, inode)) return error_reply(Code::overloaded);
   }
-  if (!body.more) open_.greet(request.session);
+  if (!body.more) open_.greet(request.session, parts_.clock.now_ns());
   return answer;
 }
 
@@ -663,27 +665,24 @@ Status SoleReplica::make_room_in_memory() {
 }
 
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
-  Status room = has_room_for(request);
-  if (room) room = make_room_in_memory();
-  const bool again = !room && was_made(request.session, request.sequence);  // to be answered as it was
-  if (!room && !again) return error_reply(std::move(room.error()));
   Pins pins(*this);
   Operation operation;
   auto prepare = [&](const auto& body) -> Status {
     using Body = std::decay_t<decltype(body)>;
     if constexpr (std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered>) {
-      if (again) {
-        operation.body = WriteExtents{};  // its bytes are there
-      } else {
-        EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
-      }
+      EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
     } else if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) {
       operation.body = body;
     }
     return {};
   };
-  if (auto prepared = std::visit(prepare, request.body); !prepared)
-    return error_reply(std::move(prepared.error()));
+  Status prepared = has_room_for(request);
+  if (prepared) prepared = make_room_in_memory();
+  if (prepared) prepared = std::visit(prepare, request.body);
+  if (!prepared) {
+    if (!was_made(request.session, request.sequence)) return error_reply(std::move(prepared.error()));
+    operation.body = WriteExtents{};  // it is only answered as it was
+  }
   operation.who = request.who;
   operation.session = request.session;
   operation.sequence = request.sequence;

@@ -220,7 +220,7 @@ class SoleReplica final : public Replica, public std::enable_shared_from_this<So
   // propose.cc; all with apply_mutex_ held
   std::optional<Reply> refused(const Operation& operation, const Request& request);
   Reply propose(Operation operation, const PackedBytes& packed, const Request& request, Changes& changes);
-  void add_expected(Operation& operation, InodeNumber victim);
+  std::vector<SessionId> add_expected(Operation& operation);
   Reply raise_level(const OperationBody& body);
   Reply propose_house(OperationBody body, const SessionId& session = {});
   Reply log_and_apply(Operation& operation, Effects& effects, const PackedBytes& packed);

@@ -124,11 +124,15 @@ bool SoleReplica::release_unclaimed() {
     unclaimed_.pop_back();
     if (!open_.holds(session, inode)) all[session].inodes.push_back(inode);
   }
+  bool made = true;
   for (auto& [session, release] : all) {
     release.session = session;
-    propose_house(std::move(release));
+    const auto inodes = release.inodes;
+    if (propose_house(std::move(release)).code == Code::ok) continue;
+    made = false;  // later
+    for (InodeNumber inode : inodes) unclaimed_.emplace_back(session, inode);
   }
-  return !unclaimed_.empty();
+  return made && !unclaimed_.empty();
 }
 
 bool SoleReplica::reserve_ahead() {

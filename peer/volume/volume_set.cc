@@ -145,13 +145,21 @@ Status VolumeSet::start() {
       volumes_[id] = std::move(*opened);
     }
   }
-  if (failures_.empty()) {
-    for (const auto& [number, records] : logged) {
-      if (!find(number)) log_->release(number, UINT64_MAX);  // it was removed in an earlier run
-    }
+  for (const auto& [number, records] : logged) {
+    if (!find(number)) unclaimed_.push_back(number);
   }
   measure_room();
   return {};
+}
+
+void VolumeSet::release_removed(const std::set<VolumeNumber>& there) {
+  std::vector<VolumeNumber> removed;
+  {
+    std::lock_guard lock(mutex_);
+    for (const VolumeNumber number : std::exchange(unclaimed_, {}))
+      (there.contains(number) ? unclaimed_ : removed).push_back(number);
+  }
+  for (const VolumeNumber number : removed) log_->release(number, UINT64_MAX);
 }
 
 Result<std::shared_ptr<SoleReplica>> VolumeSet::create(const VolumeId& id, VolumeNumber number,

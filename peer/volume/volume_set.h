@@ -52,6 +52,10 @@ class VolumeSet {
   // Its rows and its chunks go. Who still holds the replica gets errors from it.
   Status remove(const VolumeId& id);
 
+  // The log's records of volumes that are none of `there`, nor here, are let go of: they were removed in an
+  // earlier run.
+  void release_removed(const std::set<VolumeNumber>& there);
+
   std::shared_ptr<SoleReplica> find(const VolumeId& id) const;
   std::shared_ptr<SoleReplica> find(VolumeNumber number) const;
   std::vector<std::shared_ptr<SoleReplica>> all() const;
@@ -80,10 +84,11 @@ class VolumeSet {
   const VolumeSetOptions options_;
   const int64_t opened_ns_;
   std::unique_ptr<Log> log_;
-  mutable std::shared_mutex mutex_;  // the three below
+  mutable std::shared_mutex mutex_;  // the four below
   std::map<VolumeId, std::shared_ptr<SoleReplica>> volumes_;
   std::vector<std::pair<VolumeId, Error>> failures_;
   std::function<void(Leases::Then)> run_apart_;
+  std::vector<VolumeNumber> unclaimed_;  // of which the log has records, and no volume was found
 };
 
 }  // namespace efs

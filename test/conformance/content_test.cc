@@ -357,7 +357,7 @@ TEST(fallocate, errors) {
   OK(mkfifo("p", 0644));
   Fd fifo(OK(open("p", O_RDWR)));
   FAILS(ESPIPE, fallocate(fifo, 0, 0, 10));
-  FAILS(ENOSPC, fallocate(fd, 0, 0, off_t(1) << 43));
+  if (!is_ext4()) FAILS(ENOSPC, fallocate(fd, 0, 0, off_t(1) << 43));  // which would take all there is first
   Fd other(OK(open(seen("f").c_str(), O_RDONLY)));
   EQ(read_at(other, 7, 0), "content");
 }

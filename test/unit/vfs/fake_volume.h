@@ -30,6 +30,7 @@ class FakeVolume : public VolumeClient {
   std::function<void(const RequestBody&, Reply&)> shape;       // what is to be said beyond that
   bool down = false;
   bool exclusive = true;  // bytes may be buffered
+  bool hears = true;      // of others' changes
   bool ordered = true;    // no WriteScattered that an owner would refuse has come
   int64_t lease_until = 0;
   RecallListener recall;
@@ -75,6 +76,7 @@ class FakeVolume : public VolumeClient {
   void on_renewal(std::function<void()> listener) override { renewed = listener; }
   int64_t lease_until_ns() const override { return lease_until; }
   bool may_buffer(InodeNumber) override { return exclusive; }
+  bool hears_of(InodeNumber) override { return hears; }
   void on_new_verifier(std::function<void(Resending)>) override {}
   OwnersLog owners_log() const override { return log; }
 

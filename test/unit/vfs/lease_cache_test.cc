@@ -479,6 +479,27 @@ BOOST_AUTO_TEST_CASE(a_page_out_of_turn_is_known) {
   BOOST_TEST(mount.asks(Lookup{kRoot, "none"}));
 }
 
+BOOST_AUTO_TEST_CASE(what_is_removed_and_still_leased_is_let_go_of) {
+  for (const bool leased : {false, true}) {
+    Cached mount;
+    mount.call(kFind);
+    mount.inodes[kFile].nlink = 0;
+    if (!leased) mount.lease = 0;
+    mount.call(Unlink{kRoot, "f", false});
+    mount.lease = kLeaseInode | kLeaseDirectory;
+    mount.clock.now += 2 * kLeaseTerm;
+    mount.volume->lease_until = mount.clock.now + kMinute;
+    mount.volume->seen.clear();
+    mount.look("none");
+    const bool dropped =
+        std::any_of(mount.volume->seen.begin(), mount.volume->seen.end(), [](const auto& body) {
+          const auto* drop = std::get_if<DropLeases>(&body);
+          return drop != nullptr && drop->inodes == std::vector<InodeNumber>{kFile};
+        });
+    BOOST_TEST(dropped == leased);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_directory_made_here_is_empty) {
   Cached mount;
   const Reply made = mount.call(mount.create("d", S_IFDIR | 0755));

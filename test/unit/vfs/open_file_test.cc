@@ -316,6 +316,21 @@ BOOST_AUTO_TEST_CASE(fsync_is_durable_and_one_message_when_it_can_be) {
   BOOST_TEST(text(world.volume->durable) == "abc");
 }
 
+// They may have written since the last one.
+BOOST_AUTO_TEST_CASE(fsync_asks_where_nothing_is_heard_of_others) {
+  World world;
+  world.write(0, "a");
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 0u);
+  world.volume->hears = false;
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 1u);
+  world.write(1, "b");
+  BOOST_TEST((world.sync() == Code::ok));  // with that Write is all that the owner has answered anybody
+  BOOST_TEST(world.asked<Sync>() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(scattered_small_pieces_share_a_request) {
   World world;
   const std::string piece(4096, 'p'), large(kScatteredPieceBytes + 1, 'L');

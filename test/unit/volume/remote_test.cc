@@ -348,6 +348,19 @@ BOOST_AUTO_TEST_CASE(leases_that_are_used_are_kept) {
   }
 }
 
+// Also of a mount that is heard all the time, and has no need to renew them.
+BOOST_AUTO_TEST_CASE(who_holds_leases_hears_of_each_renewal) {
+  RemotePair pair;
+  int renewals = pair.hear_of_leases();
+  pair.remote->on_renewal([&] { ++renewals; });
+  const InodeNumber inode = pair.owner.make("f");
+  for (int i = 0; i < 40; ++i) {
+    BOOST_TEST(pair.call(GetAttributes{inode}).reply.lease != 0);
+    pair.simulator.run_for(100 * kMillisecond);
+  }
+  BOOST_TEST(renewals >= 5);
+}
+
 // What it holds exclusively stays until it says that it has sent what it kept; and until then it may be
 // fenced.
 BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {

@@ -63,28 +63,30 @@ BOOST_AUTO_TEST_CASE(what_was_taken_is_stored_again_on_a_full_disk) {
 }
 
 BOOST_AUTO_TEST_CASE(what_was_made_is_answered_again_on_a_full_disk) {
-  TestPeer peer;
-  peer.as(kMount, 0, Hello{});
-  const Reply made = peer.as(kMount, 1, make("a")).reply;
-  BOOST_TEST(made.created);
-  Write write;
-  write.inode = made.attributes.inode;
-  const Bytes bytes(100'000, 'x');
-  BOOST_TEST(peer.as(kMount, 2, write, bytes).reply.code == Code::ok);
-  SetAttributes cut;
-  cut.inode = write.inode;
-  cut.size = 0;
-  BOOST_TEST(peer.as(kMount, 3, cut).reply.code == Code::ok);
-  peer.pass(kMinute);  // its chunk is gone
-  peer.reserved_bytes = UINT64_MAX;
-  peer.chunks.full = true;
-  peer.kill();
-  peer.as(kMount, 0, Hello{});
-  BOOST_TEST(peer.as(kMount, 1, make("a")).reply.created);
-  BOOST_TEST(peer.as(kMount, 2, write, bytes).reply.code == Code::ok);
-  BOOST_TEST(peer.as(kMount, 4, make("b")).reply.code == Code::no_space);
-  BOOST_TEST(peer.as(kMount, 5, write, bytes).reply.code == Code::no_space);
-  BOOST_TEST(peer.read(write.inode).empty());
+  for (const bool of_chunks_alone : {false, true}) {
+    TestPeer peer;
+    peer.as(kMount, 0, Hello{});
+    const Reply made = peer.as(kMount, 1, make("a")).reply;
+    BOOST_TEST(made.created);
+    Write write;
+    write.inode = made.attributes.inode;
+    const Bytes bytes(100'000, 'x');
+    BOOST_TEST(peer.as(kMount, 2, write, bytes).reply.code == Code::ok);
+    SetAttributes cut;
+    cut.inode = write.inode;
+    cut.size = 0;
+    BOOST_TEST(peer.as(kMount, 3, cut).reply.code == Code::ok);
+    peer.pass(kMinute);  // its chunk is gone
+    if (!of_chunks_alone) peer.reserved_bytes = UINT64_MAX;
+    peer.chunks.full = true;
+    peer.kill();
+    peer.as(kMount, 0, Hello{});
+    BOOST_TEST(peer.as(kMount, 1, make("a")).reply.created);
+    BOOST_TEST(peer.as(kMount, 2, write, bytes).reply.code == Code::ok);
+    BOOST_TEST((peer.as(kMount, 4, make("b")).reply.code == Code::no_space) == !of_chunks_alone);
+    BOOST_TEST(peer.as(kMount, 5, write, bytes).reply.code == Code::no_space);
+    BOOST_TEST(peer.read(write.inode).empty());
+  }
 }
 
 // It may have it open.
@@ -100,6 +102,7 @@ BOOST_AUTO_TEST_CASE(what_is_unlinked_before_a_mount_has_come_back_stays_for_it)
     Hello hello;
     if (has_it_open) hello.open = {file};
     BOOST_TEST(peer.as(kMount, 0, hello).reply.code == Code::ok);
+    peer.pass(2 * kLeaseTerm);
     peer.make("b");  // it is back: nothing is kept for it any more that it does not hold
     BOOST_TEST(peer.call(Unlink{kRootInode, "b", false}).reply.code == Code::ok);
     BOOST_TEST(files(peer) == 1u);
@@ -110,6 +113,41 @@ BOOST_AUTO_TEST_CASE(what_is_unlinked_before_a_mount_has_come_back_stays_for_it)
     BOOST_TEST(files(peer) == size_t(has_it_open));
     if (has_it_open) BOOST_TEST(text(peer.as(kMount, 0, Read{file, 0, 10}).payload) == "kept");
   }
+}
+
+// What it has opened by itself it says after that.
+BOOST_AUTO_TEST_CASE(what_is_unlinked_just_after_a_mount_has_come_back_stays_for_it) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  peer.as(kMount, 0, Hello{});
+  peer.kill();
+  BOOST_TEST(peer.as(kMount, 0, Hello{}).reply.code == Code::ok);
+  BOOST_TEST(peer.call(Unlink{kRootInode, "a", false}).reply.code == Code::ok);
+  BOOST_TEST(peer.as(kMount, 0, Hello{.open = {file}, .renew = true}).reply.code == Code::ok);
+  for (int i = 0; i < 5; ++i) {
+    peer.pass(kSessionGrace / 2);
+    BOOST_TEST(peer.as(kMount, 0, Hello{.open = {}, .renew = true}).reply.code == Code::ok);
+  }
+  BOOST_TEST(files(peer) == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_not_removed_after_all_is_kept_for_nobody) {
+  TestPeer peer;
+  Create create = make("d");
+  create.mode = S_IFDIR | 0755;
+  create.parent = peer.call(create).reply.attributes.inode;
+  BOOST_TEST(peer.call(create).reply.code == Code::ok);
+  peer.as(kMount, 0, Hello{});
+  peer.kill();
+  BOOST_TEST(peer.call(Unlink{kRootInode, "d", true}).reply.code == Code::not_empty);
+  peer.pass(kSessionGrace / 2);
+  BOOST_TEST(peer.as(kMount, 0, Hello{}).reply.code == Code::ok);
+  const uint64_t before = peer.replica->applied_index();
+  for (int i = 0; i < 5; ++i) {
+    peer.pass(kSessionGrace / 2);
+    BOOST_TEST(peer.as(kMount, 0, Hello{.open = {}, .renew = true}).reply.code == Code::ok);
+  }
+  BOOST_TEST(peer.replica->applied_index() == before);  // there is nothing to release
 }
 
 BOOST_AUTO_TEST_CASE(who_does_not_come_back_is_waited_for_as_long_as_that) {
@@ -151,6 +189,7 @@ BOOST_AUTO_TEST_CASE(a_removed_volumes_records_are_let_go_of) {
     }
     BOOST_TEST(bool(peer.set->remove(other)));
     peer.kill();
+    peer.set->release_removed({3});
     peer.pass(kMinute);  // of the other one, all is in a checkpoint
     if (run == 2) before = peer.set->log().bytes_on_disk();
   }
@@ -160,12 +199,15 @@ BOOST_AUTO_TEST_CASE(a_removed_volumes_records_are_let_go_of) {
 // The owner's room for leases is limited, and nobody says that a dead one is not needed.
 BOOST_AUTO_TEST_CASE(what_is_unlinked_is_not_leased) {
   TestPeer peer;
-  peer.as(kMount, 0, Hello{});
+  const SessionId another{8, 8};
   Leases& leases = peer.replica->leases();
-  leases.attach(kMount, [](const Recall&, Leases::Then then) { then(); });
-  const auto ask = [&](uint64_t sequence, RequestBody body) {
+  for (const SessionId& session : {kMount, another}) {
+    peer.as(session, 0, Hello{});
+    leases.attach(session, [](const Recall&, Leases::Then then) { then(); });
+  }
+  const auto ask = [&](const SessionId& session, uint64_t sequence, RequestBody body) {
     Request request;
-    request.session = kMount;
+    request.session = session;
     request.sequence = sequence;
     request.acknowledged = 1;
     request.leases = true;
@@ -174,15 +216,23 @@ BOOST_AUTO_TEST_CASE(what_is_unlinked_is_not_leased) {
     peer.replica->execute(request, {}, [&](VolumeAnswer answer) { reply = answer.reply; });
     return reply;
   };
-  BOOST_TEST(ask(1, make("a")).created);
+  BOOST_TEST(ask(kMount, 1, make("a")).created);
   const size_t granted = leases.granted();
   for (uint64_t i = 2; i < 20; i += 2) {
-    const bool directory = i % 4 == 0;
+    const bool directory = i % 4 == 0, shared = i % 6 == 0;
     Create create = make("b");
     if (directory) create.mode = S_IFDIR | 0755;
-    BOOST_TEST((ask(i, create).lease & kLeaseInode) != 0);
-    BOOST_TEST(leases.granted() == granted + 1);
-    BOOST_TEST(ask(i + 1, Unlink{kRootInode, "b", directory}).code == Code::ok);
+    const Reply made = ask(kMount, i, create);
+    BOOST_TEST((made.lease & kLeaseInode) != 0);
+    const InodeNumber inode = made.attributes.inode;
+    if (shared) BOOST_TEST((ask(another, 0, GetAttributes{inode}).lease & kLeaseInode) != 0);
+    const Reply removed = ask(kMount, i + 1, Unlink{kRootInode, "b", directory});
+    BOOST_TEST(removed.code == Code::ok);
+    // What others have open goes on changing: who removed it is told, and lets go of it itself.
+    BOOST_TEST(((removed.lease & kLeaseInode) != 0) == leases.holds(kMount, inode));
+    BOOST_TEST(leases.holds(kMount, inode) == shared);
+    if (shared) leases.drop(kMount, {inode}, UINT64_MAX);
+    leases.drop(another, {inode}, UINT64_MAX);
     BOOST_TEST(leases.granted() == granted);
   }
 }
