@@ -147,6 +147,28 @@ class Durable(unittest.TestCase):
             os.close(other)
         self.reaches_the_disk(step)
 
+    def test_fsync_of_what_another_mount_has_written(self):
+        for prefix in ("near", "far"):
+            with self.subTest(prefix):
+                def step(file, number):
+                    with open(self.mesh[1].path(prefix, self._testMethodName), "r+b", buffering=0) as other:
+                        os.pwrite(other.fileno(), block(number), number * BLOCK)
+                    os.fsync(file)
+                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, 0), STEPS)
+
+    def test_fallocate_with_o_dsync(self):
+        step = lambda file, number: os.posix_fallocate(file, (STEPS + number) * BLOCK, BLOCK)
+        for prefix in ("near", "far"):
+            with self.subTest(prefix):
+                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, os.O_DSYNC), STEPS)
+
+    def test_copy_file_range_with_o_sync(self):
+        def step(file, number):
+            os.copy_file_range(file, file, BLOCK, 0, (STEPS + number) * BLOCK)
+        for prefix in ("near", "far"):
+            with self.subTest(prefix):
+                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, os.O_SYNC), STEPS)
+
     def test_o_sync(self):
         self.reaches_the_disk(write, os.O_SYNC)
 
