@@ -77,6 +77,7 @@ void Session::consume(ByteView data) {
     size_t whole =
         partial_.size() < kRecordPrefix ? kRecordPrefix : kRecordPrefix + get_le<uint16_t>(partial_.data());
     size_t take = std::min(whole - partial_.size(), data.size());
+    if (partial_.empty()) partial_since_ns_ = last_received_ns_;
     append(partial_, data.first(take));
     data = data.subspan(take);
     if (partial_.size() < kRecordPrefix) continue;

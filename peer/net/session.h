@@ -68,6 +68,8 @@ class Session {
   void say_goodbye(const Error& error, std::function<void()> done);
 
   int64_t last_received_ns() const { return last_received_ns_; }
+  // When the record began that has not come to its end (0: none).
+  int64_t partial_since_ns() const { return partial_.empty() ? 0 : partial_since_ns_; }
   uint64_t bytes_sent() const { return bytes_sent_; }
   uint64_t bytes_received() const { return bytes_received_; }
 
@@ -95,7 +97,7 @@ class Session {
   std::optional<MessageReader> reader_;
   Bytes partial_;  // of a record
   bool corked_ = false;
-  int64_t last_received_ns_ = 0;
+  int64_t last_received_ns_ = 0, partial_since_ns_ = 0;
   int64_t last_rekey_ns_ = 0;
   uint64_t bytes_since_rekey_ = 0;
   uint64_t bytes_sent_ = 0, bytes_received_ = 0;

@@ -169,6 +169,27 @@ BOOST_AUTO_TEST_CASE(length_changed) {
   BOOST_TEST(outcome.refusals["garbled record"] == 1u);
 }
 
+// Both go on sending: one waits for 64 KiB of that, the other believes that it is heard.
+BOOST_AUTO_TEST_CASE(length_without_end) {
+  TestMesh mesh(21, 3);
+  mesh[2].rpc.reset();
+  const Address middle{mesh[2].host, 9000, false};
+  bool damaged = false;
+  Proxy proxy(*mesh[2].runtime, middle, mesh[1].address(), [&](size_t index, Bytes record) {
+    if (index == kFirstRecord + 5 && !std::exchange(damaged, true))
+      put_le<uint16_t>(record.data(), UINT16_MAX);
+    return Records{record};
+  });
+  mesh[0].rpc->set_route(mesh[1].id, {middle});
+  int answered = 0;
+  for (int i = 0; i < 20; ++i) {
+    answered += mesh.call(mesh[0], mesh[1], kEcho, {}, {}, {.timeout_ns = kSecond}).has_value();
+    mesh.call(mesh[1], mesh[0], kEcho, {}, {}, {.timeout_ns = kSecond});
+  }
+  BOOST_TEST(mesh[1].rpc->refusals()["stalled"] == 1u);
+  BOOST_TEST(answered > 10);  // before, and over the connection after it
+}
+
 BOOST_AUTO_TEST_CASE(too_short_to_be_a_record) {
   auto outcome = run([](size_t index, Bytes record) {
     if (index == kFirstRecord + 5) {
