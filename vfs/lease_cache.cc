@@ -380,19 +380,18 @@ void LeaseCache::forget_entry(InodeNumber parent, const std::string& name) {
   if (Node* node = nodes_.find(parent)) node->complete = false;
 }
 
-// What has other names stays leased. `leased`: the owner may still hold it for us.
+// What has other names stays leased. `leased`: the owner may still hold it for us, and is told once the
+// kernel cannot believe it any more.
 void LeaseCache::lost_name(const Attributes& attributes, bool leased) {
   const InodeNumber inode = attributes.inode;
   if (inode == 0) return;
   changed_here(inode);
   if (attributes.nlink != 0) return forget_attributes(inode);
   nodes_.erase(inode);
-  if (leased && !opened_.contains(inode)) drop_later(inode);
+  if (leased && !opened_.contains(inode)) drop_at(inode, clock_.now_ns() + kLeaseTerm);
 }
 
-// Once the kernel cannot believe it any more.
-void LeaseCache::drop_later(InodeNumber inode) {
-  const int64_t at_ns = clock_.now_ns() + kLeaseTerm;
+void LeaseCache::drop_at(InodeNumber inode, int64_t at_ns) {
   drops_[inode] = {at_ns, mark_};
   if (drops_at_ns_ == 0) drops_at_ns_ = at_ns;
 }
@@ -523,11 +522,12 @@ void LeaseCache::make_room() {
   }
   if (nodes_.newer.size() <= kCachedInodes / 2) return;
   std::unordered_map<InodeNumber, Node> kept;
+  const int64_t at_ns = clock_.now_ns() + kLeaseTerm;
   for (auto& [inode, node] : nodes_.older) {
     if (node.exclusive || opened_.contains(inode)) {
       kept.emplace(inode, std::move(node));
     } else {
-      drop_later(inode);
+      drop_at(inode, at_ns);
     }
   }
   nodes_.older = std::move(nodes_.newer);

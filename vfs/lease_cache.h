@@ -107,7 +107,7 @@ class LeaseCache final : public VolumeClient, public std::enable_shared_from_thi
   void set_parent(InodeNumber parent, const Reply& reply, uint64_t since);
   void forget_attributes(InodeNumber inode);
   void lost_name(const Attributes& attributes, bool leased);
-  void drop_later(InodeNumber inode);
+  void drop_at(InodeNumber inode, int64_t at_ns);
   void forget_entry(InodeNumber parent, const std::string& name);
   void doubt_entry(InodeNumber parent, const std::string& name);
   void changed_here(InodeNumber inode) { epochs_.recalled(node_key(inode)); }

@@ -59,6 +59,12 @@ struct RemoteVolume::Impl : std::enable_shared_from_this<Impl> {
     random.fill(session);
   }
 
+  // A listener as it is now, to be called without the lock.
+  template <typename Listener>
+  Listener current(const Listener& listener) {
+    std::lock_guard lock(mutex);
+    return listener;
+  }
   void hear_owner();
   void recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten);
   void lose_leases();

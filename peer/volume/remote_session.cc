@@ -139,11 +139,7 @@ void RemoteVolume::Impl::peer_is_up(const PeerId& peer) {
 
 void RemoteVolume::Impl::recalled(const PeerId& from, const Recall& recall, std::function<void()> forgotten) {
   if (!owner || from != *owner || recall.volume != id) return forgotten();
-  RecallListener listener;
-  {
-    std::lock_guard lock(mutex);
-    listener = recall_listener;
-  }
+  const auto listener = current(recall_listener);
   if (!listener) return forgotten();
   listener(recall, std::move(forgotten));
 }
@@ -178,12 +174,7 @@ void RemoteVolume::Impl::give_leases_back() {
 
 void RemoteVolume::Impl::tell_lost(bool for_good) {
   lapsed = !for_good;
-  std::function<void(bool)> listener;
-  {
-    std::lock_guard lock(mutex);
-    listener = lost_listener;
-  }
-  if (listener) listener(for_good);
+  if (const auto listener = current(lost_listener)) listener(for_good);
 }
 
 // What was under way waits for the next session, perhaps with another owner.
@@ -260,12 +251,7 @@ void RemoteVolume::Impl::renew(int64_t now_ns) {
     give_leases_back();
   if (last_lease_ns != 0 && now_ns - last_renewal_ns >= kLeaseRenewal) {
     last_renewal_ns = now_ns;
-    std::function<void()> listener;
-    {
-      std::lock_guard lock(mutex);
-      listener = renewal_listener;
-    }
-    if (listener) listener();
+    if (const auto listener = current(renewal_listener)) listener();
   }
   int64_t due_ns = last_lease_ns != 0 ? lease_until_ns.load() - kLeaseTerm + kLeaseRenewal
                                       : last_hello_ns + kSessionRenewal;

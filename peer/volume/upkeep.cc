@@ -116,6 +116,10 @@ bool SoleReplica::expire_sessions() {
 // has said by now what it has open.
 bool SoleReplica::release_unclaimed() {
   if (parts_.clock.now_ns() < unclaimed_until_ns_) return false;
+  {
+    std::lock_guard open_lock(open_mutex_);
+    if (unclaimed_.empty()) return false;  // nothing comes after that time
+  }
   std::lock_guard lock(apply_mutex_);
   std::lock_guard open_lock(open_mutex_);  // no open comes in between
   std::map<SessionId, ReleaseOrphans> all;

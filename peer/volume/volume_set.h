@@ -6,6 +6,7 @@
 // Threads: any. What is handed in outlives it. Crash: see sole_replica.h; close() makes the next start clean.
 #pragma once
 
+#include <set>
 #include <shared_mutex>
 
 #include "peer/volume/sole_replica.h"

@@ -103,6 +103,11 @@ class Durable(unittest.TestCase):
                         file.seek(STEPS * BLOCK)
                     self.assertEqual(file.read(), b"".join(map(block, range(STEPS))))
 
+    def is_flushed(self, step, flags=0, each=1):
+        for prefix in ("near", "far"):
+            with self.subTest(prefix):
+                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, flags), each * STEPS)
+
     def names_reach_the_disk(self, change):
         """change(directory, number); number -1 before the steps."""
         for prefix in ("near", "far"):
@@ -130,10 +135,7 @@ class Durable(unittest.TestCase):
 
     def test_fsync_of_a_chunk(self):
         """The log only names what is large: two files are to be flushed, the chunk's and then the log's."""
-        for prefix in ("near", "far"):
-            with self.subTest(prefix):
-                step = lambda file, number: (os.pwrite(file, os.urandom(LARGE), number * LARGE), os.fsync(file))
-                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, 0), 2 * STEPS)
+        self.is_flushed(lambda file, number: (os.pwrite(file, os.urandom(LARGE), number * LARGE), os.fsync(file)), each=2)
 
     def test_fdatasync(self):
         self.reaches_the_disk(lambda file, number: (write(file, number), os.fdatasync(file)))
@@ -157,17 +159,10 @@ class Durable(unittest.TestCase):
                 self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, 0), STEPS)
 
     def test_fallocate_with_o_dsync(self):
-        step = lambda file, number: os.posix_fallocate(file, (STEPS + number) * BLOCK, BLOCK)
-        for prefix in ("near", "far"):
-            with self.subTest(prefix):
-                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, os.O_DSYNC), STEPS)
+        self.is_flushed(lambda file, number: os.posix_fallocate(file, (STEPS + number) * BLOCK, BLOCK), os.O_DSYNC)
 
     def test_copy_file_range_with_o_sync(self):
-        def step(file, number):
-            os.copy_file_range(file, file, BLOCK, 0, (STEPS + number) * BLOCK)
-        for prefix in ("near", "far"):
-            with self.subTest(prefix):
-                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, os.O_SYNC), STEPS)
+        self.is_flushed(lambda file, number: os.copy_file_range(file, file, BLOCK, 0, (STEPS + number) * BLOCK), os.O_SYNC)
 
     def test_o_sync(self):
         self.reaches_the_disk(write, os.O_SYNC)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <unordered_map>
 
 #include "peer/volume/state/machine.h"
 #include "peer/volume/state/view.h"
@@ -134,6 +135,7 @@ class OperationRun {
     InodeRow row;
     bool gone = false;
   };
+  Loaded* loaded(InodeNumber inode);  // nullptr: it was not edited yet
 
   WriteRows& rows_;
   RowsView view_;
@@ -142,8 +144,6 @@ class OperationRun {
   const Credentials& who_;
   Effects& effects_;
   StateRow state_;
-  Loaded* loaded(InodeNumber inode);  // nullptr: it was not edited yet
-
   std::deque<Loaded> loaded_;
   std::unordered_map<InodeNumber, Loaded*> by_number_;  // of loaded_, once there are many
   std::optional<VolumeCharter> charter_;

@@ -152,6 +152,15 @@ inline Credentials user(uint32_t uid) {
   return who;
 }
 
+inline Create new_file(const std::string& name, bool open = false) {
+  Create create;
+  create.parent = kRootInode;
+  create.name = name;
+  create.mode = 0100644;
+  create.open = open;
+  return create;
+}
+
 struct TestPeer {
   explicit TestPeer(uint64_t seed = 1)
       : random(seed), disk(make_simulated_disk(seed)), environments(make_memory_environments()) {
@@ -232,12 +241,7 @@ struct TestPeer {
     return out;
   }
   InodeNumber make(const std::string& name, bool open = false) {
-    Create create;
-    create.parent = kRootInode;
-    create.name = name;
-    create.mode = 0100644;
-    create.open = open;
-    auto reply = call(create).reply;
+    auto reply = call(new_file(name, open)).reply;
     BOOST_REQUIRE_EQUAL(int(reply.code), 0);
     return reply.attributes.inode;
   }

@@ -91,14 +91,6 @@ struct RemotePair {
   VolumeAnswer call(RequestBody body, Payload payload = {}) {
     return wait(begin(std::move(body), std::move(payload)));
   }
-  Create create(const std::string& name, bool open = false) {
-    Create out;
-    out.parent = kRootInode;
-    out.name = name;
-    out.mode = 0100644;
-    out.open = open;
-    return out;
-  }
 
   Simulator simulator;
   SeededRandom random{77};
@@ -133,7 +125,7 @@ BOOST_AUTO_TEST_CASE(short_reads_are_tried_until_one_has_to_wait) {
 
 BOOST_AUTO_TEST_CASE(requests_go_over_the_wire) {
   RemotePair pair;
-  auto made = pair.call(pair.create("f", true)).reply;
+  auto made = pair.call(new_file("f", true)).reply;
   BOOST_TEST(made.code == Code::ok);
   Write write;
   write.inode = made.attributes.inode;
@@ -174,7 +166,7 @@ BOOST_AUTO_TEST_CASE(each_change_runs_once_over_breaking_connections) {
     pair.call(Lookup{kRootInode, "x"});
     pair.simulator.faults().break_chance = 0.05;
     std::vector<std::shared_ptr<std::optional<VolumeAnswer>>> calls;
-    for (int i = 0; i < 100; ++i) calls.push_back(pair.begin(pair.create("f" + std::to_string(i))));
+    for (int i = 0; i < 100; ++i) calls.push_back(pair.begin(new_file("f" + std::to_string(i))));
     pair.simulator.run_for(10 * kSecond);
     pair.simulator.faults().break_chance = 0;
     for (auto& one : calls) BOOST_TEST(pair.wait(one).reply.code == Code::ok);
@@ -199,7 +191,7 @@ BOOST_AUTO_TEST_CASE(one_change_that_waits_has_no_others_refused) {
   std::vector<std::shared_ptr<std::optional<VolumeAnswer>>> calls;
   for (size_t i = 0; i < kMaxResultsPerSession + 100; ++i) {
     if (i % 1000 == 0) pair.simulator.run_for(kSecond);
-    calls.push_back(pair.begin(pair.create(std::to_string(i))));
+    calls.push_back(pair.begin(new_file(std::to_string(i))));
   }
   pair.simulator.run_for(kSecond);
   BOOST_TEST(!waits->has_value());
@@ -214,7 +206,7 @@ BOOST_AUTO_TEST_CASE(a_restarted_owner_is_greeted_again) {
   RemotePair pair;
   int verifiers = 0;
   pair.remote->on_new_verifier([&](VolumeClient::Resending) { ++verifiers; });
-  auto made = pair.call(pair.create("f", true)).reply;
+  auto made = pair.call(new_file("f", true)).reply;
   pair.owner.call(Unlink{kRootInode, "f", false});
   pair.stop_owner();
   pair.owner.kill();
@@ -234,7 +226,7 @@ BOOST_AUTO_TEST_CASE(nothing_overtakes_what_is_sent_again) {
   RemotePair pair;
   VolumeClient::Resending resending;
   pair.remote->on_new_verifier([&](const VolumeClient::Resending& token) { resending = token; });
-  const InodeNumber inode = pair.call(pair.create("f", true)).reply.attributes.inode;
+  const InodeNumber inode = pair.call(new_file("f", true)).reply.attributes.inode;
   BOOST_TEST(pair.call(Sync{inode}).reply.code == Code::ok);
   Write line;
   line.inode = inode;
@@ -297,10 +289,10 @@ BOOST_AUTO_TEST_CASE(who_takes_away_another_file_than_it_believes_looks_again) {
 
 BOOST_AUTO_TEST_CASE(names_that_the_owner_lost_are_counted) {
   RemotePair pair;
-  BOOST_TEST(pair.call(pair.create("kept")).reply.code == Code::ok);
+  BOOST_TEST(pair.call(new_file("kept")).reply.code == Code::ok);
   BOOST_TEST(pair.call(Sync{}).reply.code == Code::ok);
   for (const uint64_t lost : {0, 1}) {
-    if (lost != 0) BOOST_TEST(pair.call(pair.create("lost")).reply.code == Code::ok);
+    if (lost != 0) BOOST_TEST(pair.call(new_file("lost")).reply.code == Code::ok);
     pair.stop_owner();
     pair.owner.power_loss();
     pair.start_owner();
@@ -367,7 +359,7 @@ BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
   RemotePair pair;
   pair.owner.clock.now = int64_t(1) << 60;  // of when the mount was heard: just now, all the time
   int& lost = pair.hear_of_leases();
-  const Reply made = pair.call(pair.create("f", true)).reply;
+  const Reply made = pair.call(new_file("f", true)).reply;
   BOOST_TEST((made.lease & kLeaseExclusive) != 0);
   const InodeNumber inode = made.attributes.inode;
   lost = 0;
@@ -389,10 +381,10 @@ BOOST_AUTO_TEST_CASE(who_has_given_its_leases_back_and_is_fenced_hears_of_it) {
 
 BOOST_AUTO_TEST_CASE(an_ended_session_begins_anew) {
   RemotePair pair;
-  BOOST_TEST(pair.call(pair.create("a")).reply.code == Code::ok);
+  BOOST_TEST(pair.call(new_file("a")).reply.code == Code::ok);
   pair.end_session();
-  BOOST_TEST(pair.call(pair.create("b")).reply.code == Code::ok);
-  BOOST_TEST(pair.call(pair.create("b")).reply.code == Code::exists);
+  BOOST_TEST(pair.call(new_file("b")).reply.code == Code::ok);
+  BOOST_TEST(pair.call(new_file("b")).reply.code == Code::exists);
 }
 
 // Whether the owner tells it, or it says Hello before that.
@@ -400,7 +392,7 @@ BOOST_AUTO_TEST_CASE(what_is_late_after_the_sessions_end_undoes_nothing) {
   for (const bool cut : {false, true}) {
     RemotePair pair;
     const int& lost = pair.hear_of_leases();
-    const Reply made = pair.call(pair.create("f", true)).reply;
+    const Reply made = pair.call(new_file("f", true)).reply;
     BOOST_TEST((made.lease & kLeaseExclusive) != 0);
     const InodeNumber inode = made.attributes.inode;
     if (cut) pair.cut_off();
@@ -458,7 +450,7 @@ BOOST_AUTO_TEST_CASE(what_a_create_has_opened_that_was_given_up_is_closed) {
     RemotePair pair;
     pair.call(Lookup{kRootInode, "x"});
     const auto files = [&] { return pair.owner.call(Usage{}).reply.usage.files; };
-    Create create = pair.create("", true);
+    Create create = new_file("", true);
     create.unnamed = true;
     Interruptible options;
     const auto call = pair.begin(create, {}, options);
@@ -469,7 +461,7 @@ BOOST_AUTO_TEST_CASE(what_a_create_has_opened_that_was_given_up_is_closed) {
     BOOST_TEST(files() == 2u);
     lost ? pair.reconnect() : pair.simulator.set_partition("10.0.0.2", 0);
     BOOST_TEST(pair.simulator.run_until([&] { return files() == 1; }, 30 * kSecond), "closed");
-    BOOST_TEST(pair.call(pair.create("f")).reply.created);
+    BOOST_TEST(pair.call(new_file("f")).reply.created);
   }
 }
 
@@ -478,7 +470,7 @@ BOOST_AUTO_TEST_CASE(a_create_that_was_given_up_makes_nothing_later) {
   pair.call(Lookup{kRootInode, "x"});
   pair.stop_owner();
   Interruptible options;
-  const auto call = pair.begin(pair.create("f", true), {}, options);
+  const auto call = pair.begin(new_file("f", true), {}, options);
   pair.simulator.run_for(5 * kSecond);
   BOOST_TEST(options.interrupt(pair, call).reply.code == Code::interrupted);
   pair.start_owner();
@@ -497,7 +489,7 @@ BOOST_AUTO_TEST_CASE(what_others_have_opened_meanwhile_stays_open) {
   leases.attach(other, [&](const Recall&, Leases::Then then) { answers ? then() : forgotten.swap(then); });
   BOOST_REQUIRE(leases.share(other, kRootInode, true));
   Interruptible options;
-  const auto call = pair.begin(pair.create("f", true), {}, options);
+  const auto call = pair.begin(new_file("f", true), {}, options);
   pair.simulator.run_for(kSecond);
   BOOST_REQUIRE(forgotten);
   BOOST_TEST(options.interrupt(pair, call).reply.code == Code::interrupted);
@@ -519,11 +511,11 @@ BOOST_AUTO_TEST_CASE(calls_end_when_nobody_answers) {
   const int64_t begun = pair.simulator.now_ns();
   VolumeClient::Options options;
   options.timeout_ns = 5 * kSecond;
-  BOOST_TEST(pair.wait(pair.begin(pair.create("late"), {}, options)).reply.code == Code::unreachable);
+  BOOST_TEST(pair.wait(pair.begin(new_file("late"), {}, options)).reply.code == Code::unreachable);
   BOOST_TEST(pair.simulator.now_ns() - begun < 6 * kSecond);
   options.interrupted = std::make_shared<std::atomic<bool>>(false);
   options.timeout_ns = 0;
-  auto call = pair.begin(pair.create("given up"), {}, options);
+  auto call = pair.begin(new_file("given up"), {}, options);
   pair.simulator.run_for(kSecond);
   *options.interrupted = true;
   pair.remote->poke();
@@ -692,7 +684,7 @@ BOOST_AUTO_TEST_CASE(more_than_the_owner_lets_wait_get_their_turn) {
 
 BOOST_AUTO_TEST_CASE(locks_outlive_their_owners_restart) {
   RemotePair pair;
-  auto made = pair.call(pair.create("f", true)).reply;
+  auto made = pair.call(new_file("f", true)).reply;
   const InodeNumber inode = made.attributes.inode;
   BOOST_TEST(pair.call(lock_of(inode, 1, kWriteLock, 1)).reply.code == Code::ok);
   pair.stop_owner();
@@ -723,7 +715,7 @@ BOOST_AUTO_TEST_CASE(who_holds_nothing_keeps_nobody_from_locking) {
     RemotePair pair;
     pair.mount_rpc->keep_alive(peer_id_of(pair.keys[0].public_key()), true);
     if (listens) pair.remote->on_recall([](const Recall&, auto forgotten) { forgotten(); }, {});
-    const InodeNumber inode = pair.call(pair.create("f")).reply.attributes.inode;
+    const InodeNumber inode = pair.call(new_file("f")).reply.attributes.inode;
     pair.simulator.run_for(5 * kSecond);
     for (int round = 0; round < 3; ++round) {
       pair.stop_owner();
@@ -776,7 +768,7 @@ BOOST_AUTO_TEST_CASE(who_never_has_sent_all_is_fenced) {
     pair.remote->on_recall(
         [&](const Recall&, VolumeClient::Forgotten forgotten) { unsaid.push_back(std::move(forgotten)); },
         {});
-    const InodeNumber inode = pair.call(pair.create("f", true)).reply.attributes.inode;
+    const InodeNumber inode = pair.call(new_file("f", true)).reply.attributes.inode;
     bool answered = false;
     Request ask;
     ask.body = GetAttributes{inode};

@@ -13,15 +13,6 @@ namespace {
 
 const SessionId kMount{9, 9};
 
-Create make(const std::string& name, bool open = false) {
-  Create create;
-  create.parent = kRootInode;
-  create.name = name;
-  create.mode = 0100644;
-  create.open = open;
-  return create;
-}
-
 uint64_t files(TestPeer& peer) {
   return peer.call(Usage{}).reply.usage.files - 1;
 }
@@ -66,7 +57,7 @@ BOOST_AUTO_TEST_CASE(what_was_made_is_answered_again_on_a_full_disk) {
   for (const bool of_chunks_alone : {false, true}) {
     TestPeer peer;
     peer.as(kMount, 0, Hello{});
-    const Reply made = peer.as(kMount, 1, make("a")).reply;
+    const Reply made = peer.as(kMount, 1, new_file("a")).reply;
     BOOST_TEST(made.created);
     Write write;
     write.inode = made.attributes.inode;
@@ -81,9 +72,9 @@ BOOST_AUTO_TEST_CASE(what_was_made_is_answered_again_on_a_full_disk) {
     peer.chunks.full = true;
     peer.kill();
     peer.as(kMount, 0, Hello{});
-    BOOST_TEST(peer.as(kMount, 1, make("a")).reply.created);
+    BOOST_TEST(peer.as(kMount, 1, new_file("a")).reply.created);
     BOOST_TEST(peer.as(kMount, 2, write, bytes).reply.code == Code::ok);
-    BOOST_TEST((peer.as(kMount, 4, make("b")).reply.code == Code::no_space) == !of_chunks_alone);
+    BOOST_TEST((peer.as(kMount, 4, new_file("b")).reply.code == Code::no_space) == !of_chunks_alone);
     BOOST_TEST(peer.as(kMount, 5, write, bytes).reply.code == Code::no_space);
     BOOST_TEST(peer.read(write.inode).empty());
   }
@@ -133,7 +124,7 @@ BOOST_AUTO_TEST_CASE(what_is_unlinked_just_after_a_mount_has_come_back_stays_for
 
 BOOST_AUTO_TEST_CASE(what_is_not_removed_after_all_is_kept_for_nobody) {
   TestPeer peer;
-  Create create = make("d");
+  Create create = new_file("d");
   create.mode = S_IFDIR | 0755;
   create.parent = peer.call(create).reply.attributes.inode;
   BOOST_TEST(peer.call(create).reply.code == Code::ok);
@@ -166,7 +157,7 @@ BOOST_AUTO_TEST_CASE(a_session_ends_with_all_that_it_has_open) {
   TestPeer peer;
   peer.as(kMount, 0, Hello{});
   for (uint64_t i = 1; i <= 300; ++i) {
-    BOOST_TEST(peer.as(kMount, i, make("a", true)).reply.created);
+    BOOST_TEST(peer.as(kMount, i, new_file("a", true)).reply.created);
     peer.call(Unlink{kRootInode, "a", false});
   }
   BOOST_TEST(files(peer) == 300u);
@@ -183,7 +174,7 @@ BOOST_AUTO_TEST_CASE(a_removed_volumes_records_are_let_go_of) {
     LocalVolume volume(peer.set->find(other));
     for (int i = 0; i < 100; ++i) {
       Code code = Code::io;
-      volume.call(user(0), make(std::to_string(run) + "-" + std::to_string(i)), {}, {},
+      volume.call(user(0), new_file(std::to_string(run) + "-" + std::to_string(i)), {}, {},
                   [&](VolumeAnswer answer) { code = answer.reply.code; });
       BOOST_TEST(code == Code::ok);
     }
@@ -216,11 +207,11 @@ BOOST_AUTO_TEST_CASE(what_is_unlinked_is_not_leased) {
     peer.replica->execute(request, {}, [&](VolumeAnswer answer) { reply = answer.reply; });
     return reply;
   };
-  BOOST_TEST(ask(kMount, 1, make("a")).created);
+  BOOST_TEST(ask(kMount, 1, new_file("a")).created);
   const size_t granted = leases.granted();
   for (uint64_t i = 2; i < 20; i += 2) {
     const bool directory = i % 4 == 0, shared = i % 6 == 0;
-    Create create = make("b");
+    Create create = new_file("b");
     if (directory) create.mode = S_IFDIR | 0755;
     const Reply made = ask(kMount, i, create);
     BOOST_TEST((made.lease & kLeaseInode) != 0);
