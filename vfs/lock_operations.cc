@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kForever = INT64_MAX / 4;
 constexpr int64_t kCancelPatience = 2 * kSecond;  // for the owner to take a request back
-constexpr int64_t kCloseGrace = 10 * kMillisecond;
+constexpr int64_t kCloseGrace = 100 * kMillisecond;  // a busy machine wakes the other mount late
 
 uint8_t type_of(int type) {
   return type == F_RDLCK ? kReadLock : type == F_WRLCK ? kWriteLock : kUnlocked;
