@@ -8,7 +8,10 @@
 //
 // The kernel says that a file was closed just after close(2) has returned, so what flock(2) or an open file
 // description's lock held may be on its way back when who comes next on another mount asks. Who would not
-// wait, and finds it locked by another mount, waits kCloseGrace all the same.
+// wait, and finds it locked by another mount, waits all the same: for flock(2) as long as a busy machine may
+// take to wake that mount, for fcntl(2) briefly only. Who takes several of those one by one (SQLite) holds up
+// the one that it waits for, and most of them are POSIX locks, which go before close(2) returns (FUSE cannot
+// tell them from open file descriptions').
 #include <fcntl.h>
 #include <sys/file.h>
 
@@ -21,7 +24,8 @@ namespace {
 
 constexpr int64_t kForever = INT64_MAX / 4;
 constexpr int64_t kCancelPatience = 2 * kSecond;  // for the owner to take a request back
-constexpr int64_t kCloseGrace = 100 * kMillisecond;  // a busy machine wakes the other mount late
+constexpr int64_t kCloseGrace = 2 * kMillisecond;
+constexpr int64_t kFlockCloseGrace = 100 * kMillisecond;
 
 uint8_t type_of(int type) {
   return type == F_RDLCK ? kReadLock : type == F_WRLCK ? kWriteLock : kUnlocked;
@@ -122,7 +126,8 @@ void wait_briefly(AskedLock asked) {
                  ticket = asked.body.ticket] {
     if (auto self = weak.lock()) give_up(self, client, ticket, Code::conflict);
   };
-  asked.request->session().background.after(kCloseGrace, std::move(enough));
+  asked.request->session().background.after(asked.body.lock.flock ? kFlockCloseGrace : kCloseGrace,
+                                            std::move(enough));
   call(asked, asked.body, [asked](const Reply& reply) {
     const bool in_vain = reply.code == Code::interrupted || reply.code == Code::loop;
     answer(asked, in_vain ? Code::conflict : reply.code);

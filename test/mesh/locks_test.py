@@ -243,16 +243,24 @@ class Locks(unittest.TestCase):
         self.assertIsNone(b("ofd", "f", WRITE, 0, 0))
 
     def test_who_would_not_wait_gets_it_from_who_has_closed(self):
-        """The kernel says that a file was closed just after close() has returned."""
+        """
+        The kernel says that a file was closed just after close() has returned. How soon its mount hears of it is the
+        scheduler's: one in twenty may be refused.
+        """
         for how, kind in [("flock", fcntl.LOCK_EX | NOW), ("ofd", WRITE)]:
             a, b = self.program(0), self.program(2)
+            refused = 0
             for _ in range(ROUNDS):
                 for mine, peer, other in [(a, 0, b), (b, 2, a)]:
                     self.assertIsNone(mine(how, "f", kind))
                     self.assertIsNone(mine("close", "f"))
-                    self.assertIsNone(other(how, "f", kind))
+                    while (answer := other(how, "f", kind)) == "EAGAIN":
+                        refused += 1
+                    self.assertIsNone(answer)
                     self.assertIsNone(other(how, "f", fcntl.LOCK_UN if how == "flock" else UNLOCK))
                     self.assertIsNone(mine("open", "f", self.mesh[peer].path(self.name), os.O_RDWR))
+            print(f"figure refused {how} {refused} of {2 * ROUNDS}")
+            self.assertLessEqual(refused, 2 * ROUNDS // 20, how)
         # Locked by who stays: refused all the same, soon, and nobody is left waiting for it.
         self.assertIsNone(a("flock", "f", fcntl.LOCK_SH | NOW))
         start = time.monotonic()
