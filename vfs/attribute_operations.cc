@@ -87,10 +87,12 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
 }
 
 // A mode that was set and waits here with the file's bytes changes its ACL, and an ACL that is set after it
-// the mode: it is sent first.
+// the mode: it is sent first. Bytes and a new owner take capabilities away: those that are set after them
+// not.
 void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, std::function<void()> then) {
-  auto file = is_acl(name) ? request->session().files->find(node) : nullptr;
-  if (!file || !file->holds_attributes()) return then();
+  const bool capability = name == kCapability;
+  auto file = capability || is_acl(name) ? request->session().files->find(node) : nullptr;
+  if (!file || (capability ? file->clean() : !file->holds_attributes())) return then();
   request->listen(nullptr);
   file->flush([request, then = std::move(then)](Code code) {
     if (code != Code::ok) return void(request->error(code));

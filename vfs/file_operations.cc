@@ -212,8 +212,7 @@ void op_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_in
   auto request = begin(req);
   const HandlePtr handle = handle_of(info);
   note_use(*handle);
-  if ((info->flags & O_NOATIME) == 0 && handle->marks_access.exchange(false))
-    request->session().mark_access(handle->file->client(), handle->who, handle->file->inode());
+  if ((info->flags & O_NOATIME) == 0) request->session().mark_access(*handle);
   if (!handle->file->client()->local()) request->listen(nullptr);
   handle->file->kernel_reads(request_number(), uint64_t(offset), size);
   handle->file->read(
@@ -285,21 +284,7 @@ void write(const RequestPtr& request, const HandlePtr& handle, ByteView bytes, c
   });
 }
 
-// Setuid and setgid go before the bytes come. (Setgid may stay, of who is in the group: the owner knows.)
-void clear_suid_and_write(const RequestPtr& request, const HandlePtr& handle, Bytes bytes, Writing how) {
-  SetAttributes clear;
-  clear.inode = handle->file->inode();
-  clear.clear_suid = true;
-  auto client = handle->file->client();
-  request->session().call(request, client, clear,
-                          [request, handle, bytes = std::move(bytes), how](VolumeAnswer& answer) {
-                            handle->file->own_change(answer.reply);
-                            request->session().notifier.inode(handle->file->node(), false);
-                            write(request, handle, bytes, how);
-                          });
-}
-
-// So do capabilities, which the kernel takes away itself where it writes to its pages.
+// Capabilities go before the bytes come. Where the kernel writes to its pages it takes them away itself.
 void drop_capability_and_write(const RequestPtr& request, const HandlePtr& handle, Bytes bytes, Writing how) {
   auto file = handle->file;
   auto client = file->client();
@@ -330,7 +315,8 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t o
   how.through = (info->flags & O_DIRECT) != 0 || handle->passes_pages;
   how.to_end = (info->flags & O_APPEND) != 0 && !info->writepage;  // pages know their place
   if (kills_suid() && (handle->file->mode() & (S_ISUID | S_ISGID)) != 0)
-    return clear_suid_and_write(request, handle, to_bytes(bytes), how);
+    return clear_suid(request, handle->file,
+                      [request, handle, kept = to_bytes(bytes), how] { write(request, handle, kept, how); });
   if (handle->passes_pages && handle->file->may_have_capability())
     return drop_capability_and_write(request, handle, to_bytes(bytes), how);
   write(request, handle, bytes, how);
@@ -415,6 +401,26 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
 }
 
 }  // namespace
+
+// What was set here and waits comes before: it would bring the bits back. (Setgid may stay, of who is in the
+// group: the owner knows.)
+void clear_suid(const RequestPtr& request, const std::shared_ptr<OpenFile>& file,
+                std::function<void()> then) {
+  auto clear = [request, file, then = std::move(then)](Code code) {
+    if (code != Code::ok) return void(request->error(code));
+    SetAttributes body;
+    body.inode = file->inode();
+    body.clear_suid = true;
+    request->session().call(request, file->client(), body, [request, file, then](VolumeAnswer& answer) {
+      file->own_change(answer.reply);
+      request->session().notifier.inode(file->node(), false);
+      then();
+    });
+  };
+  if (!file->holds_attributes()) return clear(Code::ok);
+  request->listen(nullptr);
+  file->flush(std::move(clear));
+}
 
 void set_file_operations(fuse_lowlevel_ops& operations) {
   operations.open = op_open;

@@ -370,7 +370,7 @@ void OpenFile::take_answer(Item& item, const VolumeAnswer& answer) {
   if (item.attributes) context_.pending_attributes.fetch_sub(1);
   if (answer.reply.code != Code::ok) return;
   if (!item.durable) return keep(item, answer.reply);
-  durable_ = std::max(durable_, item.covers);
+  note_durable(item.covers, item.heard);
 }
 
 void OpenFile::finish_waiters(Ready& ready) {
@@ -467,7 +467,8 @@ void OpenFile::tick() {
 
 uint32_t OpenFile::mode() const {
   std::lock_guard lock(mutex_);
-  return latest_.inode == 0 ? 07777 : latest_.mode;
+  if (latest_.inode == 0) return 07777;
+  return waits_to_set() ? with_buffered().mode : latest_.mode;
 }
 
 bool OpenFile::may_have_capability() const {

@@ -94,7 +94,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // true, and `shown` is what the file looks like now. False: it is for the owner to do.
   bool set_attributes(const Credentials& who, const SetAttributes& change, Attributes& shown);
   bool holds_attributes() const;  // that are not at the owner yet
-  uint32_t mode() const;          // as the owner last said; all bits, where that is not known
+  // It is read. False: that is for the owner to note.
+  bool mark_access();
+  uint32_t mode() const;  // as the owner last said; all bits, where that is not known
 
   // ---- errors: each handle keeps the number that it has seen ----
   uint64_t error_mark() const;
@@ -159,6 +161,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     int64_t mtime_ns = 0;
     bool in_flight = false;
     bool durable = false;
+    bool heard = false;   // durable: as heard_, when it was cut
     uint64_t covers = 0;  // durable: answered_, when it was cut (0: in another run of the owner)
     bool late = false;    // VolumeClient::Options::late
     int64_t retry_at_ns = 0;
@@ -185,6 +188,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void cut_all();
   void cut_attributes();
   Attributes with_buffered() const;
+  bool waits_to_set() const;  // attributes
   std::vector<Item*> next_sendable(int64_t now_ns);
   static bool may_share(const Item& item);
   static bool joins(const Item& first, const Item& item, uint64_t bytes);
@@ -212,7 +216,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock);
   void tick();
   void wait_for_queue(Done done);
-  Code synced(uint64_t upto, uint64_t answered);  // mutex_ held
+  Code synced(uint64_t upto, uint64_t answered, bool heard);  // mutex_ held
+  void note_durable(uint64_t answered, bool heard);           // mutex_ held
   void sync_round(const Credentials& who, bool asked, unsigned round, Done done);
   void read_direct(const Credentials& who, uint64_t offset, uint32_t length, Extents buffered, uint64_t end,
                    const VolumeClient::Options& options, ReadDone done);
@@ -252,6 +257,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   uint64_t resent_upto_ = 0;  // items up to this are sent again: a sync waits for them
   uint64_t answered_ = 1;     // rises with what the owner answered and may lose
   uint64_t durable_ = 0;      // answered_, when it was last known to be durable
+  bool heard_ = false;        // what others have changed since then has raised answered_, too
 
   uint64_t errors_ = 0;
   Code error_ = Code::ok;

@@ -213,6 +213,7 @@ void OpenFile::sync(const Credentials& who, Done done) {
       if (!alone) continue;
       item.durable = asked = true;
       item.covers = answered_;
+      item.heard = client_->hears_of(inode_);
     }
   }
   sync_round(who, asked, 0, std::move(done));
@@ -222,20 +223,21 @@ void OpenFile::sync_round(const Credentials& who, bool asked, unsigned round, Do
   wait_for_queue(
       [self = shared_from_this(), who, asked, round, done = std::move(done)](Code written) mutable {
         if (written != Code::ok) return done(written);
-        const bool heard = asked || self->client_->hears_of(self->inode_);  // else others may have written
         uint64_t upto = 0, answered = 0, verifier = 0;
-        bool needed = true, resending = false;
+        bool heard = false, needed = true, resending = false;
         {
           std::lock_guard lock(self->mutex_);
           resending = !self->queue_.empty() && self->queue_.front().number <= self->resent_upto_;
           upto = self->queue_.empty() ? self->next_number_ : self->queue_.front().number;
           answered = self->answered_;
           verifier = self->verifier_;
-          needed = !heard || answered != self->durable_ || self->lost_;
+          // After `answered`, which rises when nothing is heard any more. Without it others may have written.
+          heard = self->client_->hears_of(self->inode_);
+          needed = answered != self->durable_ || self->lost_ || (!asked && !(heard && self->heard_));
         }
         if (resending) return self->sync_round(who, asked, round, std::move(done));
         if (!needed) return done(Code::ok);  // the one Write was durable itself, or nothing happened since
-        auto synced = [self, who, round, upto, answered, verifier,
+        auto synced = [self, who, round, upto, answered, heard, verifier,
                        done = std::move(done)](VolumeAnswer answer) mutable {
           Code code = answer.reply.code;
           bool again = false;
@@ -243,7 +245,7 @@ void OpenFile::sync_round(const Credentials& who, bool asked, unsigned round, Do
             std::lock_guard lock(self->mutex_);
             self->note_verifier(answer.reply.verifier);
             again = verifier != 0 && self->verifier_ != verifier;
-            if (!again) code = self->synced(upto, answered);
+            if (!again) code = self->synced(upto, answered, heard);
           }
           if (again && round < kSyncRounds) return self->sync_round(who, false, round + 1, std::move(done));
           done(again ? Code::unreachable : code);
@@ -252,7 +254,13 @@ void OpenFile::sync_round(const Credentials& who, bool asked, unsigned round, Do
       });
 }
 
-Code OpenFile::synced(uint64_t upto, uint64_t answered) {
+void OpenFile::note_durable(uint64_t answered, bool heard) {
+  if (answered < durable_) return;
+  durable_ = answered;
+  heard_ = heard;
+}
+
+Code OpenFile::synced(uint64_t upto, uint64_t answered, bool heard) {
   for (auto kept = kept_.begin(); kept != kept_.end();) {
     if (kept->number < upto) {
       context_.kept_bytes.fetch_sub(kept->bytes.size());
@@ -261,7 +269,7 @@ Code OpenFile::synced(uint64_t upto, uint64_t answered) {
       ++kept;
     }
   }
-  durable_ = std::max(durable_, answered);
+  note_durable(answered, heard);
   if (answered == answered_) unkept_upto_ = 0;  // what was answered meanwhile may be lost yet
   if (!std::exchange(lost_, false)) return Code::ok;
   ++errors_;  // every handle hears of it
@@ -345,6 +353,19 @@ Attributes OpenFile::with_buffered() const {
 
 bool OpenFile::holds_attributes() const {
   std::lock_guard lock(mutex_);
+  return waits_to_set();
+}
+
+// Reading marks it after what was set here: the owner, who does not know that yet, would do it before.
+bool OpenFile::mark_access() {
+  std::lock_guard lock(mutex_);
+  if (!pending_ || !pending_->atime_ns) return false;
+  const int64_t now_ns = context_.background.clock().wall_ns();
+  if (marks_access(with_buffered(), now_ns)) pending_->atime_ns = now_ns;
+  return true;
+}
+
+bool OpenFile::waits_to_set() const {
   return pending_ ||
          std::any_of(queue_.begin(), queue_.end(), [](const Item& item) { return bool(item.attributes); });
 }

@@ -508,6 +508,12 @@ void MountSession::note_change(const std::shared_ptr<VolumeClient>& client, cons
   if (attributes.nlink == 0 && attributes.inode != 0) removed.add(node, attributes);
 }
 
+bool MountSession::mark_access(FileHandle& handle) {
+  if (!handle.marks_access.exchange(false)) return false;
+  if (!handle.file->mark_access()) mark_access(handle.file->client(), handle.who, handle.file->inode());
+  return true;
+}
+
 void MountSession::mark_access(const std::shared_ptr<VolumeClient>& client, const Credentials& who,
                                InodeNumber inode) {
   if (options.read_only) return;

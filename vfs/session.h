@@ -256,6 +256,7 @@ class MountSession : public KernelCache, public std::enable_shared_from_this<Mou
   // What a change through this mount gave, if the file is open here.
   void note_change(const std::shared_ptr<VolumeClient>& client, const Attributes& attributes);
   // Somebody read it, and relatime wants that marked. Nobody waits for it.
+  bool mark_access(FileHandle& handle);  // it is read; false: it was marked before
   void mark_access(const std::shared_ptr<VolumeClient>& client, const Credentials& who, InodeNumber inode);
 
   // KernelCache, on the notifier's thread.
@@ -319,6 +320,8 @@ void set_directory_operations(fuse_lowlevel_ops& operations);
 void set_attribute_operations(fuse_lowlevel_ops& operations);
 void set_range_operations(fuse_lowlevel_ops& operations);
 void set_lock_operations(fuse_lowlevel_ops& operations);
+// Setuid and setgid go before bytes come of who may not leave them.
+void clear_suid(const RequestPtr& request, const std::shared_ptr<OpenFile>& file, std::function<void()> then);
 // What a process's close lets go of: false when it has no locks of that file, else `then` runs when the owner
 // has heard. And what the last close of an open file does.
 bool flush_locks(const RequestPtr& request, FileHandle& handle, uint64_t owner,

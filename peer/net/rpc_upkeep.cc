@@ -27,9 +27,10 @@ void Rpc::Impl::tick() {
 void Rpc::Impl::tick_one(Connection& connection, int64_t at, bool late) {
   const Peer* peer = find_peer(connection.info.id);
   int64_t silent_ns = at - connection.session->last_received_ns();
-  // A length that was damaged on the way has no end in sight, whatever else comes.
+  // A length that was damaged on the way has no end in sight: pings alone come, into that record.
+  if (late) connection.session->excuse(at);
   const int64_t partial_ns = connection.session->partial_since_ns();
-  if (partial_ns != 0 && !late && at - partial_ns > options.dead_after_ns)
+  if (partial_ns != 0 && at - partial_ns > options.dead_after_ns)
     return broken(connection, {Code::timed_out, "a record does not come to its end"}, "stalled");
   bool used = connection.retired || !connection.asked.empty() || (peer && peer->keep_alive);
   if (connection.ping_id != 0) {

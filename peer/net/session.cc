@@ -77,7 +77,10 @@ void Session::consume(ByteView data) {
     size_t whole =
         partial_.size() < kRecordPrefix ? kRecordPrefix : kRecordPrefix + get_le<uint16_t>(partial_.data());
     size_t take = std::min(whole - partial_.size(), data.size());
-    if (partial_.empty()) partial_since_ns_ = last_received_ns_;
+    if (partial_.empty() || partial_.size() >= partial_seen_ + kLeastProgress) {
+      partial_since_ns_ = last_received_ns_;
+      partial_seen_ = partial_.size();
+    }
     append(partial_, data.first(take));
     data = data.subspan(take);
     if (partial_.size() < kRecordPrefix) continue;

@@ -23,6 +23,8 @@ namespace efs {
 inline constexpr size_t kStreamWindow = 256 << 10;
 inline constexpr int64_t kHandshakeTimeoutNs = 5 * kSecond;
 inline constexpr int64_t kGoodbyeTimeoutNs = kSecond;
+inline constexpr size_t kLeastProgress = 8
+                                         << 10;  // bytes of a record: more than pings alone bring in seconds
 
 struct SessionOptions {
   int64_t handshake_timeout_ns = kHandshakeTimeoutNs;
@@ -68,8 +70,10 @@ class Session {
   void say_goodbye(const Error& error, std::function<void()> done);
 
   int64_t last_received_ns() const { return last_received_ns_; }
-  // When the record began that has not come to its end (0: none).
+  // Since when less than kLeastProgress has come of the record that has not come to its end (0: none has
+  // begun).
   int64_t partial_since_ns() const { return partial_.empty() ? 0 : partial_since_ns_; }
+  void excuse(int64_t now_ns) { partial_since_ns_ = now_ns; }  // this process was stopped
   uint64_t bytes_sent() const { return bytes_sent_; }
   uint64_t bytes_received() const { return bytes_received_; }
 
@@ -98,6 +102,7 @@ class Session {
   Bytes partial_;  // of a record
   bool corked_ = false;
   int64_t last_received_ns_ = 0, partial_since_ns_ = 0;
+  size_t partial_seen_ = 0;  // of partial_, then
   int64_t last_rekey_ns_ = 0;
   uint64_t bytes_since_rekey_ = 0;
   uint64_t bytes_sent_ = 0, bytes_received_ = 0;

@@ -645,9 +645,11 @@ void Leases::announce(const SessionId& by, const std::vector<VolumeClient::Chang
       waits_.push_back(wait);
     }
   }
+  // Who is not waited for is asked first all the same: an answer to it that leaves after this one must find
+  // it told.
+  send(std::move(sent), wait);
   if (all) all();
   if (then) then();
-  send(std::move(sent), wait);
 }
 
 void Leases::send(std::vector<Sent> sent, const WaitPointer& wait) {

@@ -21,11 +21,19 @@ FileLock shown(InodeNumber inode, bool flock, const Held& held) {
 const LockTable::Place::Held* LockTable::blocking(const Place& place, const Owner& owner,
                                                   const FileLock& lock) {
   if (lock.type == kUnlocked) return nullptr;
+  return first(place, lock, [&](const Place::Held& held) {
+    return held.owner != owner && (held.type == kWriteLock || lock.type == kWriteLock);
+  });
+}
+
+// Of those that overlap: the one that begins first.
+template <typename Which>
+const LockTable::Place::Held* LockTable::first(const Place& place, const FileLock& lock, Which which) {
+  const Place::Held* found = nullptr;
   for (const auto& held : place.held) {
-    if (held.owner != owner && (held.type == kWriteLock || lock.type == kWriteLock) && overlaps(held, lock))
-      return &held;
+    if ((found == nullptr || held.start < found->start) && overlaps(held, lock) && which(held)) found = &held;
   }
-  return nullptr;
+  return found;
 }
 
 // Whether letting go of the range makes two locks of one.
@@ -191,7 +199,11 @@ void LockTable::set(const SessionId& session, const SetLock& request, Answered a
 std::optional<FileLock> LockTable::conflict(const SessionId& session, const FileLock& lock) const {
   auto place = places_.find({lock.inode, lock.flock});
   if (place == places_.end()) return std::nullopt;
-  const auto* held = blocking(place->second, {session, lock.owner}, lock);
+  const Owner owner{session, lock.owner};
+  // F_UNLCK: what it holds itself (F_OFD_GETLK, since Linux 6.6).
+  const auto own = [&](const Place::Held& one) { return one.owner == owner; };
+  const auto* held =
+      lock.type == kUnlocked ? first(place->second, lock, own) : blocking(place->second, owner, lock);
   if (held == nullptr) return std::nullopt;
   return shown(lock.inode, lock.flock, *held);
 }

@@ -82,6 +82,8 @@ class LockTable {
   };
 
   static const Place::Held* blocking(const Place& place, const Owner& owner, const FileLock& lock);
+  template <typename Which>
+  static const Place::Held* first(const Place& place, const FileLock& lock, Which which);
   static bool splits(const Place& place, const Owner& owner, const FileLock& lock);
   void assign(Places::iterator place, const Owner& owner, const FileLock& lock);
   void wait(Places::iterator place, const Owner& owner, const SetLock& request, Answered answered);

@@ -40,7 +40,7 @@ Leases::Inodes asks_about(const RequestBody& body) {
                       std::is_same_v<Body, Read> || std::is_same_v<Body, SeekData> ||
                       std::is_same_v<Body, Layout> || std::is_same_v<Body, SetAttributes> ||
                       std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered> ||
-                      std::is_same_v<Body, Allocate>) {
+                      std::is_same_v<Body, Allocate> || std::is_same_v<Body, Sync>) {
           return {one.inode, 0};
         }
         return {};
@@ -130,9 +130,10 @@ std::optional<VolumeAnswer> SoleReplica::look(const Request& request, bool cache
   const Leases::Inodes about = asks_about(request.body);
   if (owned_elsewhere(request, about)) return std::nullopt;
   VolumeAnswer out = request.leases ? answer_leased(request, cached) : answer(request, cached);
-  // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word.
+  // Somebody else was given it meanwhile: what this says is not leased, and perhaps not the last word. (What
+  // was written since a Sync came is not its concern.)
   if (request.leases && out.reply.code == Code::ok && (out.reply.lease & kLeaseInode) == 0 &&
-      owned_elsewhere(request, about))
+      !std::holds_alternative<Sync>(request.body) && owned_elsewhere(request, about))
     return std::nullopt;
   if (out.reply.code == Code::corrupt) report_damage(out.reply);
   return finished(request, std::move(out));
@@ -667,22 +668,24 @@ Status SoleReplica::make_room_in_memory() {
 Reply SoleReplica::change(const Request& request, Payload payload, Changes& changed) {
   Pins pins(*this);
   Operation operation;
-  auto prepare = [&](const auto& body) -> Status {
+  operation.body = WriteExtents{};  // of a Write, until its bytes are stored
+  auto store = [&](const auto& body) -> Status {
     using Body = std::decay_t<decltype(body)>;
     if constexpr (std::is_same_v<Body, Write> || std::is_same_v<Body, WriteScattered>) {
       EFS_ASSIGN(operation.body, prepare_write(body, std::move(payload), pins));
-    } else if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) {
-      operation.body = body;
     }
     return {};
   };
+  auto take_over = [&](const auto& body) {
+    if constexpr (std::is_constructible_v<OperationBody, decltype(body)>) operation.body = body;
+  };
+  std::visit(take_over, request.body);
   Status prepared = has_room_for(request);
   if (prepared) prepared = make_room_in_memory();
-  if (prepared) prepared = std::visit(prepare, request.body);
-  if (!prepared) {
-    if (!was_made(request.session, request.sequence)) return error_reply(std::move(prepared.error()));
-    operation.body = WriteExtents{};  // it is only answered as it was
-  }
+  if (prepared) prepared = std::visit(store, request.body);
+  // What was made is only answered as it was.
+  if (!prepared && !was_made(request.session, request.sequence))
+    return error_reply(std::move(prepared.error()));
   operation.who = request.who;
   operation.session = request.session;
   operation.sequence = request.sequence;

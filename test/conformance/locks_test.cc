@@ -21,6 +21,11 @@ int lock(int fd, int command, short type, off_t start = 0, off_t length = 0) {
   return fcntl(fd, command, &wanted);
 }
 
+std::string text(const struct flock& found) {  // "read 0,10"
+  const char* kind = found.l_type == F_RDLCK ? "read" : found.l_type == F_WRLCK ? "write" : "none";
+  return kind + (" " + std::to_string(found.l_start)) + "," + std::to_string(found.l_len);
+}
+
 TEST(flock, shared_and_exclusive) {
   make_file("f");
   Fd a(OK(open("f", O_RDWR))), b(OK(open(seen("f").c_str(), O_RDWR))),
@@ -98,6 +103,28 @@ TEST(fcntl, locks_of_two_processes) {
     EQ(found.l_type, short(F_UNLCK));
   });
   OK(lock(fd, F_SETLK, F_WRLCK, 0, 0));  // the other's are gone with it
+}
+
+TEST(fcntl, the_lowest_conflicting_lock_is_named) {
+  make_file("f");
+  Fd fd(OK(open("f", O_RDWR)));
+  OK(lock(fd, F_SETLK, F_WRLCK, 10, 5));
+  OK(lock(fd, F_SETLK, F_RDLCK, 1, 5));
+  apart([] {
+    for (const std::string& path : {std::string("f"), seen("f")}) {
+      Fd other(OK(open(path.c_str(), O_RDWR)));
+      const auto asked = [&](short type, off_t start) {
+        struct flock found = region(type, start, 0);
+        OK(fcntl(other, F_GETLK, &found));
+        return text(found);
+      };
+      EQ(asked(F_WRLCK, 0), "read 1,5");
+      EQ(asked(F_WRLCK, 5), "read 1,5");
+      EQ(asked(F_WRLCK, 6), "write 10,5");
+      EQ(asked(F_RDLCK, 0), "write 10,5");
+      EQ(asked(F_WRLCK, 15), "none 15,0");
+    }
+  });
 }
 
 TEST(fcntl, locks_merge_split_and_go) {
@@ -184,6 +211,32 @@ TEST(fcntl, locks_of_open_file_descriptions) {
   FAILS(EAGAIN, lock(b, F_OFD_SETLK, F_WRLCK, 5, 1));
   a.close();
   OK(lock(b, F_OFD_SETLK, F_WRLCK, 5, 1));
+}
+
+TEST(fcntl, own_locks_of_an_open_file_description_are_named) {  // F_UNLCK asks for them, since Linux 6.6
+  make_file("f");
+  Fd a(OK(open("f", O_RDWR))), b(OK(open(seen("f").c_str(), O_RDWR)));
+  OK(lock(a, F_OFD_SETLK, F_WRLCK, 20, 5));
+  OK(lock(a, F_OFD_SETLK, F_RDLCK, 0, 10));
+  OK(lock(b, F_OFD_SETLK, F_RDLCK, 5, 10));
+  OK(lock(b, F_SETLK, F_WRLCK, 40, 10));
+  const auto asked = [](int fd, off_t start, off_t length) {
+    struct flock found = region(F_UNLCK, start, length);
+    OK(fcntl(fd, F_OFD_GETLK, &found));
+    EQ(found.l_whence, short(SEEK_SET));
+    EQ(found.l_pid, found.l_type == F_UNLCK ? 0 : -1);
+    return text(found);
+  };
+  EQ(asked(a, 0, 0), "read 0,10");
+  EQ(asked(a, 9, 1), "read 0,10");
+  EQ(asked(a, 10, 10), "none 10,10");
+  EQ(asked(a, 10, 0), "write 20,5");
+  EQ(asked(a, 25, 0), "none 25,0");
+  EQ(asked(b, 0, 0), "read 5,10");
+  EQ(asked(b, 15, 0), "none 15,0");
+  OK(lock(a, F_OFD_SETLK, F_UNLCK, 0, 10));
+  EQ(asked(a, 0, 0), "write 20,5");
+  FAILS(EINVAL, lock(a, F_GETLK, F_UNLCK));
 }
 
 // As "10-19" (to the end of the file: "10-"), what keeps a write lock of these bytes from another process; ""
@@ -372,6 +425,35 @@ TEST(flock, a_child_shares_it) {
   FAILS(EWOULDBLOCK, flock(other, LOCK_EX | LOCK_NB));
   apart([&] { OK(flock(fd, LOCK_UN)); });
   OK(flock(other, LOCK_EX | LOCK_NB));
+}
+
+TEST(flock, is_free_once_closed) {
+  make_file("f");
+  int refused = 0, refused_another = 0;
+  for (int i = 0; i < 500; ++i) {
+    {
+      Fd fd(OK(open("f", O_RDWR)));
+      refused += flock(fd, LOCK_EX | LOCK_NB) != 0;
+    }
+    Fd fd(OK(open("f", O_RDWR)));
+    refused += flock(fd, LOCK_EX | LOCK_NB) != 0;
+  }
+  for (int i = 0; i < 500; ++i) {
+    {
+      Fd fd(OK(open("f", O_RDWR)));
+      OK(flock(fd, LOCK_EX));
+    }
+    const pid_t child = OK(fork());
+    if (child == 0) {
+      const int fd = open(i % 2 == 0 ? "f" : seen("f").c_str(), O_RDWR);
+      _exit(flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : 1);
+    }
+    int status = 0;
+    OK(waitpid(child, &status, 0));
+    refused_another += status != 0;
+  }
+  EQ(refused, 0);
+  EQ(refused_another, 0);
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <memory>
+
 #include "test/conformance/conformance.h"
 
 namespace conformance {
@@ -157,6 +160,71 @@ TEST(mmap, of_two_writers_by_turns) {
     EQ(pwrite(other, &theirs, 1, 1), 1);
     EQ(map.text(0, 3), std::string(1, char('a' + i)) + theirs + "o");
   }
+}
+
+TEST(mmap, stores_beside_direct_reads_and_writes) {  // and truncation, and holes: one file at all times
+  constexpr size_t kMax = 16 * kPage;
+  uint32_t state = 20'260'101;
+  const auto below = [&](size_t limit) {
+    state = state * 1664525u + 1013904223u;
+    return size_t(state >> 8) % limit;
+  };
+  Fd direct(OK(open("f", O_RDWR | O_CREAT | O_DIRECT, 0644))), buffered(OK(open("f", O_RDWR)));
+  OK(ftruncate(buffered, kMax));
+  const Mapping map(buffered, kMax, PROT_READ | PROT_WRITE);
+  const std::unique_ptr<char, decltype(&free)> room(static_cast<char*>(aligned_alloc(kPage, kMax)), free);
+  std::string model(kMax, '\0');
+  for (int step = 0; step < 2000; ++step) {
+    const size_t what = below(5), fill = 1 + below(255);
+    size_t at = below(kMax), length = 1 + below(kMax - at);
+    if (what == 0) {  // direct writes are of whole pages
+      at -= at % kPage;
+      length = (1 + (length - 1) / kPage) * kPage;
+      memset(room.get(), int(fill), length);
+      EQ(OK(pwrite(direct, room.get(), length, off_t(at))), ssize_t(length));
+      model.resize(std::max(model.size(), at + length));
+      model.replace(at, length, length, char(fill));
+    } else if (what == 1 && at < model.size()) {
+      length = std::min(length, model.size() - at);
+      memset(map + at, int(fill), length);
+      model.replace(at, length, length, char(fill));
+    } else if (what == 2) {
+      OK(ftruncate(buffered, off_t(at)));
+      model.resize(at);
+    } else if (what == 3) {
+      OK(fallocate(buffered, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(at), off_t(length)));
+      if (at < model.size()) {
+        length = std::min(length, model.size() - at);
+        model.replace(at, length, length, '\0');
+      }
+    } else if (what == 4) {
+      const std::string bytes(length, char(fill));
+      EQ(OK(pwrite(buffered, bytes.data(), length, off_t(at))), ssize_t(length));
+      model.resize(std::max(model.size(), at + length));
+      model.replace(at, length, bytes);
+    }
+    const size_t through = below(3);
+    std::string found;
+    if (through == 0) {
+      found.assign(room.get(), size_t(OK(pread(direct, room.get(), kMax, 0))));
+    } else if (through == 1) {
+      found = read_at(buffered, kMax, 0);
+    } else {
+      found = map.text(0, size_t(info_of(buffered).st_size));
+    }
+    if (found != model) {
+      const size_t differs =
+          size_t(std::mismatch(found.begin(), found.end(), model.begin(), model.end()).first - found.begin());
+      note_failure(__FILE__, __LINE__,
+                   "after step " + std::to_string(step) + " (" + std::to_string(what) +
+                       "), looked at through " + std::to_string(through) + ": " +
+                       std::to_string(found.size()) + " bytes; wanted " + std::to_string(model.size()) +
+                       "; differs at " + std::to_string(differs));
+      return;
+    }
+  }
+  OK(msync(map, kMax, MS_SYNC));
+  TRUE(contents(seen("f")) == model);
 }
 
 TEST(mmap, protection_follows_the_descriptor) {

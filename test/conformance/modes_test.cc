@@ -128,6 +128,43 @@ TEST(chown, to_nobody_else) {  // -1, -1
   EQ(mode_of(seen("d")), 06755u);
 }
 
+int to_nobody() {
+  return chown("f", uid_t(-1), gid_t(-1));
+}
+
+void to_nobody_by(uid_t user, gid_t group, mode_t mode, mode_t left) {
+  OK(chmod("f", mode));
+  EQ(times_risen("f", [&] { as(user, group, {}, [] { OK(to_nobody()); }); }), "c");
+  EQ(mode_of(seen("f")), left);
+}
+
+TEST(chown, to_nobody_else_by_the_owner_and_others) {
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  for (const mode_t mode : {04755u, 06755u, 02755u, 04644u}) to_nobody_by(kUser, kGroup, mode, mode & 0777);
+  for (const uid_t user : {kUser, kOther}) {
+    to_nobody_by(user, kOtherGroup, 0755, 0755);
+    to_nobody_by(user, kOtherGroup, 0, 0);
+    to_nobody_by(user, kGroup, 02644, 02644);  // without group execute: the group's
+  }
+  to_nobody_by(kUser, kOtherGroup, 02644, 0644);
+}
+
+TEST(chown, to_nobody_else_by_strangers) {  // refused where a bit would go that is not theirs
+  make_file("f");
+  OK(chown("f", kUser, kGroup));
+  const auto refused = [](gid_t group, mode_t mode) {
+    OK(chmod("f", mode));
+    EQ(times_risen("f", [&] { as(kOther, group, {}, [] { FAILS(EPERM, to_nobody()); }); }), "");
+    EQ(mode_of(seen("f")), mode);
+  };
+  for (const mode_t mode : {04755u, 06755u, 02755u, 04644u}) {
+    refused(kOtherGroup, mode);
+    refused(kGroup, mode);
+  }
+  refused(kOtherGroup, 02644);
+}
+
 TEST(chown, to_nobody_else_takes_the_bits_of_an_open_file) {
   make_file("f");
   OK(chown("f", kUser, kGroup));
@@ -204,6 +241,52 @@ TEST(setgid, without_group_execute_is_the_groups) {  // since Linux 6.2: who is 
   OK(chmod("f", 06666));
   as(kUser, kOtherGroup, {}, [] { OK(chown("f", uid_t(-1), kGroup)); });
   EQ(mode_of(seen("f")), 0666u);
+}
+
+TEST(setuid, cleared_by_an_append_right_after_chmod) {
+  make_file("f", "content");
+  OK(chown("f", kUser, kGroup));
+  OK(setegid(kGroup));
+  OK(seteuid(kUser));
+  Fd fd(OK(open("f", O_RDWR)));
+  for (int i = 0; i < 6; ++i) {
+    OK(seteuid(kUser));
+    EQ(write(fd, "o", 1), 1);
+    OK(fchmod(fd, 04777));
+    OK(seteuid(0));
+    as(kOther, kOtherGroup, {}, [i] {
+      Fd other(OK(open(i % 2 == 0 ? "f" : seen("f").c_str(), O_WRONLY | O_APPEND)));
+      EQ(write(other, "x", 1), 1);
+      EQ(info_of(other).st_mode & 07777, 0777u);
+    });
+    EQ(info_of(fd).st_mode & 07777, 0777u);
+    EQ(mode_of("f"), 0777u);
+    EQ(mode_of(seen("f")), 0777u);
+  }
+}
+
+TEST(setuid, cleared_by_others_through_a_descriptor_of_roots) {
+  make_file("from", "content");
+  Fd from(OK(open("from", O_RDONLY)));
+  const auto after = [&](const std::function<void(int)>& action) {
+    make_file("f", "content");
+    Fd fd(OK(open("f", O_RDWR)));
+    OK(fchmod(fd, 06755));
+    as(kOther, kOtherGroup, {}, [&] { action(fd); });
+    EQ(mode_of(seen("f")), info_of(fd).st_mode & 07777);
+    return mode_of("f");
+  };
+  EQ(after([](int fd) { EQ(write(fd, "x", 1), 1); }), 0755u);
+  EQ(after([](int fd) { EQ(pwrite(fd, "x", 1, 100), 1); }), 0755u);
+  EQ(after([](int fd) { OK(fallocate(fd, 0, 0, 10000)); }), 0755u);
+  EQ(after([](int fd) { OK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4)); }), 0755u);
+  EQ(after([](int fd) { OK(ftruncate(fd, 3)); }), 0755u);
+  EQ(after([&](int fd) {
+       off64_t at = 0;
+       EQ(copy_file_range(from, &at, fd, nullptr, 7, 0), 7);
+     }),
+     0755u);
+  EQ(after([](int fd) { EQ(read_at(fd, 3, 0), "con"); }), 06755u);
 }
 
 TEST(setuid, kept_when_root_writes) {
@@ -283,6 +366,31 @@ TEST(setuid, capability_goes_with_the_owner) {
   give_capability("f");
   OK(chown("f", kOther, kOtherGroup));
   expect_no_capability("f");
+}
+
+TEST(setuid, capability_given_to_an_open_file_stays) {  // as tar extracts it
+  for (const char* name : {"security.capability", "user.other"}) {
+    for (const bool by_path : {true, false}) {
+      for (const char* bytes : {"", "content"}) {
+        {
+          Fd fd(OK(open("f", O_WRONLY | O_CREAT | O_EXCL, 0600)));
+          EQ(write(fd, bytes, strlen(bytes)), ssize_t(strlen(bytes)));
+          OK(fchown(fd, 0, 0));
+          OK(fchmod(fd, 0755));
+          OK(by_path ? setxattr("f", name, kCapability, sizeof kCapability, 0)
+                     : fsetxattr(fd, name, kCapability, sizeof kCapability, 0));
+        }
+        for (const std::string& path : {std::string("f"), seen("f")}) {
+          char value[100] = {};
+          EQ(getxattr(path.c_str(), name, value, sizeof value), ssize_t(sizeof kCapability));
+          TRUE(memcmp(value, kCapability, sizeof kCapability) == 0);
+          EQ(contents(path), bytes);
+          EQ(mode_of(path), 0755u);
+        }
+        OK(unlink("f"));
+      }
+    }
+  }
 }
 
 TEST(setgid, directory_gives_its_group_on) {

@@ -73,6 +73,21 @@ TEST(rename, replaces_an_empty_directory) {
   EQ(info(seen("")).st_nlink, before.st_nlink - 1);
 }
 
+TEST(rename, replaces_an_open_directory) {
+  OK(mkdir("a", 0755));
+  OK(mkdir("b", 0755));
+  Fd fd(OK(open("b", O_RDONLY | O_DIRECTORY)));
+  OK(chdir("b"));
+  OK(rename((here() + "/a").c_str(), (here() + "/b").c_str()));
+  EQ(info_of(fd).st_nlink, 0u);
+  EQ(info(".").st_nlink, 0u);
+  EQ(info(".").st_ino, info_of(fd).st_ino);
+  TRUE(info(seen("b")).st_ino != info_of(fd).st_ino);
+  EQ(info(seen("b")).st_nlink, 2u);
+  FAILS(ENOENT, open("x", O_RDWR | O_CREAT, 0644));
+  FAILS(ENOENT, openat(fd, "x", O_RDONLY));
+}
+
 TEST(rename, moves_a_directory) {
   OK(mkdir("from", 0755));
   OK(mkdir("to", 0755));

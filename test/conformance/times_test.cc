@@ -77,6 +77,27 @@ TEST(times, in_the_future_do_not_outlast_a_write) {
   }
 }
 
+TEST(times, in_the_near_future_do_not_outlast_a_write) {
+  for (const bool written : {false, true}) {
+    Fd fd(OK(open("f", O_RDWR | O_CREAT, 0644)));
+    if (written) EQ(write(fd, "x", 1), 1);
+    const int64_t begun_ns = now_ns();
+    const timespec soon{time_t(begun_ns / 1'000'000'000 + 5), 0}, both[2] = {soon, soon};
+    OK(utimensat(AT_FDCWD, "f", both, 0));
+    EQ(info_of(fd).st_mtim.tv_sec, soon.tv_sec);
+    EQ(write(fd, "x", 1), 1);
+    OK(fsync(fd));
+    const auto recent = [&](const struct stat& is) {
+      return ns(is.st_mtim) >= begun_ns - 20'000'000 && ns(is.st_mtim) <= now_ns() &&
+             is.st_atim.tv_sec == soon.tv_sec;
+    };
+    TRUE(recent(info_of(fd)));
+    TRUE(recent(info(seen("f"))));
+    fd.close();
+    TRUE(recent(info(seen("f"))));
+  }
+}
+
 TEST(times, seen_before_close) {  // by who writes, at once
   make_file("f");
   Fd fd(OK(open("f", O_RDWR)));
@@ -156,6 +177,43 @@ TEST(times, of_reading_with_relatime) {
     read_at(fd, 7, 0);
   }
   EQ(info(seen("f")).st_atim.tv_sec, 1000);
+}
+
+TEST(times, of_reading_through_the_descriptor_that_set_old_ones) {
+  const time_t now = time_t(now_ns() / 1'000'000'000), hour = 3600;
+  const timespec older[2] = {{1000, 0}, {2000, 0}},
+                 a_day_ago[2] = {{now - 25 * hour, 0}, {now - 26 * hour, 0}},
+                 today[2] = {{now - hour, 0}, {now - 2 * hour, 0}};  // then the ctime is newer
+  for (const int flags : {O_RDONLY, O_RDWR}) {
+    for (const timespec* times : {older, a_day_ago, today}) {
+      make_file("f", "content");
+      Fd fd(OK(open("f", flags)));
+      if (flags == O_RDWR) EQ(pwrite(fd, "C", 1, 0), 1);
+      OK(futimens(fd, times));
+      EQ(info_of(fd).st_atim.tv_sec, times[0].tv_sec);
+      tick();
+      const int64_t before = now_ns() - 20'000'000;
+      EQ(read_at(fd, 6, 1), "ontent");
+      TRUE(ns(info_of(fd).st_atim) >= before);
+      EQ(info_of(fd).st_mtim.tv_sec, times[1].tv_sec);
+      fd.close();
+      TRUE(ns(info("f").st_atim) >= before);
+      EQ(info(seen("f")).st_mtim.tv_sec, times[1].tv_sec);
+    }
+  }
+}
+
+TEST(times, of_what_is_copied_from) {
+  make_file("from", "content");
+  OK(utimensat(AT_FDCWD, "from", (const timespec[2]){{1000, 0}, {2000, 0}}, 0));
+  Fd from(OK(open("from", O_RDONLY))), to(OK(open("to", O_RDWR | O_CREAT, 0644)));
+  const struct stat before = info("from"), before_to = info("to");
+  tick();
+  EQ(copy_file_range(from, nullptr, to, nullptr, 7, 0), 7);
+  OK(fsync(to));
+  EQ(risen(before, info_of(from)), "a");
+  EQ(risen(before, info("from")), "a");
+  EQ(risen(before_to, info("to")), "mc");
 }
 
 TEST(times, of_reading_what_was_read_a_day_ago) {

@@ -158,6 +158,34 @@ class Durable(unittest.TestCase):
                     os.fsync(file)
                 self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, 0), STEPS)
 
+    def test_what_another_mount_writes_between_and_a_stat(self):
+        """A stat brings a lease again; it says nothing of what came before."""
+        for prefix in ("near", "far"):
+            with self.subTest(prefix):
+                def step(file, number):
+                    for half in (0, 1):
+                        with open(self.mesh[1].path(prefix, self._testMethodName), "r+b", buffering=0) as other:
+                            os.pwrite(other.fileno(), block(number + half), number * BLOCK)
+                        if half:
+                            os.fstat(file)
+                        os.fsync(file)
+                self.assertGreaterEqual(self.flushes_of_a_file(prefix, step, 0), 2 * STEPS)
+
+    def test_z_what_another_mount_has_not_sent_yet(self):
+        """Its process is killed after the fsync here."""
+        here, there = (peer.path("far", self._testMethodName) for peer in self.mesh.peers)
+        with open(here, "wb") as file:
+            other = os.open(there, os.O_RDWR)
+            for number in range(8):
+                write(other, number)
+            os.fsync(file.fileno())
+            self.mesh[1].kill()
+            with self.assertRaises(OSError):  # its mount is gone
+                os.close(other)
+            self.mesh[1].start("run")
+        with open(here, "rb") as file:
+            self.assertEqual(file.read(), b"".join(map(block, range(8))))
+
     def test_fallocate_with_o_dsync(self):
         self.is_flushed(lambda file, number: os.posix_fallocate(file, (STEPS + number) * BLOCK, BLOCK), os.O_DSYNC)
 

@@ -33,6 +33,11 @@ class Proxy {
     }));
   }
   bool ended() const { return !links_.empty() && links_.back()->ended; }
+  // From now on the peer is sent so many bytes at a time.
+  void slow_down(size_t bytes, int64_t every_ns) {
+    slice_ = bytes;
+    every_ns_ = every_ns;
+  }
   void hang_up() {
     for (auto& link : links_) {  // their callbacks hold the link
       link->client.reset();
@@ -48,6 +53,7 @@ class Proxy {
     Bytes partial;
     size_t index = 0;
     bool ended = false;
+    Bytes waiting;  // when slowed down
     std::unique_ptr<Stream> client, server;
   };
   static void send(Stream& stream, Bytes bytes) {
@@ -62,8 +68,21 @@ class Proxy {
       if (link.partial.size() < whole) return;
       Bytes record(link.partial.begin(), link.partial.begin() + ptrdiff_t(whole));
       link.partial.erase(link.partial.begin(), link.partial.begin() + ptrdiff_t(whole));
-      for (Bytes& changed : change_(link.index++, record)) send(*link.server, std::move(changed));
+      for (Bytes& changed : change_(link.index++, record)) {
+        if (slice_ == 0) {
+          send(*link.server, std::move(changed));
+        } else if (append(link.waiting, changed); link.waiting.size() == changed.size()) {
+          trickle(links_.back());
+        }
+      }
     }
+  }
+  void trickle(const std::shared_ptr<Link>& link) {
+    if (link->waiting.empty() || link->ended || !link->server) return;
+    const auto end = link->waiting.begin() + ptrdiff_t(std::min(slice_, link->waiting.size()));
+    send(*link->server, Bytes(link->waiting.begin(), end));
+    link->waiting.erase(link->waiting.begin(), end);
+    runtime_.loop.after(every_ns_, [this, link] { trickle(link); });
   }
 
   Runtime& runtime_;
@@ -71,6 +90,8 @@ class Proxy {
   Change change_;
   std::unique_ptr<Listener> listener_;
   std::vector<std::shared_ptr<Link>> links_;
+  size_t slice_ = 0;
+  int64_t every_ns_ = 0;
 };
 
 struct Outcome {
@@ -167,6 +188,27 @@ BOOST_AUTO_TEST_CASE(length_changed) {
   });
   BOOST_TEST(outcome.answered == 5);
   BOOST_TEST(outcome.refusals["garbled record"] == 1u);
+}
+
+// One record of 64 KiB takes a quarter of a minute there: that is no reason to begin anew.
+BOOST_AUTO_TEST_CASE(a_slow_line) {
+  TestMesh mesh(21, 3);
+  mesh[2].rpc.reset();
+  const Address middle{mesh[2].host, 9000, false};
+  Proxy proxy(*mesh[2].runtime, middle, mesh[1].address(),
+              [](size_t, Bytes record) { return Records{record}; });
+  mesh[0].rpc->set_route(mesh[1].id, {middle});
+  BOOST_REQUIRE(mesh.call(mesh[0], mesh[1], kEcho).has_value());
+  proxy.slow_down(1 << 10, kSecond / 4);
+  std::optional<Result<Answer>> answer;
+  mesh[0].rpc->call(mesh[1].id, kEcho, {}, Bytes(150'000, 'x'), {.timeout_ns = kMinute},
+                    [&](Result<Answer> came) { answer = std::move(came); });
+  for (int second = 0; second < 60 && !answer; ++second) {  // it hears the other side all the time
+    mesh[1].rpc->call(mesh[0].id, kOneWay, {}, {}, {.timeout_ns = kMinute}, [](const Result<Answer>&) {});
+    mesh.sim.run_for(kSecond);
+  }
+  BOOST_TEST((answer && answer->has_value()));
+  BOOST_TEST(mesh[1].rpc->refusals()["stalled"] == 0u);
 }
 
 // Both go on sending: one waits for 64 KiB of that, the other believes that it is heard.

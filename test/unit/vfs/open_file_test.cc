@@ -329,6 +329,12 @@ BOOST_AUTO_TEST_CASE(fsync_asks_where_nothing_is_heard_of_others) {
   world.write(1, "b");
   BOOST_TEST((world.sync() == Code::ok));  // with that Write is all that the owner has answered anybody
   BOOST_TEST(world.asked<Sync>() == 1u);
+  // It is heard of again (a stat has brought a lease): not of what came in between.
+  world.volume->hears = true;
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 2u);
+  BOOST_TEST((world.sync() == Code::ok));
+  BOOST_TEST(world.asked<Sync>() == 2u);
 }
 
 BOOST_AUTO_TEST_CASE(scattered_small_pieces_share_a_request) {

@@ -255,6 +255,19 @@ BOOST_AUTO_TEST_CASE(two_that_write_one_file_do_not_wait_for_each_other) {
   BOOST_TEST(*first);
 }
 
+// What it is answered itself after that must find it told: else it would believe what it knew before, with
+// the change already answered.
+BOOST_AUTO_TEST_CASE(who_is_not_waited_for_is_asked_before_the_answer) {
+  Table table;
+  table.leases->share(table.a.id, kFile);
+  table.leases->share(table.b.id, kFile);
+  auto first = table.write(table.a, kFile);
+  size_t asked = 0;
+  table.leases->announce(table.b.id, {{kFile, true, 0, {}}}, [&] { asked = table.a.asked.size(); });
+  BOOST_TEST(asked == 1u);
+  BOOST_TEST(!*first);
+}
+
 // Who holds what was unlinked says so when it is asked to forget: until all have been heard, also those that
 // nobody waits for.
 BOOST_AUTO_TEST_CASE(all_have_been_heard_later_than_the_answer) {

@@ -445,6 +445,33 @@ BOOST_AUTO_TEST_CASE(who_only_holds_a_file_waits_for_nobody) {
   BOOST_TEST((*read == Code::ok));
 }
 
+// Who asks for what is durable means what others have written, too, as far as their calls have returned.
+BOOST_AUTO_TEST_CASE(a_sync_calls_back_what_others_have_buffered) {
+  TestPeer peer;
+  const InodeNumber file = peer.make("a");
+  const SessionId writer{9, 9};
+  std::vector<Leases::Then> asked;
+  peer.replica->leases().attach(writer,
+                                [&](const Recall&, Leases::Then then) { asked.push_back(std::move(then)); });
+  BOOST_REQUIRE(peer.replica->leases().own(writer, file));
+  const auto synced = [&](InodeNumber inode) {
+    auto out = std::make_shared<std::optional<Code>>();
+    Request request;
+    request.volume = peer.id;
+    request.leases = true;
+    request.body = Sync{inode};
+    peer.replica->execute(request, {}, [out](VolumeAnswer answer) { *out = answer.reply.code; });
+    return out;
+  };
+  BOOST_TEST((*synced(0) == Code::ok));  // of no file
+  const auto done = synced(file);
+  BOOST_TEST(!done->has_value());
+  BOOST_REQUIRE_EQUAL(asked.size(), 1u);
+  asked[0]();
+  BOOST_TEST((*done == Code::ok));
+  BOOST_TEST(asked.size() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(sessions_repeat_and_end) {
   TestPeer peer;
   const SessionId mount{9, 9};

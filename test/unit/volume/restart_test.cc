@@ -80,6 +80,25 @@ BOOST_AUTO_TEST_CASE(what_was_made_is_answered_again_on_a_full_disk) {
   }
 }
 
+// A mount that has no answer to its Create cannot name the file when it is back: it repeats that, and has it
+// open.
+BOOST_AUTO_TEST_CASE(what_was_made_and_opened_is_open_again_on_a_full_disk) {
+  TestPeer peer;
+  peer.as(kMount, 0, Hello{});
+  const InodeNumber file = peer.as(kMount, 1, new_file("a", true)).reply.attributes.inode;
+  peer.reserved_bytes = UINT64_MAX;
+  peer.kill();
+  peer.as(kMount, 0, Hello{});
+  BOOST_TEST(peer.as(kMount, 1, new_file("a", true)).reply.created);
+  peer.pass(2 * kMinute);  // nobody else is expected any more
+  peer.reserved_bytes = 0;
+  peer.as(kMount, 0, Hello{});
+  peer.call(Unlink{kRootInode, "a", false});
+  BOOST_TEST(peer.as(kMount, 0, GetAttributes{file}).reply.code == Code::ok);
+  peer.as(kMount, 0, Close{{file}});
+  BOOST_TEST(peer.call(GetAttributes{file}).reply.code == Code::stale);
+}
+
 // It may have it open.
 BOOST_AUTO_TEST_CASE(what_is_unlinked_before_a_mount_has_come_back_stays_for_it) {
   for (const bool has_it_open : {false, true}) {
