@@ -637,11 +637,11 @@ void LeaseCache::recalled(const Recall& recall, Forgotten forgotten) {
       }
     }
   }
-  auto told = [listener, recall, forgotten = std::move(forgotten)] {
-    if (!listener) return forgotten();
-    listener(recall, forgotten);
-  };
-  report(std::move(opened), std::move(told));
+  // The news is here before anything that the owner answers after it: only `forgotten` waits for the report.
+  const auto both =
+      std::shared_ptr<void>(nullptr, [forgotten = std::move(forgotten)](void*) { forgotten(); });
+  if (listener) listener(recall, [both] {});
+  report(std::move(opened), [both] {});
 }
 
 void LeaseCache::lost(bool for_good) {

@@ -7,8 +7,8 @@
 namespace efs {
 
 inline constexpr uint64_t kPieceBytes = kMaxWrite;      // dirty bytes are cut at multiples of this
-inline constexpr uint64_t kDirtyFileBytes = 16 << 20;   // above this a file's writes wait for their flush
-inline constexpr uint64_t kDirtyMountBytes = 64 << 20;  // and above this those of the whole mount
+inline constexpr uint64_t kDirtyFileBytes = 16 << 20;   // above this, until half of it is left, writes wait
+inline constexpr uint64_t kDirtyMountBytes = 64 << 20;  // above this they wait for all that their file holds
 inline constexpr uint64_t kDirtyHardBytes = 128 << 20;  // above this a file's own go first
 inline constexpr int64_t kDirtyAge = 1 * kSecond;       // dirty bytes are sent at the latest after this
 // For the owner's answer to what was interrupted; then what waits for something else is left, too.

@@ -41,15 +41,11 @@ OpenFile::~OpenFile() {
 
 // ---- from the program to the queue ----
 
-bool OpenFile::too_much() const {
-  return file_bytes() > kDirtyFileBytes || context_.dirty_bytes.load() > kDirtyMountBytes;
-}
-
 void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mode mode, Done done) {
   if (offset > kMaxFileSize || bytes.size() > kMaxFileSize - offset) return done(Code::too_large);
   const bool may_wait = mode != Mode::buffered;
   if (!may_wait) ask_to_buffer();
-  bool wait = may_wait;
+  bool wait = may_wait, for_room = false;
   uint64_t errors = 0;
   {
     std::unique_lock lock(mutex_);
@@ -66,7 +62,8 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
     writer_ = who;
     last_write_wall_ns_ = context_.background.clock().wall_ns();
     read_ahead_.reset();
-    wait |= write_through_ || too_much();
+    wait |= write_through_ || context_.dirty_bytes.load() > kDirtyMountBytes;
+    for_room = !wait && file_bytes() > kDirtyFileBytes;
     errors = errors_;
     dirty_late_ |= !wait;
     for (uint64_t at = offset; !wait && at < offset + bytes.size(); at += kPieceBytes - at % kPieceBytes) {
@@ -74,7 +71,7 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
     }
     arm(kDirtyAge);
   }
-  if (!wait) {
+  if (!wait && !for_room) {
     done(Code::ok);
     return pump();
   }
@@ -85,8 +82,25 @@ void OpenFile::write(const Credentials& who, uint64_t offset, ByteView bytes, Mo
     }
     done(code);
   };
+  if (for_room) return wait_for_room(std::move(waited));
   if (mode == Mode::durable) return sync(who, std::move(waited));
   flush(std::move(waited));
+}
+
+// Until half of what is here has gone: what is left keeps the way to the owner busy meanwhile.
+void OpenFile::wait_for_room(Done done) {
+  uint64_t number = 0;
+  {
+    std::lock_guard lock(mutex_);
+    const uint64_t half = kDirtyFileBytes / 2;
+    if (dirty_.bytes() > half) cut_all();
+    uint64_t behind = dirty_.bytes();
+    for (auto item = queue_.rbegin(); item != queue_.rend() && number == 0; ++item) {
+      behind += item->bytes.size();
+      if (behind > half) number = item->number;
+    }
+  }
+  wait_for(number, std::move(done));
 }
 
 // Others hold what there is room for, or this file's owner is away: its own bytes go first.
@@ -402,15 +416,20 @@ void OpenFile::flush(Done done) {
 }
 
 void OpenFile::wait_for_queue(Done done) {
+  wait_for(UINT64_MAX, std::move(done));
+}
+
+void OpenFile::wait_for(uint64_t number, Done done) {
   Code code = Code::ok;
   {
     std::lock_guard lock(mutex_);
     if (ended_) {
       code = Code::closed;
-    } else if (!queue_.empty()) {
+    } else if (!queue_.empty() && queue_.front().number <= number) {
       const int64_t timeout_ns = context_.unreachable_timeout_ns;
       const int64_t deadline_ns = timeout_ns == 0 ? 0 : context_.background.clock().now_ns() + timeout_ns;
-      waiters_.push_back({next_number_ - 1, deadline_ns, Code::unreachable, std::move(done)});
+      waiters_.push_back(
+          {std::min(number, next_number_ - 1), deadline_ns, Code::unreachable, std::move(done)});
       arm(kRetryAfter);
       done = nullptr;
     }

@@ -204,7 +204,6 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void note_verifier(uint64_t verifier);
   Extents buffered(uint64_t offset, uint64_t length) const;
   void note_attributes(const Attributes& attributes);
-  bool too_much() const;
   uint64_t buffered_end() const;
   void arm(int64_t delay_ns);
   uint64_t file_bytes() const { return dirty_.bytes() + queued_bytes_; }
@@ -216,6 +215,8 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   void send(const std::vector<Item*>& items, std::unique_lock<std::mutex>& lock);
   void tick();
   void wait_for_queue(Done done);
+  void wait_for(uint64_t number, Done done);  // items up to this
+  void wait_for_room(Done done);
   Code synced(uint64_t upto, uint64_t answered, bool heard);  // mutex_ held
   void note_durable(uint64_t answered, bool heard);           // mutex_ held
   void sync_round(const Credentials& who, bool asked, unsigned round, Done done);

@@ -42,6 +42,13 @@ Result<ByteView> File::read_directly(uint64_t offset, size_t length) const {
   return ByteView(bytes).first(got);
 }
 
+Result<size_t> File::read_directly(uint64_t offset, std::span<uint8_t> front, std::span<uint8_t> out) const {
+  EFS_ASSIGN(const size_t got, read(offset, front));
+  if (got < front.size()) return got;
+  EFS_ASSIGN(const size_t rest, read(offset + got, out));
+  return got + rest;
+}
+
 Result<Bytes> FileSystem::read_file(const std::string& path, size_t limit_bytes) {
   EFS_ASSIGN(auto file, open(path, OpenMode::read));
   EFS_ASSIGN(uint64_t size, file->size());

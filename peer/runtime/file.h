@@ -29,6 +29,10 @@ class File {
   // (O_DIRECT), where both numbers are multiples of kDirectAlign and the disk is fast enough for that. What
   // is given is there until this thread's next such call.
   virtual Result<ByteView> read_directly(uint64_t offset, size_t length) const;
+  // The same, to where the caller wants it: first `front`, then `out`. Past the cache where these begin at
+  // such addresses, too.
+  virtual Result<size_t> read_directly(uint64_t offset, std::span<uint8_t> front,
+                                       std::span<uint8_t> out) const;
   // The same as read(), without waiting for a disk: Code::uncached for what is not in the system's cache,
   // and is on its way there then.
   virtual Result<size_t> read_cached(uint64_t offset, std::span<uint8_t> out) const {

@@ -191,6 +191,19 @@ class RealFile final : public File {
     return ByteView(out).first(whole);
   }
 
+  Result<size_t> read_directly(uint64_t offset, std::span<uint8_t> front,
+                               std::span<uint8_t> out) const override {
+    const bool fits = is_aligned(offset, front.size()) && is_aligned(offset, out.size()) &&
+                      is_aligned(front.data()) && is_aligned(out.data());
+    if (fits && pace_.may_go() && open_direct()) {
+      const std::array<iovec, 2> parts{{{front.data(), front.size()}, {out.data(), out.size()}}};
+      const ssize_t got =
+          retry([&] { return ::preadv(direct_->get(), parts.data(), int(parts.size()), off_t(offset)); });
+      if (got == ssize_t(front.size() + out.size())) return size_t(got);
+    }
+    return File::read_directly(offset, front, out);
+  }
+
   Status sync() override {
     if (retry([&] { return ::fdatasync(fd_.get()); }) < 0) return failed("sync", path_);
     return {};

@@ -111,6 +111,11 @@ ByteArray<kRecordHeader> encode(const Segment& segment, const SegmentRecord& rec
   return bytes;
 }
 
+// What is read past the system's cache may be put there by the disk.
+bool goes_straight(std::span<const uint8_t> out, size_t length) {
+  return out.size() == length && length % File::kDirectAlign == 0 &&
+         reinterpret_cast<uintptr_t>(out.data()) % File::kDirectAlign == 0;
+}
 }  // namespace
 
 uint64_t table_bytes(const StoredShape& shape) {
@@ -248,10 +253,18 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
   const uint64_t table_at = kRecordHeader + size_t(first) * 4;
   if (known.empty() && by == ReadBy::disk && from == 0) {  // with the table, which is in the block before
     const uint64_t front = front_bytes(shape);
-    EFS_ASSIGN(const ByteView all, file->read_directly(record, front + to));
-    if (all.size() < front + to) return fail(Code::corrupt);
-    table = all.subspan(table_at, table.size());
-    blocks = all.subspan(front);
+    if (goes_straight(out, to) && front == kBlock) {
+      alignas(File::kDirectAlign) ByteArray<kBlock> before;
+      EFS_ASSIGN(const size_t got, file->read_directly(record, before, out));
+      if (got < front + to) return fail(Code::corrupt);
+      std::copy_n(before.begin() + table_at, own_table.size(), own_table.begin());
+      blocks = out;
+    } else {
+      EFS_ASSIGN(const ByteView all, file->read_directly(record, front + to));
+      if (all.size() < front + to) return fail(Code::corrupt);
+      table = all.subspan(table_at, table.size());
+      blocks = all.subspan(front);
+    }
   } else {
     if (!known.empty()) {
       table = known.subspan(size_t(first) * 4, table.size());
@@ -275,7 +288,11 @@ Status Segment::read_plain(const ChunkKey& key, uint64_t record, const StoredSha
 
 // Whole blocks, straight to the caller when they are just what he wants: a checksum covers all of a block.
 Result<ByteView> Segment::read_blocks(uint64_t at, size_t length, std::span<uint8_t> out, ReadBy by) const {
-  if (by == ReadBy::disk) return file->read_directly(at, length);
+  if (by == ReadBy::disk) {
+    if (!goes_straight(out, length)) return file->read_directly(at, length);
+    EFS_ASSIGN(const size_t got, file->read_directly(at, {}, out));
+    return ByteView(out).first(got);
+  }
   thread_local Bytes buffer;
   if (out.size() != length) {
     if (buffer.size() < length) buffer.resize(length);

@@ -18,22 +18,14 @@ FileLock shown(InodeNumber inode, bool flock, const Held& held) {
 }
 }  // namespace
 
-const LockTable::Place::Held* LockTable::blocking(const Place& place, const Owner& owner,
-                                                  const FileLock& lock) {
-  if (lock.type == kUnlocked) return nullptr;
-  return first(place, lock, [&](const Place::Held& held) {
-    return held.owner != owner && (held.type == kWriteLock || lock.type == kWriteLock);
-  });
+bool LockTable::is_blocked(const Place& place, const Owner& owner, const FileLock& lock) {
+  return std::any_of(place.held.begin(), place.held.end(),
+                     [&](const Place::Held& held) { return blocks(held, owner, lock); });
 }
 
-// Of those that overlap: the one that begins first.
-template <typename Which>
-const LockTable::Place::Held* LockTable::first(const Place& place, const FileLock& lock, Which which) {
-  const Place::Held* found = nullptr;
-  for (const auto& held : place.held) {
-    if ((found == nullptr || held.start < found->start) && overlaps(held, lock) && which(held)) found = &held;
-  }
-  return found;
+bool LockTable::blocks(const Place::Held& held, const Owner& owner, const FileLock& lock) {
+  return lock.type != kUnlocked && held.owner != owner &&
+         (held.type == kWriteLock || lock.type == kWriteLock) && overlaps(held, lock);
 }
 
 // Whether letting go of the range makes two locks of one.
@@ -138,7 +130,7 @@ void LockTable::grant_waiting(Places::iterator place, Ready& ready) {
     again = false;
     auto& waiting = place->second.waiting;
     for (auto waiter = waiting.begin(); waiter != waiting.end();) {
-      if (blocking(place->second, waiter->owner, waiter->lock) != nullptr) {
+      if (is_blocked(place->second, waiter->owner, waiter->lock)) {
         ++waiter;
         continue;
       }
@@ -178,7 +170,7 @@ void LockTable::set(const SessionId& session, const SetLock& request, Answered a
       break;
     }
   }
-  if (blocking(place->second, owner, lock) == nullptr) {
+  if (!is_blocked(place->second, owner, lock)) {
     auto account = accounts_.find(session);
     const bool more = lock.type != kUnlocked || splits(place->second, owner, lock);
     if (more && account != accounts_.end() && account->second.locks >= kMaxLocks)
@@ -199,13 +191,16 @@ void LockTable::set(const SessionId& session, const SetLock& request, Answered a
 std::optional<FileLock> LockTable::conflict(const SessionId& session, const FileLock& lock) const {
   auto place = places_.find({lock.inode, lock.flock});
   if (place == places_.end()) return std::nullopt;
+  // The one that begins first. F_UNLCK: of what it holds itself (F_OFD_GETLK, since Linux 6.6).
   const Owner owner{session, lock.owner};
-  // F_UNLCK: what it holds itself (F_OFD_GETLK, since Linux 6.6).
-  const auto own = [&](const Place::Held& one) { return one.owner == owner; };
-  const auto* held =
-      lock.type == kUnlocked ? first(place->second, lock, own) : blocking(place->second, owner, lock);
-  if (held == nullptr) return std::nullopt;
-  return shown(lock.inode, lock.flock, *held);
+  const Place::Held* found = nullptr;
+  for (const auto& held : place->second.held) {
+    const bool meant =
+        lock.type == kUnlocked ? held.owner == owner && overlaps(held, lock) : blocks(held, owner, lock);
+    if (meant && (found == nullptr || held.start < found->start)) found = &held;
+  }
+  if (found == nullptr) return std::nullopt;
+  return shown(lock.inode, lock.flock, *found);
 }
 
 std::vector<SessionId> LockTable::blockers(const SessionId& session, const FileLock& lock) const {

@@ -81,9 +81,8 @@ class LockTable {
     std::set<Key> places;  // where it may have any
   };
 
-  static const Place::Held* blocking(const Place& place, const Owner& owner, const FileLock& lock);
-  template <typename Which>
-  static const Place::Held* first(const Place& place, const FileLock& lock, Which which);
+  static bool is_blocked(const Place& place, const Owner& owner, const FileLock& lock);
+  static bool blocks(const Place::Held& held, const Owner& owner, const FileLock& lock);
   static bool splits(const Place& place, const Owner& owner, const FileLock& lock);
   void assign(Places::iterator place, const Owner& owner, const FileLock& lock);
   void wait(Places::iterator place, const Owner& owner, const SetLock& request, Answered answered);

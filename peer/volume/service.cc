@@ -1,6 +1,7 @@
 #include "peer/volume/service.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "peer/volume/session_trust.h"
 
@@ -69,6 +70,28 @@ struct VolumeService::Recalls : std::enable_shared_from_this<Recalls> {
   Loop& loop;
   Rpc* rpc;  // nullptr: the service is gone, and `jobs`
   Jobs* jobs;
+  std::mutex mutex;
+  std::vector<std::shared_ptr<One>> pushed;
+
+  // From any thread. It goes before whatever this peer answers from then on.
+  void push(const std::shared_ptr<One>& one) {
+    bool first = false;
+    {
+      std::lock_guard lock(mutex);
+      first = pushed.empty();
+      pushed.push_back(one);
+    }
+    if (loop.on_thread()) return send_pushed();
+    if (first) loop.post([self = shared_from_this()] { self->send_pushed(); });
+  }
+  void send_pushed() {
+    std::vector<std::shared_ptr<One>> all;
+    {
+      std::lock_guard lock(mutex);
+      all.swap(pushed);
+    }
+    for (const auto& one : all) ask(one);
+  }
 
   // What has waited for others to forget, and takes long. Any thread.
   void run_apart(Leases::Then task) {
@@ -202,8 +225,7 @@ void VolumeService::attach(const PeerId& caller, const SessionId& named, const S
     auto one =
         std::make_shared<Recalls::One>(Recalls::One{caller, session, owner, encode(recall), flushes,
                                                     recalls->loop.clock().now_ns(), std::move(forgotten)});
-    if (recalls->loop.on_thread()) return recalls->ask(one);
-    recalls->loop.post([recalls, one] { recalls->ask(one); });
+    recalls->push(one);
   };
   replica->leases().attach(session, std::move(recaller));
 }
@@ -267,7 +289,11 @@ void VolumeService::serve(const Caller& caller, const Bytes& body, Payload paylo
       attach(peer, named, session, replica);
       reply.leases_lost = replica->leases().lost(session);
     };
-  auto answered = [waiting](VolumeAnswer result) { Waiting::answer(waiting, std::move(result)); };
+  auto answered = [waiting, weak = std::weak_ptr(recalls_)](VolumeAnswer result) {
+    auto recalls = weak.lock();
+    if (recalls && recalls->loop.on_thread()) recalls->send_pushed();
+    Waiting::answer(waiting, std::move(result));
+  };
   if (auto found = read_cached(*replica, *request)) return answered(std::move(*found));
   if (replica->executes_inline(request->body, payload.size())) {
     replica->execute(*request, std::move(payload), std::move(answered));

@@ -203,6 +203,8 @@ Leases::Then SoleReplica::again(const Request& request, Payload payload, Done do
     auto& [asked, bytes, answered] = *kept;
     if (leases_->closed()) return answered({error_reply(Code::not_owner), {}});
     if (wait && closed_meanwhile(asked, wait)) return answered({error_reply(Code::cancelled), {}});
+    // What was written since it came is not its concern.
+    if (std::holds_alternative<Sync>(asked.body)) return answered(finished(asked, answer(asked, false)));
     execute(asked, std::move(bytes), std::move(answered));
   };
   return [this, kept, bytes_sent, run = std::move(run)] {

@@ -49,6 +49,36 @@ bool in_cache(const std::string& path, size_t length) {
   return std::all_of(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
 }
 
+BOOST_AUTO_TEST_CASE(what_is_read_past_the_cache_is_what_is_there) {
+  TemporaryDirectory directory;
+  const std::string path = directory / "file";
+  auto file = *real_files().open(path, OpenMode::create_new);
+  constexpr size_t kBlock = File::kDirectAlign;
+  Bytes bytes(9 * kBlock + 100);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = uint8_t(i * 7 + i / kBlock);
+  BOOST_REQUIRE(file->write(0, bytes));
+  BOOST_REQUIRE(file->sync());
+  alignas(kBlock) ByteArray<5 * kBlock> front, out;
+  // The address and the length of each, aligned and not, and over the end.
+  for (const size_t skip : {size_t(0), size_t(1)}) {
+    for (const size_t first : {size_t(0), size_t(50), kBlock, 3 * kBlock}) {
+      for (const size_t second : {size_t(0), size_t(70), kBlock, 4 * kBlock}) {
+        for (const size_t offset : {size_t(0), kBlock, size_t(13), 4 * kBlock}) {
+          front.fill(1);
+          out.fill(2);
+          const std::span a = std::span(front).subspan(skip, first), b = std::span(out).subspan(skip, second);
+          const size_t there = std::min(first + second, bytes.size() - offset);
+          BOOST_REQUIRE_EQUAL(*file->read_directly(offset, a, b), there);
+          Bytes both(a.begin(), a.end());
+          both.insert(both.end(), b.begin(), b.end());
+          BOOST_REQUIRE(
+              std::equal(both.begin(), both.begin() + ptrdiff_t(there), bytes.begin() + ptrdiff_t(offset)));
+        }
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(what_is_not_in_memory_is_not_waited_for) {
   TemporaryDirectory directory;
   const std::string path = directory / "file";

@@ -691,6 +691,23 @@ BOOST_AUTO_TEST_CASE(too_much_makes_the_writer_wait) {
   BOOST_TEST(world.context.dirty_bytes.load() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(who_waits_for_room_goes_on_when_half_is_written) {
+  World world;
+  world.volume->deferred = true;
+  const Bytes piece(kPieceBytes, 'x');
+  Code last = Code::ok;
+  for (uint64_t offset = 0; last == Code::ok; offset += kPieceBytes) {
+    last = Code::cancelled;
+    world.file->write({}, offset, piece, OpenFile::Mode::buffered, [&](Code code) { last = code; });
+  }
+  BOOST_TEST(world.context.dirty_bytes.load() == kDirtyFileBytes + kPieceBytes);
+  while (last == Code::cancelled && world.volume->step()) continue;
+  BOOST_TEST((last == Code::ok));
+  BOOST_TEST(world.context.dirty_bytes.load() == kDirtyFileBytes / 2);
+  while (world.volume->step()) continue;
+  BOOST_TEST(world.context.dirty_bytes.load() == 0u);
+}
+
 // Many programs may: nobody is told that an owner which is only slow is away.
 BOOST_AUTO_TEST_CASE(who_writes_when_the_mount_is_full_waits_for_what_its_file_holds) {
   World world;
