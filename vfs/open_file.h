@@ -20,7 +20,8 @@
 // of those that it has not found again they are sent again. What could not be kept fails the next fsync with
 // EIO.
 //
-// Any thread; no lock is held over a call to the client or a `done`. Not copied, held by shared_ptr.
+// Any thread; no lock is held over a request to the client or a `done` (one is, where the client is asked for
+// what it knows itself). Not copied, held by shared_ptr.
 #pragma once
 
 #include <deque>
