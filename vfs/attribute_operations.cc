@@ -87,8 +87,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* to, int valid, fus
 }
 
 // A mode that was set and waits here with the file's bytes changes its ACL, and an ACL that is set after it
-// the mode: it is sent first. Bytes and a new owner take capabilities away: those that are set after them
-// not.
+// the mode: it is sent first. Bytes and a new owner take capabilities away, but not those that come after.
 void settled(const RequestPtr& request, fuse_ino_t node, std::string_view name, std::function<void()> then) {
   const bool capability = name == kCapability;
   auto file = capability || is_acl(name) ? request->session().files->find(node) : nullptr;

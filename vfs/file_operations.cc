@@ -64,6 +64,7 @@ fuse_file_info new_handle(const RequestPtr& request, std::shared_ptr<OpenFile> f
     if (alone && (flags & O_NOATIME) == 0) info.keep_cache = 0;
   }
   handle->syncs = (flags & O_DSYNC) != 0;
+  handle->noatime = (flags & O_NOATIME) != 0;
   info.direct_io = handle->passes_pages = passes_pages;
   if (!info.keep_cache) handle->doubt.store(file->doubt());
   handle->file = std::move(file);
@@ -406,16 +407,17 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t
 // group: the owner knows.)
 void clear_suid(const RequestPtr& request, const std::shared_ptr<OpenFile>& file,
                 std::function<void()> then) {
-  auto clear = [request, file, then = std::move(then)](Code code) {
+  auto clear = [request, file, then = std::move(then)](Code code) mutable {
     if (code != Code::ok) return void(request->error(code));
     SetAttributes body;
     body.inode = file->inode();
     body.clear_suid = true;
-    request->session().call(request, file->client(), body, [request, file, then](VolumeAnswer& answer) {
+    auto cleared = [request, file, then = std::move(then)](VolumeAnswer& answer) {
       file->own_change(answer.reply);
       request->session().notifier.inode(file->node(), false);
       then();
-    });
+    };
+    request->session().call(request, file->client(), body, std::move(cleared));
   };
   if (!file->holds_attributes()) return clear(Code::ok);
   request->listen(nullptr);

@@ -97,7 +97,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   bool holds_attributes() const;  // that are not at the owner yet
   // It is read. False: that is for the owner to note.
   bool mark_access();
-  uint32_t mode() const;  // as the owner last said; all bits, where that is not known
+  uint32_t mode() const;  // with what waits here; all bits, where the owner's is not known
 
   // ---- errors: each handle keeps the number that it has seen ----
   uint64_t error_mark() const;

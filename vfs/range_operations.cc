@@ -36,9 +36,9 @@ void copy_at_owner(const std::shared_ptr<Copy>& copy) {
 
 // Who writes by a file that root has opened takes set-id bits and capabilities away, too.
 void clear_bits(const std::shared_ptr<Copy>& copy) {
-  const bool stands_for_root = copy->who.uid == 0 && copy->request->who().uid != 0;
+  if (copy->who.uid != 0 || copy->request->who().uid == 0) return copy_at_owner(copy);
   const bool bits = (copy->to->mode() & (S_ISUID | S_ISGID)) != 0 || copy->to->may_have_capability();
-  if (!stands_for_root || !bits) return copy_at_owner(copy);
+  if (!bits) return copy_at_owner(copy);
   clear_suid(copy->request, copy->to, [copy] { copy_at_owner(copy); });
 }
 
@@ -65,7 +65,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t offset_in, fus
   copy->body = {inode_of(node_in), uint64_t(offset_in), inode_of(node_out), uint64_t(offset_out), at_most};
   if (!copy->from->clean() || !copy->to->clean()) copy->request->listen(nullptr);
   // The kernel takes it for a read of its own alone.
-  if ((in->flags & O_NOATIME) == 0 && copy->request->session().mark_access(*from))
+  if (!from->noatime && copy->request->session().mark_access(*from))
     copy->request->session().notifier.inode(node_in, false);
   copy->from->flush([copy](Code code) {
     if (code != Code::ok) return void(copy->request->error(code));

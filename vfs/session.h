@@ -117,6 +117,7 @@ struct FileHandle {
   // Until the kernel uses it: its open has the kernel drop pages, and may not have done so yet.
   std::atomic<uint64_t> doubt{0};
   bool syncs = false;              // O_SYNC, O_DSYNC
+  bool noatime = false;            // O_NOATIME, when it was opened
   bool passes_pages = false;       // what is written through it is not in the kernel's pages
   std::set<uint64_t> lock_owners;  // of POSIX locks that were asked for through it, and not flushed since
   Code take_error() {

@@ -23,8 +23,7 @@ namespace efs {
 inline constexpr size_t kStreamWindow = 256 << 10;
 inline constexpr int64_t kHandshakeTimeoutNs = 5 * kSecond;
 inline constexpr int64_t kGoodbyeTimeoutNs = kSecond;
-inline constexpr size_t kLeastProgress = 8
-                                         << 10;  // bytes of a record: more than pings alone bring in seconds
+inline constexpr size_t kLeastProgress = 8 << 10;  // bytes of a record: more than pings bring in seconds
 
 struct SessionOptions {
   int64_t handshake_timeout_ns = kHandshakeTimeoutNs;

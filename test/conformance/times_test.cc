@@ -207,8 +207,11 @@ TEST(times, of_what_is_copied_from) {
   make_file("from", "content");
   OK(utimensat(AT_FDCWD, "from", (const timespec[2]){{1000, 0}, {2000, 0}}, 0));
   Fd from(OK(open("from", O_RDONLY))), to(OK(open("to", O_RDWR | O_CREAT, 0644)));
+  Fd unmarked(OK(open("from", O_RDONLY | O_NOATIME)));
   const struct stat before = info("from"), before_to = info("to");
   tick();
+  EQ(copy_file_range(unmarked, nullptr, to, nullptr, 7, 0), 7);
+  EQ(risen(before, info("from")), "");
   EQ(copy_file_range(from, nullptr, to, nullptr, 7, 0), 7);
   OK(fsync(to));
   EQ(risen(before, info_of(from)), "a");
